@@ -1,0 +1,108 @@
+/*
+ * The configuration: one file, one table of options (src/conf/options.c) that
+ * drives the parser, the reload check, the sample file and stepd.yaml(5).
+ *
+ * A loaded configuration is immutable and owned by one arena; every generation
+ * of children is forked with the configuration it runs with.
+ * Times are milliseconds, sizes bytes.  0 means "no limit" only where said.
+ */
+#ifndef SD_CONF_CONF_H
+#define SD_CONF_CONF_H
+
+#include "base/err.h"
+#include "base/mem.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum sd_serves { SD_SERVES_QUEUE = 1, SD_SERVES_HTTP = 2 };
+enum sd_strategy { SD_STANDARD, SD_FIFO, SD_PRIORITY };
+enum sd_backoff_kind { SD_BACKOFF_EXPONENTIAL, SD_BACKOFF_LINEAR, SD_BACKOFF_FIXED };
+
+struct sd_conf_pool {
+	const char *name;
+	int processes;
+	unsigned serves; /* enum sd_serves, or'ed */
+	int64_t max_jobs; /* recycle a worker after this many jobs; 0: never */
+	int64_t max_rss;  /* recycle a worker above this many bytes; 0: never */
+};
+
+/* Settings of one queue; passed on to SQL as they are (stepd.configure). */
+struct sd_conf_queue {
+	const char *name;
+	enum sd_strategy strategy;
+	int max_retries;
+	int64_t retry_delay_ms;
+	enum sd_backoff_kind backoff;
+	int64_t max_retry_delay_ms;
+	double jitter;
+	int max_concurrency;	/* 0: none */
+	int64_t timeout_ms;	/* 0: none */
+	int rate_limit;		/* starts per window; 0: none */
+	int64_t rate_window_ms;
+	int concurrency_per_group; /* 0: none */
+	int64_t history_ms;	/* 0: as history.keep */
+};
+
+struct sd_conf_listen {
+	const char *host; /* as written; NULL: this listener is off */
+	uint16_t port;
+};
+
+struct sd_conf {
+	struct sd_arena *arena;
+	const char *file; /* NULL: built-in defaults */
+	const char *database_url;
+	int64_t database_wait_ms;  /* how long start waits for the database before exit 69 */
+	int64_t database_lease_ms; /* node lease, default 30 s */
+	const char *node_name;	   /* default: the host name */
+	const char *user;	   /* drop to this user when started as root; NULL: stay (or "nobody"-like choice of the supervisor) */
+	const char **steps;	   /* directories, absolute after load (relative ones are relative to the file) */
+	size_t nsteps;
+	struct {
+		struct sd_conf_listen listen;
+		int64_t body_limit, timeout_ms;
+		int max_in_flight;
+		const char *tls_cert, *tls_key;
+	} http;
+	struct {
+		struct sd_conf_listen listen;
+		const char *token;
+	} admin;
+	struct sd_conf_pool *pools;
+	size_t npools;
+	struct sd_conf_queue *queues;
+	size_t nqueues;
+	struct sd_conf_queue queue_defaults; /* name NULL: what a queue without a block gets */
+	int64_t history_keep_ms;
+	const char *log_level;	  /* debug info warn error */
+	const char *log_format;	  /* text json */
+	const char *log_file;	  /* NULL: stderr */
+	const char *log_database; /* what goes to stepd.logs; "off": nothing */
+	int64_t stop_timeout_ms;  /* drain time of TERM, default 25 s */
+	int64_t kill_grace_ms;	  /* TERM → KILL, default 5 s */
+};
+
+/* One problem, printed as `file:line:col: message`. */
+struct sd_conf_problem {
+	int line, col;
+	char text[512];
+};
+struct sd_conf_problems {
+	struct sd_conf_problem *v;
+	size_t n;
+};
+
+/*
+ * Read file (NULL: defaults only).  Returns NULL when there is any problem; all
+ * of them are then in *problems, in order of position.  The caller frees both.
+ */
+struct sd_conf *sd_conf_load(const char *file, struct sd_conf_problems *problems);
+void sd_conf_free(struct sd_conf *conf);
+void sd_conf_problems_free(struct sd_conf_problems *problems);
+
+/* The queue blocks as the JSON array that SQL's stepd.configure takes; owned by arena. */
+const char *sd_conf_queues_json(const struct sd_conf *conf, struct sd_arena *arena);
+
+#endif

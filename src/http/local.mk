@@ -1,0 +1,1 @@
+src_libstepd_a_SOURCES += 

@@ -1,0 +1,77 @@
+/*
+ * The scoreboard: anonymous shared memory, made by the supervisor before its
+ * first fork and shared with every child.
+ *
+ * Who writes what.  Only the supervisor allocates and frees slots and writes
+ * the fields under "supervisor".  A child writes only the fields under "child"
+ * of its own slot; the keeper also writes the header's "keeper" fields and
+ * cancel_job of any slot.  All of them are atomics and all are read
+ * distrustfully: a child that went wild may leave any bit pattern in its own
+ * slot, and the supervisor must survive it (it never follows a pointer or an
+ * index from there without a check).
+ */
+#ifndef SD_PROC_SCOREBOARD_H
+#define SD_PROC_SCOREBOARD_H
+
+#include "base/err.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <sys/types.h>
+
+enum sd_slot_state {
+	SD_SLOT_FREE,
+	SD_SLOT_STARTING, /* forked, not ready */
+	SD_SLOT_READY,
+	SD_SLOT_DRAINING, /* asked to stop */
+};
+
+#define SD_SLOT_REASON_NONE 0
+#define SD_SLOT_REASON_TIMEOUT 1 /* the supervisor ended it: the attempt passed its deadline */
+#define SD_SLOT_REASON_CANCEL 2	 /* the supervisor ended it: the job was cancelled */
+#define SD_SLOT_REASON_MEMORY 3	 /* a memory limit of the pool */
+#define SD_SLOT_REASON_CPU 4	 /* a CPU limit of the pool */
+
+struct sd_slot {
+	/* supervisor */
+	_Atomic uint32_t generation; /* +1 at each allocation; with the slot's index it names one life of one child */
+	_Atomic uint32_t state;	     /* enum sd_slot_state */
+	_Atomic int32_t pid;
+	_Atomic int32_t role;	     /* enum sd_role_kind */
+	_Atomic int32_t pool;	     /* index into conf->pools, or -1 */
+	_Atomic int32_t index;	     /* number within the pool */
+	_Atomic int32_t conf_generation;
+	_Atomic int64_t spawned_us;
+
+	/* child; times are sd_now_us() */
+	_Atomic int64_t job;	     /* the job whose handler runs now; 0: none. Set before the handler starts. */
+	_Atomic int32_t attempt;
+	_Atomic int32_t step;	     /* index into the manifest */
+	_Atomic int64_t started_us;  /* start of that handler */
+	_Atomic int64_t deadline_us; /* end the process (TERM, grace, KILL) when this passes; 0: none. Written after job, cleared before it. */
+	_Atomic int64_t beat_us;     /* last time the loop thread was alive */
+	_Atomic uint64_t jobs_done;
+	_Atomic uint64_t jobs_failed;
+	_Atomic uint32_t db_up;
+	_Atomic uint32_t asleep;     /* worker: waits on the pool's eventfd for work */
+
+	/* keeper, and the worker itself when it learns of it first */
+	_Atomic int64_t cancel_job;  /* this job is to be cancelled; the handler sees it when it equals job */
+};
+
+struct sd_scoreboard {
+	uint32_t nslots;
+	/* keeper */
+	_Atomic int32_t node_id;	  /* from stepd.node_join; 0: not joined (never claim then) */
+	_Atomic uint32_t settings_version; /* +1 when queues, pauses or steps changed in SQL: workers read their lanes again */
+	/* supervisor */
+	_Atomic uint32_t stopping;	  /* claims stop at once */
+	_Atomic uint32_t degraded;	  /* pools in crash back-off */
+	struct sd_slot slot[];
+};
+
+struct sd_scoreboard *sd_scoreboard_new(uint32_t nslots, struct sd_err *err);
+void sd_scoreboard_free(struct sd_scoreboard *sb);
+
+#endif

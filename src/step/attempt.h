@@ -1,0 +1,104 @@
+/*
+ * One attempt: what the handler is given and what it leaves behind.
+ *
+ * The loop thread fills the upper half and hands the attempt to the step
+ * thread (step/runner.h); the handler's calls append to the lower half; the
+ * loop thread takes it back and commits the lower half in one transaction.
+ * Never both at once.  Everything lives in the attempt's arena.
+ *
+ * Effects are kept as they will be sent: JSON objects joined by commas, the
+ * user's payloads spliced in as raw text, so that nothing is parsed twice.
+ *   enqueues: {"topic":T,"data":RAW,"priority":N,"delay_ms":N,"run_at":S,"group":S,"unique":S,"always":true}
+ *   states:   {"op":"set","group":G,"key":K,"value":RAW} | {"op":"delete","group":G,"key":K}
+ *             | {"op":"clear","group":G} | {"op":"update","group":G,"key":K,"ops":RAW}
+ *   logs:     {"at_us":WALL,"level":"info","message":S,"fields":RAW}
+ * Absent members are left out.
+ */
+#ifndef SD_STEP_ATTEMPT_H
+#define SD_STEP_ATTEMPT_H
+
+#include "base/buf.h"
+#include "base/mem.h"
+
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+
+struct sd_step; /* step/registry.h */
+
+enum sd_trigger { SD_TRIGGER_QUEUE, SD_TRIGGER_HTTP, SD_TRIGGER_CRON };
+
+enum sd_outcome {
+	SD_OUTCOME_COMPLETED,
+	SD_OUTCOME_ERROR,	  /* retry by the queue's rules, or after delay_ms if >= 0 */
+	SD_OUTCOME_FAIL,	  /* fail now, no retry */
+	SD_OUTCOME_SNOOZE,	  /* run again in delay_ms, no attempt used */
+	SD_OUTCOME_INVALID_INPUT, /* the handler never ran */
+	SD_OUTCOME_CANCELLED,	  /* the job was cancelled and the handler returned in time */
+	SD_OUTCOME_SKIPPED,	  /* condition false */
+};
+
+/* A request as it came, for http triggers; names and values are UTF-8 or raw bytes as sent. */
+struct sd_pair {
+	const char *name, *value;
+	size_t value_len;
+};
+struct sd_http_request {
+	const char *method, *path; /* decoded path without query */
+	const char *remote;	   /* address of the peer */
+	struct sd_pair *params, *query, *headers; /* header names in lower case; repeated ones repeated */
+	size_t nparams, nquery, nheaders;
+	const char *raw_body; /* exact bytes; '\0' behind them */
+	size_t raw_body_len;
+	uint64_t id; /* of the frame protocol */
+};
+struct sd_http_reply {
+	int status; /* 0: the handler set none */
+	struct sd_pair *headers;
+	size_t nheaders, cap_headers;
+	const char *body;
+	size_t body_len;
+	bool body_is_json; /* default content type application/json, else text/plain */
+};
+
+struct sd_attempt {
+	struct sd_arena *arena;
+	struct sd_attempt *next; /* for whoever holds it */
+
+	/* given */
+	const struct sd_step *step;
+	int step_index;
+	enum sd_trigger trigger;
+	int trigger_index;     /* which of the step's triggers */
+	int64_t job_id;	       /* 0 for a synchronous http run */
+	int64_t lease_id;
+	int lane;	       /* index in the worker's lanes */
+	int attempt, max_attempts; /* attempt counts from 1 */
+	const char *queue;     /* topic, or the step's own queue */
+	const char *group_id;  /* NULL: none */
+	int64_t parent_id;     /* 0: none */
+	const char *trace_id;
+	int64_t enqueued_wall_us;
+	const char *input;     /* JSON text, validated; never NULL ("null") */
+	size_t input_len;
+	const struct sd_http_request *http; /* NULL unless trigger is http */
+	int64_t timeout_ms;    /* 0: none */
+
+	/* left behind */
+	enum sd_outcome outcome;
+	int64_t delay_ms;      /* -1: not given */
+	const char *error;     /* message; NULL: none */
+	const char *output;    /* JSON text; NULL: none */
+	size_t output_len;
+	struct sd_http_reply reply;
+	struct sd_buf enqueues, states, logs; /* freed by sd_attempt_free */
+	int nenqueues, nstates, nlogs;
+	struct sd_state_overlay *overlay; /* own writes, for reads in the attempt */
+	int64_t started_us, finished_us;  /* sd_now_us, by the step thread */
+};
+
+struct sd_attempt *sd_attempt_new(void);
+void sd_attempt_reset(struct sd_attempt *a); /* for reuse */
+void sd_attempt_free(struct sd_attempt *a);
+
+#endif

@@ -1,0 +1,41 @@
+/*
+ * The registry: step files found, loaded and ready to run, in this process.
+ * Loading runs foreign code (dlopen), so it happens only in children.
+ */
+#ifndef SD_STEP_REGISTRY_H
+#define SD_STEP_REGISTRY_H
+
+#include "base/buf.h"
+#include "step/attempt.h"
+
+struct sd_registry;
+struct sd_step;
+
+/* What is wrong with step files: one line each, "file: message" (with :line:col where known). */
+struct sd_step_problems {
+	struct sd_buf text;
+	size_t n;
+};
+
+/*
+ * Find the step files of the directories (not recursive below "." files; sorted by name), load and check each
+ * (name unique, triggers well-formed, routes distinct, cron expressions valid), and write the manifest.
+ * *current is set to the file being loaded before it is touched, so that a parent sharing that memory can name
+ * the file that crashed its child.  Returns the number of steps; problems are collected, never fatal here.
+ */
+size_t sd_steps_discover(const char *const *dirs, size_t ndirs, struct sd_buf *manifest, struct sd_step_problems *problems,
+			 char *current, size_t current_len);
+
+/* Load exactly the steps of a manifest.  NULL with *err when one cannot be loaded. */
+struct sd_registry *sd_registry_load(const char *manifest, size_t len, struct sd_err *err);
+void sd_registry_free(struct sd_registry *r);
+size_t sd_registry_count(const struct sd_registry *r);
+const struct sd_step *sd_registry_step(const struct sd_registry *r, size_t index);
+const struct sd_step *sd_registry_find(const struct sd_registry *r, const char *name, size_t *index);
+const char *sd_step_name(const struct sd_step *s);
+
+/* Run the handler in the calling thread; fills the lower half of a.  `runner` answers its questions. */
+struct sd_runner;
+void sd_step_run(const struct sd_step *s, struct sd_attempt *a, struct sd_runner *runner);
+
+#endif

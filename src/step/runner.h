@@ -1,0 +1,49 @@
+/*
+ * The step thread.  A worker's loop thread feeds attempts in; the step thread
+ * runs their handlers one at a time, in order, and hands them back.
+ *
+ * What a handler may need while it runs (a state read that misses the
+ * attempt's own writes) is asked of the loop thread: the step thread blocks,
+ * the loop thread answers.  All functions here are for the loop thread.
+ */
+#ifndef SD_STEP_RUNNER_H
+#define SD_STEP_RUNNER_H
+
+#include "proc/scoreboard.h"
+#include "step/attempt.h"
+#include "step/registry.h"
+
+struct sd_runner;
+
+enum sd_ask_kind { SD_ASK_STATE_GET, SD_ASK_STATE_LIST, SD_ASK_STATE_GROUPS };
+/* A question of the running handler; lives on the step thread's stack until answered. */
+struct sd_ask {
+	enum sd_ask_kind kind;
+	struct sd_attempt *attempt;
+	const char *group, *key;
+	/* the answer: JSON text copied into attempt->arena by the loop thread. GET: the value or NULL.
+	 * LIST: an object {key: value…} of the group as stored. GROUPS: an array of strings. */
+	const char *json;
+	struct sd_err err;
+	bool failed;
+};
+
+/* The runner writes job, attempt, step, started_us, deadline_us, jobs_done and jobs_failed of slot. */
+struct sd_runner *sd_runner_new(const struct sd_registry *registry, struct sd_slot *slot, struct sd_err *err);
+void sd_runner_free(struct sd_runner *r); /* only when nothing runs; joins the thread */
+
+/* Readable when sd_runner_take or sd_runner_ask has something; level-triggered eventfd, cleared by sd_runner_clear. */
+int sd_runner_fd(const struct sd_runner *r);
+void sd_runner_clear(struct sd_runner *r);
+
+void sd_runner_give(struct sd_runner *r, struct sd_attempt *list); /* a chain by ->next, in order */
+struct sd_attempt *sd_runner_take(struct sd_runner *r);	/* all that finished since, as a chain in order; NULL: none */
+struct sd_ask *sd_runner_ask(struct sd_runner *r);	/* the open question, each returned once; NULL: none */
+void sd_runner_answer(struct sd_runner *r, struct sd_ask *ask);
+/* Take back what was given and has not started, as a chain in order. */
+struct sd_attempt *sd_runner_recall(struct sd_runner *r);
+/* The attempt that runs now (NULL: idle) and since when; a snapshot. */
+const struct sd_attempt *sd_runner_current(struct sd_runner *r, int64_t *started_us);
+size_t sd_runner_queued(struct sd_runner *r); /* given, not started */
+
+#endif

@@ -1,0 +1,2 @@
+# Unit tests: one cmocka program a subject, linked with the library the daemon runs.
+# Each: check_PROGRAMS += tests/unit/test_x / tests_unit_test_x_SOURCES = … / tests_unit_test_x_LDADD = $(SD_LIBS) $(CMOCKA_LIBS)
