@@ -1,0 +1,10 @@
+# The systemd unit and the sample configuration: what an installation gets beside programs and libraries.
+EXTRA_DIST += contrib/version contrib/quickstart contrib/systemd/stepd.service.in
+
+if HAVE_SYSTEMD_UNIT
+systemdsystemunit_DATA = contrib/systemd/stepd.service
+endif
+CLEANFILES += contrib/systemd/stepd.service
+contrib/systemd/stepd.service: contrib/systemd/stepd.service.in Makefile
+	$(AM_V_GEN)$(MKDIR_P) $(@D) && $(SED) -e 's|@sbindir@|$(sbindir)|g' -e 's|@sysconfdir@|$(sysconfdir)|g' \
+		$(srcdir)/contrib/systemd/stepd.service.in >$@
