@@ -1,1 +1,12 @@
-src_libstepd_a_SOURCES += src/base/buf.h src/base/clock.h src/base/err.h src/base/fdutil.h src/base/json.h src/base/log.h src/base/mem.h 
+src_libstepd_a_SOURCES += \
+	src/base/backoff.c src/base/backoff.h \
+	src/base/buf.c src/base/buf.h \
+	src/base/clock.c src/base/clock.h \
+	src/base/conninfo.c \
+	src/base/err.c src/base/err.h \
+	src/base/fdutil.c src/base/fdutil.h \
+	src/base/json.c src/base/json.h \
+	src/base/log.c src/base/log.h \
+	src/base/mem.c src/base/mem.h \
+	src/base/utf8.h \
+	src/base/yaml.h

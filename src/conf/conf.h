@@ -9,6 +9,7 @@
 #ifndef SD_CONF_CONF_H
 #define SD_CONF_CONF_H
 
+#include "base/backoff.h"
 #include "base/err.h"
 #include "base/mem.h"
 
@@ -18,7 +19,6 @@
 
 enum sd_serves { SD_SERVES_QUEUE = 1, SD_SERVES_HTTP = 2 };
 enum sd_strategy { SD_STANDARD, SD_FIFO, SD_PRIORITY };
-enum sd_backoff_kind { SD_BACKOFF_EXPONENTIAL, SD_BACKOFF_LINEAR, SD_BACKOFF_FIXED };
 
 struct sd_conf_pool {
 	const char *name;
