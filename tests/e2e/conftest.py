@@ -1,0 +1,159 @@
+"""Fixtures of the end-to-end tests; the words are in harness.py.
+
+    def test_greeting(db, stepd):
+        stepd.step("hello", C_SOURCE)
+        stepd.start(config=stepd.config(queues={"hello": {"maxRetries": 0}}))
+        [job] = db.enqueue("hello", {"n": 1})
+        assert db.wait_status(job, "completed")["attempt"] == 1
+
+Each test gets its own database, folder and ports.  At its end every daemon is stopped, and a process, shared memory
+segment or instance pointer that is left fails the test.
+"""
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+sys.path.insert(0, str(Path(__file__).parent))
+import harness  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def session_dir():
+    d = harness.temp_dir("stepd-e2e-")
+    yield d
+    shutil.rmtree(d, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def stage(session_dir):
+    """The built tree as installed: SQL, sample steps, header."""
+    assert (harness.BUILD / "src/stepd").exists(), f"{harness.BUILD}/src/stepd is not built (STEPD_BUILD names another folder)"
+    d = session_dir / "stage"
+    d.mkdir()
+    return harness.Stage(d)
+
+
+@pytest.fixture(scope="session")
+def pg(session_dir):
+    """The shared private PostgreSQL; conninfo in .conninfo.  For databases of tests, never to be stopped."""
+    if os.environ.get("STEPD_TEST_PG"):
+        server = harness.PgServer(session_dir / "none")
+        server.conninfo = os.environ["STEPD_TEST_PG"]
+        yield server
+        return
+    server = harness.PgServer(session_dir / "pg").start()
+    yield server
+    server.stop("immediate")
+
+
+@pytest.fixture
+def tmp(request):
+    """A folder for one test, readable for all users, with a short name."""
+    d = harness.temp_dir("sd-")
+    yield d
+    shutil.rmtree(d, ignore_errors=True)
+
+
+@pytest.fixture
+def make_db(pg):
+    """Function that makes another fresh database."""
+    made = []
+
+    def make():
+        made.append(harness.Database(pg.conninfo))
+        return made[-1]
+
+    yield make
+    for d in made:
+        d.drop()
+
+
+@pytest.fixture
+def db(make_db):
+    """A fresh, empty database (no schema stepd yet: the daemon makes it)."""
+    return make_db()
+
+
+@pytest.fixture
+def own_pg(tmp, leak_check):
+    """A PostgreSQL of this test alone, with fsync on, to be restarted and killed; own_pg.conninfo, .restart(), .kill9()."""
+    server = harness.PgServer(tmp / "pg", fsync="on").start()
+    yield server
+    server.stop("immediate")
+
+
+@pytest.fixture
+def leak_check(pg, request):
+    check = harness.LeakCheck(keep=[pg])
+    yield check
+    try:
+        harness.wait_for(lambda: not check.leaks(), 3, "no leaks")
+    except harness.Late:
+        leaks = check.leaks()
+        check.clean_up()
+        if leaks:
+            pytest.fail("left behind: " + ", ".join(leaks))
+
+
+@pytest.fixture
+def make_stepd(stage, tmp, leak_check, request):
+    """Function that makes another daemon: make_stepd(db, name="b").  Each name has its own folder and ports."""
+    made = []
+
+    def make(db=None, name="stepd"):
+        d = tmp / name
+        d.mkdir()
+        made.append(harness.Stepd(stage, d, db, name))
+        return made[-1]
+
+    request.node.daemons = made
+    yield make
+    stuck = [d.name for d in made if not d.close()]
+    for d in made:
+        report_sanitizer(d)
+    if stuck:
+        pytest.fail(f"did not stop after TERM: {stuck}")
+
+
+def report_sanitizer(daemon):
+    """A sanitizer's finding fails the test, whichever process it was in."""
+    log = daemon.log()
+    for mark in ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "runtime error:"):
+        if mark in log and mark not in getattr(daemon, "expected_findings", ()):
+            pytest.fail(f"{mark} in the log of {daemon.name}:\n" + log[max(0, log.index(mark) - 200):][:4000])
+
+
+@pytest.fixture
+def stepd(make_stepd, db):
+    """A daemon on `db`, not yet started; steps of its own in stepd.steps (stepd.step(name, source))."""
+    return make_stepd(db)
+
+
+@pytest.fixture
+def free_port():
+    return harness.free_port
+
+
+@pytest.fixture
+def compile_step(stage):
+    """compile_step(name, source, directory) builds a C step; its path."""
+    return stage.compile_step
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    report = (yield).get_result()
+    if report.failed:
+        for d in getattr(item, "daemons", []):
+            report.sections.append((f"log of {d.name}", d.log()[-12000:]))
+
+
+def pytest_sessionfinish(session, exitstatus):
+    # Ours alone: what tests started and lost.
+    for p in harness.tree(os.getpid()):
+        if (p.comm == "stepd" or "stepd" in p.cmdline) and p.pid != os.getpid():
+            p.kill()
