@@ -12,7 +12,6 @@
 
 #include <stdbool.h>
 #include <stddef.h>
-#include <stdnoreturn.h>
 
 enum sd_role_kind {
 	SD_ROLE_POSTGRES, /* only with --embedded */
@@ -45,17 +44,17 @@ struct sd_child {
 
 struct sd_role {
 	const char *name;
-	noreturn void (*main)(const struct sd_child *child);
+	void (*main)(const struct sd_child *child) __attribute__((__noreturn__));
 	bool needs_database;  /* started only after the keeper is ready */
 	bool vital_at_start;  /* SD_MSG_FAILED before the first READY ends the daemon with its exit_code */
 };
 
 extern const struct sd_role sd_roles[SD_ROLE_COUNT];
 
-noreturn void sd_keeper_main(const struct sd_child *child);
-noreturn void sd_cron_main(const struct sd_child *child);
-noreturn void sd_http_main(const struct sd_child *child);
-noreturn void sd_worker_main(const struct sd_child *child);
-noreturn void sd_web_main(const struct sd_child *child);
+_Noreturn void sd_keeper_main(const struct sd_child *child);
+_Noreturn void sd_cron_main(const struct sd_child *child);
+_Noreturn void sd_http_main(const struct sd_child *child);
+_Noreturn void sd_worker_main(const struct sd_child *child);
+_Noreturn void sd_web_main(const struct sd_child *child);
 
 #endif

@@ -95,6 +95,7 @@ struct sd_attempt {
 	int nenqueues, nstates, nlogs;
 	struct sd_state_overlay *overlay; /* own writes, for reads in the attempt */
 	int64_t started_us, finished_us;  /* sd_now_us, by the step thread */
+	bool effects_refused;		  /* by the loop thread: the database refused the effects once already */
 };
 
 struct sd_attempt *sd_attempt_new(void);

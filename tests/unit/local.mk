@@ -1,2 +1,6 @@
 # Unit tests: one cmocka program a subject, linked with the library the daemon runs.
 # Each: check_PROGRAMS += tests/unit/test_x / tests_unit_test_x_SOURCES = … / tests_unit_test_x_LDADD = $(SD_LIBS) $(CMOCKA_LIBS)
+
+check_PROGRAMS += tests/unit/test_lane
+tests_unit_test_lane_SOURCES = tests/unit/test_lane.c
+tests_unit_test_lane_LDADD = $(SD_LIBS) $(CMOCKA_LIBS)

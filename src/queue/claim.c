@@ -1,0 +1,83 @@
+/* Building the claim call and reading its rows: see claim.h. */
+#include "queue/claim.h"
+
+#include "queue/sqlcalls.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+void sd_claim_fini(struct sd_claim *c)
+{
+	sd_buf_fini(&c->lanes);
+	sd_buf_fini(&c->cursors);
+	sd_buf_fini(&c->maxes);
+}
+
+static void open_array(struct sd_buf *b)
+{
+	sd_buf_reset(b);
+	sd_buf_chr(b, '{');
+}
+
+void sd_claim_build(struct sd_claim *c, int node_id, int slot, uint32_t generation, struct sd_lane *lanes, size_t nlanes,
+		    size_t first, int64_t now_us)
+{
+	open_array(&c->lanes);
+	open_array(&c->cursors);
+	open_array(&c->maxes);
+	c->asked = 0;
+	for (size_t i = 0; i < nlanes; i++) {
+		struct sd_lane *l = &lanes[(first + i) % nlanes];
+		int want = sd_lane_want(l);
+		sd_buf_pgarray_i64(&c->lanes, l->id);
+		sd_buf_pgarray_i64(&c->cursors, sd_lane_begin(l, want, now_us));
+		sd_buf_pgarray_i64(&c->maxes, want);
+		if (want > c->asked)
+			c->asked = want;
+	}
+	sd_buf_chr(&c->lanes, '}');
+	sd_buf_chr(&c->cursors, '}');
+	sd_buf_chr(&c->maxes, '}');
+	snprintf(c->node, sizeof c->node, "%d", node_id);
+	snprintf(c->slot, sizeof c->slot, "%d", slot);
+	snprintf(c->generation, sizeof c->generation, "%u", generation);
+	snprintf(c->total, sizeof c->total, "%d", c->asked);
+}
+
+struct sd_db_call sd_claim_call(const struct sd_claim *c)
+{
+	struct sd_claim *m = (struct sd_claim *)c;
+	const char *values[7] = {c->node, c->slot, c->generation, c->lanes.data, c->cursors.data, c->maxes.data, c->total};
+	for (int i = 0; i < 7; i++)
+		m->values[i] = values[i];
+	return (struct sd_db_call){&sd_sql_claim, m->values};
+}
+
+static int64_t number(const PGresult *res, int row, int col)
+{
+	return PQgetisnull(res, row, col) ? 0 : strtoll(PQgetvalue(res, row, col), NULL, 10);
+}
+
+static const char *text(const PGresult *res, int row, int col)
+{
+	return PQgetisnull(res, row, col) ? NULL : PQgetvalue(res, row, col);
+}
+
+void sd_claim_row(const PGresult *res, int row, struct sd_claimed *out)
+{
+	out->lease_id = number(res, row, 0);
+	out->lane_id = (int)number(res, row, 1);
+	out->job_id = number(res, row, 2);
+	out->attempt = (int)number(res, row, 3);
+	out->max_attempts = (int)number(res, row, 4);
+	out->trigger = text(res, row, 5);
+	out->trigger_index = (int)number(res, row, 6);
+	out->queue = text(res, row, 7);
+	out->group_id = text(res, row, 8);
+	out->parent_id = number(res, row, 9);
+	out->trace_id = text(res, row, 10);
+	out->enqueued_wall_us = number(res, row, 11);
+	out->cursor = number(res, row, 12);
+	out->input = text(res, row, 13);
+	out->input_len = (size_t)PQgetlength(res, row, 13);
+}

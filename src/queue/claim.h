@@ -1,0 +1,41 @@
+/*
+ * The claim call: what is sent, and its rows as values.
+ */
+#ifndef SD_QUEUE_CLAIM_H
+#define SD_QUEUE_CLAIM_H
+
+#include "base/buf.h"
+#include "db/db.h"
+#include "queue/lane.h"
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* The parameters of one claim; the buffers are reused. */
+struct sd_claim {
+	struct sd_buf lanes, cursors, maxes;
+	char node[16], slot[16], generation[16], total[16];
+	const char *values[7];
+	int asked; /* the total */
+};
+
+void sd_claim_fini(struct sd_claim *c);
+/*
+ * Ask all lanes, beginning with lane number `first` so that none is always
+ * last, for what each wants and for at most as many in total as the most
+ * eager of them.
+ */
+void sd_claim_build(struct sd_claim *c, int node_id, int slot, uint32_t generation, struct sd_lane *lanes, size_t nlanes,
+		    size_t first, int64_t now_us);
+struct sd_db_call sd_claim_call(const struct sd_claim *c);
+
+/* One claimed job.  Strings belong to the result. */
+struct sd_claimed {
+	int64_t lease_id, job_id, parent_id, enqueued_wall_us, cursor;
+	int lane_id, attempt, max_attempts, trigger_index;
+	const char *trigger, *queue, *group_id, *trace_id, *input; /* group_id NULL: none */
+	size_t input_len;
+};
+void sd_claim_row(const PGresult *res, int row, struct sd_claimed *out);
+
+#endif

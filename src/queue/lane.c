@@ -1,0 +1,99 @@
+/* Batch sizes and cursors of a lane: see lane.h. */
+#include "queue/lane.h"
+
+#include "base/clock.h"
+
+#include <string.h>
+
+#define BATCH_US 5000.0		  /* a batch should not take longer than this */
+#define BATCH_BYTES (4.0 * 1048576) /* nor hold more input than this */
+#define LAG_US (10 * SD_SEC)
+#define RESCAN_US (1 * SD_SEC)
+#define RESCAN_SHARE 20 /* at most 1/20 of the time is spent reading from the start */
+#define WEIGHT 0.3	/* of the newest value in a moving mean */
+
+void sd_lane_init(struct sd_lane *l, int id, int step_index, int64_t timeout_ms)
+{
+	memset(l, 0, sizeof *l);
+	l->id = id;
+	l->step_index = step_index;
+	l->timeout_ms = timeout_ms;
+	l->mean_us = -1;
+}
+
+int sd_lane_want(const struct sd_lane *l)
+{
+	if (l->mean_us < 0)
+		return 1;
+	double n = SD_LANE_MAX_BATCH;
+	if (l->mean_us * n > BATCH_US)
+		n = BATCH_US / l->mean_us;
+	if (l->mean_bytes * n > BATCH_BYTES)
+		n = BATCH_BYTES / l->mean_bytes;
+	if (n > 2.0 * l->last_batch)
+		n = 2.0 * l->last_batch;
+	return n < 1 ? 1 : (int)n;
+}
+
+bool sd_lane_is_slow(const struct sd_lane *l)
+{
+	return l->mean_us < 0 || l->mean_us > BATCH_US / 2;
+}
+
+/* The newest cursor that is at least LAG_US old; 0 when none is known. */
+static int64_t lagged_cursor(const struct sd_lane *l, int64_t now_us)
+{
+	for (int i = 0; i < SD_LANE_SAMPLES; i++) {
+		int k = (l->newest - i + SD_LANE_SAMPLES) % SD_LANE_SAMPLES;
+		if (l->sample[k].at_us != 0 && now_us - l->sample[k].at_us >= LAG_US)
+			return l->sample[k].cursor;
+	}
+	return 0;
+}
+
+int64_t sd_lane_begin(struct sd_lane *l, int asked, int64_t now_us)
+{
+	l->asked = asked;
+	l->got = 0;
+	l->got_cursor = 0;
+	l->rescanning = l->cursor == 0 || now_us >= l->rescan_us;
+	if (l->rescanning)
+		return 0;
+	return l->full ? l->cursor : lagged_cursor(l, now_us);
+}
+
+/* Keep about one cursor a second; when the ring is full its oldest is LAG_US old. */
+static void sample_cursor(struct sd_lane *l, int64_t now_us)
+{
+	if (l->sample[l->newest].at_us != 0 && now_us - l->sample[l->newest].at_us < LAG_US / (SD_LANE_SAMPLES - 2))
+		return;
+	l->newest = (l->newest + 1) % SD_LANE_SAMPLES;
+	l->sample[l->newest].at_us = now_us;
+	l->sample[l->newest].cursor = l->cursor;
+}
+
+void sd_lane_end(struct sd_lane *l, int64_t now_us, int64_t took_us)
+{
+	if (l->rescanning) {
+		int64_t pause = took_us * RESCAN_SHARE;
+		l->rescan_us = now_us + (pause > RESCAN_US ? pause : RESCAN_US);
+		l->rescanning = false;
+	}
+	if (l->got_cursor > l->cursor)
+		l->cursor = l->got_cursor;
+	sample_cursor(l, now_us);
+	l->full = l->asked > 0 && l->got >= l->asked;
+	if (l->got > 0)
+		l->last_batch = l->asked;
+}
+
+void sd_lane_ran(struct sd_lane *l, int64_t us, int64_t bytes)
+{
+	if (l->mean_us < 0) {
+		l->mean_us = (double)us;
+		l->mean_bytes = (double)bytes;
+		return;
+	}
+	l->mean_us += WEIGHT * ((double)us - l->mean_us);
+	l->mean_bytes += WEIGHT * ((double)bytes - l->mean_bytes);
+}

@@ -1,0 +1,19 @@
+/* The text of the queue's SQL calls, in one place. */
+#include "queue/sqlcalls.h"
+
+const struct sd_db_stmt sd_sql_lanes = {
+	"lanes", "select lane_id, step, queue, timeout_ms, paused from stepd.lanes($1)", 1};
+const struct sd_db_stmt sd_sql_claim = {
+	"claim",
+	"select lease_id, lane_id, job_id, attempt, max_attempts, trigger, trigger_index, queue, group_id, parent_id,"
+	" trace_id, enqueued_at_us, cursor, input from stepd.claim($1, $2, $3, $4, $5, $6, $7)",
+	7};
+const struct sd_db_stmt sd_sql_finish = {
+	"finish", "select job_id, verdict from stepd.finish($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)", 11};
+const struct sd_db_stmt sd_sql_release = {"release", "select stepd.release($1, $2)", 2};
+const struct sd_db_stmt sd_sql_give_back = {"give_back", "select stepd.give_back($1, $2, $3, $4)", 4};
+const struct sd_db_stmt sd_sql_died = {
+	"died", "select job_id, verdict from stepd.died($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)", 13};
+const struct sd_db_stmt sd_sql_state_get = {"state_get", "select stepd.state_get($1, $2)", 2};
+const struct sd_db_stmt sd_sql_state_list = {"state_list", "select stepd.state_list($1)", 1};
+const struct sd_db_stmt sd_sql_state_groups = {"state_groups", "select stepd.state_groups()", 0};

@@ -1,0 +1,20 @@
+/*
+ * The queue's SQL functions that C calls.  C knows these names and no table;
+ * what each does, takes and returns is in sql/ (\df+ stepd.* in psql).
+ */
+#ifndef SD_QUEUE_SQLCALLS_H
+#define SD_QUEUE_SQLCALLS_H
+
+#include "db/db.h"
+
+extern const struct sd_db_stmt sd_sql_lanes;	 /* steps text[] */
+extern const struct sd_db_stmt sd_sql_claim;	 /* node, slot, generation, lanes[], cursors[], maxes[], total */
+extern const struct sd_db_stmt sd_sql_finish;	 /* node, pid, leases[], jobs[], outcomes[], ages_us[], durations_us[], outputs[], errors[], delays_ms[], effects */
+extern const struct sd_db_stmt sd_sql_release;	 /* leases[], jobs[] */
+extern const struct sd_db_stmt sd_sql_give_back; /* node, slot, generation, leases to keep[] */
+extern const struct sd_db_stmt sd_sql_died;	 /* node, slot, generation, job, outcome, error, exit_code, signal, max_rss_kb, cpu_ms, age_us, duration_us, pid */
+extern const struct sd_db_stmt sd_sql_state_get;  /* group, key */
+extern const struct sd_db_stmt sd_sql_state_list; /* group */
+extern const struct sd_db_stmt sd_sql_state_groups;
+
+#endif

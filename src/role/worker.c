@@ -1,0 +1,390 @@
+/*
+ * The queue worker: claims jobs, runs their handlers, reports what became of
+ * them.  See worker.h for who owns what.
+ *
+ * sd_worker_pump looks at the whole state after each event and does what is
+ * due; there is no other place where a decision is taken:
+ *   - outcomes go out with the next claim, or alone 20 ms after the first of
+ *     them ended when the runner is still busy;
+ *   - a claim goes out when the runner has nothing left, a little earlier
+ *     when what runs is fast;
+ *   - after an empty claim the worker sleeps on the node's eventfd.  Its slot
+ *     says "asleep" from before the claim was sent, so that a wake-up between
+ *     the claim's snapshot and the sleep is never lost;
+ *   - when the running handler proves slow, what waits behind it is given back.
+ */
+#include "role/worker.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "db/db_ev.h"
+
+#include <errno.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#define FLUSH_SECONDS 0.02   /* of the 50 ms that a finished job may stay unseen */
+#define SLOW_US (10 * SD_MS) /* a handler that runs longer makes nobody wait behind it */
+#define SLOW_SECONDS 0.01
+#define PREFETCH_US (2 * SD_MS)
+
+void sd_chain_init(struct sd_chain *c)
+{
+	c->head = NULL;
+	c->tail = &c->head;
+	c->n = 0;
+}
+
+void sd_chain_append(struct sd_chain *c, struct sd_attempt *list)
+{
+	while (list != NULL) {
+		*c->tail = list;
+		c->tail = &list->next;
+		c->n++;
+		list = list->next;
+	}
+}
+
+struct sd_attempt *sd_chain_take(struct sd_chain *c)
+{
+	struct sd_attempt *list = c->head;
+	sd_chain_init(c);
+	return list;
+}
+
+void sd_worker_ring(struct sd_worker *w)
+{
+	const struct sd_scoreboard *sb = w->child->scoreboard;
+	for (uint32_t i = 0; i < sb->nslots; i++) {
+		if (i == w->child->slot_index || !atomic_load(&sb->slot[i].asleep))
+			continue;
+		uint64_t one = 1;
+		if (write(w->child->wake, &one, sizeof one) < 0 && errno != EAGAIN)
+			sd_log(SD_LOG_WARN, "waking another worker failed: %m");
+		return;
+	}
+}
+
+void sd_worker_retry_later(struct sd_worker *w, double seconds)
+{
+	ev_timer_stop(w->loop, &w->retry_timer);
+	ev_timer_set(&w->retry_timer, seconds, 0.);
+	ev_timer_start(w->loop, &w->retry_timer);
+}
+
+static bool stopping(const struct sd_worker *w)
+{
+	return w->draining || w->ending || atomic_load(&w->child->scoreboard->stopping);
+}
+
+static bool runner_is_idle(struct sd_worker *w)
+{
+	int64_t since;
+	return sd_runner_queued(w->runner) == 0 && sd_runner_current(w->runner, &since) == NULL;
+}
+
+/* May the next batch be fetched while the last handler of this one still runs? */
+static bool may_prefetch(struct sd_worker *w)
+{
+	int64_t since;
+	if (sd_runner_queued(w->runner) > 0)
+		return false;
+	const struct sd_attempt *a = sd_runner_current(w->runner, &since);
+	if (a == NULL)
+		return true;
+	struct sd_lane *l = sd_worker_lane(w, a->lane);
+	return l != NULL && !sd_lane_is_slow(l) && sd_now_us() - since < PREFETCH_US;
+}
+
+static bool should_claim(struct sd_worker *w)
+{
+	return !stopping(w) && !w->sleeping && !w->lost_claim && w->nlanes > 0 &&
+	       atomic_load(&w->child->scoreboard->node_id) > 0 && may_prefetch(w);
+}
+
+static void watch_wake(struct sd_worker *w, bool on)
+{
+	if (on)
+		ev_io_start(w->loop, &w->wake_io);
+	else
+		ev_io_stop(w->loop, &w->wake_io);
+}
+
+/* ---- what the runner hands back ---- */
+
+static void take_finished(struct sd_worker *w)
+{
+	struct sd_attempt *list = sd_runner_take(w->runner);
+	while (list != NULL) {
+		struct sd_attempt *a = list;
+		list = a->next;
+		a->next = NULL;
+		struct sd_lane *l = sd_worker_lane(w, a->lane);
+		if (l != NULL)
+			sd_lane_ran(l, a->finished_us - a->started_us, (int64_t)a->input_len);
+		if (w->finished.n == 0)
+			w->finished_since_us = a->finished_us;
+		if (w->ending && a->job_id == w->ending_job)
+			w->ended = a;
+		else
+			sd_chain_append(&w->finished, a);
+	}
+}
+
+static bool flush_is_due(const struct sd_worker *w)
+{
+	return w->finished.n >= SD_LANE_MAX_BATCH ||
+	       sd_now_us() - w->finished_since_us >= (int64_t)(FLUSH_SECONDS * SD_SEC);
+}
+
+static void arm_timers(struct sd_worker *w, bool idle)
+{
+	if (w->finished.n > 0 && !w->busy) {
+		if (!ev_is_active(&w->flush_timer)) {
+			ev_timer_set(&w->flush_timer, FLUSH_SECONDS, 0.);
+			ev_timer_start(w->loop, &w->flush_timer);
+		}
+	} else {
+		ev_timer_stop(w->loop, &w->flush_timer);
+	}
+	if (sd_runner_queued(w->runner) > 0) {
+		if (!ev_is_active(&w->slow_timer))
+			ev_timer_again(w->loop, &w->slow_timer);
+	} else {
+		ev_timer_stop(w->loop, &w->slow_timer);
+	}
+	watch_wake(w, w->sleeping && idle && !w->busy && !stopping(w));
+}
+
+/* Everything told, nothing held: the end of a drain or of a TERM. */
+static void leave_when_done(struct sd_worker *w, bool idle)
+{
+	if (!w->draining && !w->ending)
+		return;
+	if (w->busy || w->releasing > 0 || w->finished.n > 0)
+		return;
+	if (w->leaving || (idle && w->ended == NULL && !w->lost_claim))
+		_exit(0);
+}
+
+static void end_attempt(struct sd_worker *w)
+{
+	struct sd_attempt *a = w->ended;
+	w->ended = NULL;
+	sd_worker_end_attempt(w, a, w->ending_outcome, w->ending_error);
+}
+
+/* One step towards the database, when it can take one. */
+static void talk(struct sd_worker *w, bool idle)
+{
+	bool claim = should_claim(w);
+	if (w->lost_claim)
+		sd_worker_give_back(w);
+	else if (atomic_load(&w->child->scoreboard->settings_version) != w->settings_version)
+		sd_worker_load_lanes(w);
+	else if (w->finished.n > 0 && (claim || idle || stopping(w) || flush_is_due(w)))
+		sd_worker_exchange(w, claim);
+	else if (claim)
+		sd_worker_exchange(w, true);
+	else if (w->ended != NULL && w->finished.n == 0 && !w->leaving)
+		end_attempt(w);
+}
+
+static void say_ready(struct sd_worker *w)
+{
+	struct sd_msg msg = {.type = SD_MSG_READY};
+	struct sd_err err;
+	if (sd_chan_send(w->child->chan, &msg, &err) < 0)
+		sd_log_err(SD_LOG_WARN, &err, "telling the supervisor that this worker is ready");
+	w->said_ready = true;
+}
+
+void sd_worker_pump(struct sd_worker *w)
+{
+	take_finished(w);
+	bool idle = runner_is_idle(w);
+	if (!w->said_ready && w->draining)
+		_exit(0);
+	if (!sd_db_is_up(w->db) || w->busy || ev_is_active(&w->retry_timer)) {
+		arm_timers(w, idle);
+		return;
+	}
+	if (!w->lanes_loaded) {
+		sd_worker_load_lanes(w);
+		return;
+	}
+	if (!w->said_ready)
+		say_ready(w);
+	/* asleep is said before the claim that may come back empty, so that no wake-up falls between the two */
+	if (idle && !atomic_exchange(&w->child->slot->asleep, 1))
+		w->sleeping = false;
+	talk(w, idle);
+	arm_timers(w, idle);
+	leave_when_done(w, idle);
+}
+
+/* ---- events ---- */
+
+static void on_runner(struct ev_loop *loop, ev_io *io, int revents)
+{
+	struct sd_worker *w = io->data;
+	struct sd_ask *ask;
+	sd_runner_clear(w->runner);
+	while ((ask = sd_runner_ask(w->runner)) != NULL)
+		sd_worker_answer(w, ask);
+	sd_worker_pump(w);
+}
+
+static void on_wake(struct ev_loop *loop, ev_io *io, int revents)
+{
+	struct sd_worker *w = io->data;
+	uint64_t one;
+	if (read(w->child->wake, &one, sizeof one) != sizeof one)
+		return; /* another worker took it */
+	w->sleeping = false;
+	sd_worker_pump(w);
+}
+
+static void on_pump_timer(struct ev_loop *loop, ev_timer *t, int revents)
+{
+	sd_worker_pump(t->data);
+}
+
+static void on_slow_timer(struct ev_loop *loop, ev_timer *t, int revents)
+{
+	struct sd_worker *w = t->data;
+	int64_t since;
+	if (sd_runner_current(w->runner, &since) != NULL && sd_now_us() - since >= SLOW_US)
+		sd_worker_release(w, sd_runner_recall(w->runner));
+	sd_worker_pump(w);
+}
+
+static void drain(struct sd_worker *w)
+{
+	w->draining = true;
+	sd_worker_release(w, sd_runner_recall(w->runner));
+	sd_worker_pump(w);
+}
+
+static void on_chan(struct ev_loop *loop, ev_io *io, int revents)
+{
+	struct sd_worker *w = io->data;
+	struct sd_msg msg;
+	struct sd_err err;
+	int n;
+	while ((n = sd_chan_recv(w->child->chan, &msg, &err)) > 0) {
+		if (msg.type == SD_MSG_DRAIN)
+			drain(w);
+		else if (msg.type == SD_MSG_REOPEN_LOGS && sd_log_reopen(&err) < 0)
+			sd_log_err(SD_LOG_WARN, &err, "reopening the log");
+	}
+	if (n < 0)
+		_exit(0); /* the supervisor is gone; the next start or another node rescues what we hold */
+}
+
+/*
+ * TERM comes for one of three reasons, and the worker knows which: the attempt
+ * passed its deadline, its job was cancelled, or the daemon stops and the
+ * drain time is over.  In the first two the handler may still return within
+ * the grace; in the last it is given back at once.
+ */
+static void on_term(struct ev_loop *loop, ev_signal *s, int revents)
+{
+	struct sd_worker *w = s->data;
+	struct sd_slot *slot = w->child->slot;
+	int64_t since;
+	take_finished(w);
+	sd_worker_release(w, sd_runner_recall(w->runner));
+	const struct sd_attempt *a = sd_runner_current(w->runner, &since);
+	if (a == NULL || w->ending) {
+		w->draining = true;
+		sd_worker_pump(w);
+		return;
+	}
+	int64_t deadline = atomic_load(&slot->deadline_us);
+	w->ending = true;
+	w->ending_job = a->job_id;
+	if (deadline != 0 && sd_now_us() >= deadline) {
+		w->ending_outcome = "timeout";
+		snprintf(w->ending_error, sizeof w->ending_error, "timed out after %lld ms", (long long)a->timeout_ms);
+	} else if (atomic_load(&slot->cancel_job) == a->job_id) {
+		w->ending_outcome = "cancelled";
+		snprintf(w->ending_error, sizeof w->ending_error, "cancelled while it ran");
+	} else {
+		w->leaving = true;
+		sd_worker_release_running(w, a);
+	}
+	atomic_store(&slot->cancel_job, a->job_id);
+	sd_worker_pump(w);
+}
+
+static void on_db_up(void *arg, struct sd_db *db)
+{
+	struct sd_worker *w = arg;
+	atomic_store(&w->child->slot->db_up, 1);
+	ev_timer_stop(w->loop, &w->retry_timer);
+	w->sleeping = false;
+	sd_worker_pump(w);
+}
+
+static void on_db_down(void *arg, struct sd_db *db, const struct sd_err *err)
+{
+	struct sd_worker *w = arg;
+	atomic_store(&w->child->slot->db_up, 0);
+	sd_log_err(SD_LOG_WARN, err, "database connection lost");
+}
+
+/* ---- start ---- */
+
+static _Noreturn void cannot_start(const struct sd_child *child, const struct sd_err *err, int exit_code)
+{
+	struct sd_msg msg = {.type = SD_MSG_FAILED, .exit_code = exit_code};
+	struct sd_err ignored;
+	snprintf(msg.text, sizeof msg.text, "%s%s%s", err->message, err->detail[0] ? ": " : "", err->detail);
+	if (sd_chan_send(child->chan, &msg, &ignored) < 0)
+		sd_log_err(SD_LOG_ERROR, err, "cannot start");
+	_exit(exit_code);
+}
+
+static void init_watchers(struct sd_worker *w)
+{
+	ev_io_init(&w->chan_io, on_chan, w->child->chan, EV_READ);
+	ev_io_init(&w->wake_io, on_wake, w->child->wake, EV_READ);
+	ev_io_init(&w->runner_io, on_runner, sd_runner_fd(w->runner), EV_READ);
+	ev_timer_init(&w->flush_timer, on_pump_timer, 0., 0.);
+	ev_timer_init(&w->slow_timer, on_slow_timer, 0., SLOW_SECONDS);
+	ev_timer_init(&w->retry_timer, on_pump_timer, 0., 0.);
+	ev_signal_init(&w->term, on_term, SIGTERM);
+	w->chan_io.data = w->wake_io.data = w->runner_io.data = w->flush_timer.data = w->slow_timer.data =
+		w->retry_timer.data = w->term.data = w;
+	ev_io_start(w->loop, &w->chan_io);
+	ev_io_start(w->loop, &w->runner_io);
+	ev_signal_start(w->loop, &w->term);
+}
+
+_Noreturn void sd_worker_main(const struct sd_child *child)
+{
+	struct sd_worker w = {.child = child};
+	struct sd_err err;
+	char name[64];
+
+	sd_chain_init(&w.finished);
+	sd_chain_init(&w.sending);
+	w.registry = sd_registry_load(child->manifest, child->manifest_len, &err);
+	if (w.registry == NULL)
+		cannot_start(child, &err, 78);
+	w.runner = sd_runner_new(w.registry, child->slot, &err);
+	if (w.runner == NULL)
+		cannot_start(child, &err, 71);
+	w.loop = ev_loop_new(EVFLAG_AUTO);
+	w.db_ev = sd_db_ev_new(w.loop, &w.db_loop);
+	const struct sd_db_events events = {.up = on_db_up, .down = on_db_down, .arg = &w};
+	snprintf(name, sizeof name, "stepd worker %s/%d", child->pool->name, atomic_load(&child->slot->index));
+	w.db = sd_db_new(child->conninfo, name, NULL, &w.db_loop, &events);
+	init_watchers(&w);
+	sd_db_start(w.db);
+	ev_run(w.loop, 0);
+	abort(); /* the loop never ends: the channel is always watched */
+}

@@ -1,0 +1,102 @@
+/*
+ * Inside of a queue worker; shared by the worker_*.c files only.
+ *
+ * Two threads.  The step thread (step/runner.h) runs handlers; everything here
+ * is the loop thread: it claims, feeds the runner, commits outcomes, gives
+ * back what should not wait, answers the handler's state reads, and obeys the
+ * supervisor.
+ *
+ * An attempt is in exactly one place: with the runner (queued or running), in
+ * `finished` (ran, not sent), in `sending` (in the exchange under way), or in
+ * `spare` (empty, for reuse).
+ */
+#ifndef SD_ROLE_WORKER_H
+#define SD_ROLE_WORKER_H
+
+#include "db/db.h"
+#include "queue/claim.h"
+#include "queue/finish.h"
+#include "queue/lane.h"
+#include "role/role.h"
+#include "step/registry.h"
+#include "step/runner.h"
+
+#include <ev.h>
+
+struct sd_chain {
+	struct sd_attempt *head, **tail;
+	size_t n;
+};
+
+struct sd_worker {
+	const struct sd_child *child;
+	struct ev_loop *loop;
+	struct sd_db_loop db_loop;
+	struct sd_db_ev *db_ev;
+	struct sd_db *db;
+	struct sd_registry *registry;
+	struct sd_runner *runner;
+
+	ev_io chan_io, wake_io, runner_io;
+	ev_timer flush_timer; /* a finished job becomes visible in time */
+	ev_timer slow_timer;  /* nothing waits behind a slow job */
+	ev_timer retry_timer; /* after a failed exchange */
+	ev_signal term;
+
+	struct sd_lane *lanes;
+	size_t nlanes, first_lane;
+	uint32_t settings_version;
+	bool lanes_loaded, said_ready;
+
+	struct sd_claim claim;
+	struct sd_finish finish;
+	struct sd_chain finished, sending;
+	int64_t finished_since_us; /* when the oldest of finished ended */
+	int64_t exchange_us;	   /* when the exchange under way was sent */
+	bool busy;		   /* an exchange, or the loading of lanes, is under way */
+	bool claiming;		   /* the exchange contains a claim */
+	size_t one_by_one;	   /* send so many outcomes singly: one of them is refused by the database */
+	bool lost_claim;	   /* a claim may have committed without our seeing it */
+	bool sleeping;		   /* the last claim was empty: wait for a wake-up */
+	int releasing;		   /* release calls under way */
+
+	bool draining;		   /* take no more work, exit when all is told */
+	bool ending;		   /* TERM: the running attempt is to end … */
+	int64_t ending_job;
+	const char *ending_outcome; /* … as this; NULL: it is given back */
+	char ending_error[64];
+	struct sd_attempt *ended;   /* the attempt that was to end and did */
+	bool leaving;		    /* exit without waiting for the handler: its job was given back */
+
+	struct sd_attempt *spare;
+};
+
+void sd_chain_init(struct sd_chain *c);
+void sd_chain_append(struct sd_chain *c, struct sd_attempt *list);
+struct sd_attempt *sd_chain_take(struct sd_chain *c);
+
+/* worker.c: look at everything and do what is due; called after each event. */
+void sd_worker_pump(struct sd_worker *w);
+void sd_worker_retry_later(struct sd_worker *w, double seconds);
+/* Wake one more worker of this node, if one sleeps. */
+void sd_worker_ring(struct sd_worker *w);
+
+/* worker_claim.c */
+void sd_worker_load_lanes(struct sd_worker *w);
+struct sd_db_call sd_worker_claim_call(struct sd_worker *w, int64_t now_us);
+void sd_worker_claimed(struct sd_worker *w, const PGresult *res);
+void sd_worker_claim_failed(struct sd_worker *w);
+void sd_worker_forget(struct sd_worker *w, struct sd_attempt *a); /* into spare */
+struct sd_lane *sd_worker_lane(struct sd_worker *w, int lane_id);
+
+/* worker_commit.c */
+void sd_worker_exchange(struct sd_worker *w, bool with_claim);
+void sd_worker_release(struct sd_worker *w, struct sd_attempt *list); /* unstarted ones, back to ready */
+void sd_worker_release_running(struct sd_worker *w, const struct sd_attempt *a); /* the handler may go on; its outcome is void */
+void sd_worker_give_back(struct sd_worker *w); /* what a lost claim may have left */
+void sd_worker_end_attempt(struct sd_worker *w, struct sd_attempt *a, const char *outcome, const char *error);
+
+/* worker_ask.c */
+void sd_worker_answer(struct sd_worker *w, struct sd_ask *ask);
+
+#endif

@@ -1,0 +1,174 @@
+/* The worker's lanes, and claimed rows becoming attempts: see worker.h. */
+#include "role/worker.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "queue/sqlcalls.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+struct sd_lane *sd_worker_lane(struct sd_worker *w, int lane_id)
+{
+	for (size_t i = 0; i < w->nlanes; i++)
+		if (w->lanes[i].id == lane_id)
+			return &w->lanes[i];
+	return NULL;
+}
+
+/* What a lane had learnt stays when lanes are read again. */
+static void set_lanes(struct sd_worker *w, const PGresult *res)
+{
+	int n = PQntuples(res);
+	struct sd_lane *lanes = sd_xcalloc((size_t)n + 1, sizeof *lanes);
+	size_t k = 0;
+	for (int i = 0; i < n; i++) {
+		size_t index;
+		if (sd_registry_find(w->registry, PQgetvalue(res, i, 1), &index) == NULL)
+			continue;
+		int id = atoi(PQgetvalue(res, i, 0));
+		struct sd_lane *old = sd_worker_lane(w, id);
+		if (old != NULL)
+			lanes[k] = *old;
+		else
+			sd_lane_init(&lanes[k], id, (int)index, 0);
+		lanes[k].timeout_ms = PQgetisnull(res, i, 3) ? 0 : strtoll(PQgetvalue(res, i, 3), NULL, 10);
+		k++;
+	}
+	free(w->lanes);
+	w->lanes = lanes;
+	w->nlanes = k;
+}
+
+static void on_lanes(void *arg, PGresult *const *results, size_t n, const struct sd_err *err)
+{
+	struct sd_worker *w = arg;
+	w->busy = false;
+	if (results == NULL) {
+		sd_log_err(SD_LOG_WARN, err, "reading the lanes failed, trying again");
+		w->lanes_loaded = false;
+		sd_worker_retry_later(w, 0.5);
+		return;
+	}
+	set_lanes(w, results[0]);
+	w->lanes_loaded = true;
+	w->sleeping = false;
+	sd_worker_pump(w);
+}
+
+void sd_worker_load_lanes(struct sd_worker *w)
+{
+	struct sd_buf steps = SD_BUF_INIT;
+	sd_buf_chr(&steps, '{');
+	for (size_t i = 0; i < sd_registry_count(w->registry); i++) {
+		const char *name = sd_step_name(sd_registry_step(w->registry, i));
+		sd_buf_pgarray(&steps, name, strlen(name));
+	}
+	sd_buf_chr(&steps, '}');
+	w->settings_version = atomic_load(&w->child->scoreboard->settings_version);
+	w->busy = true;
+	const char *values[] = {steps.data};
+	struct sd_db_call call = {&sd_sql_lanes, values};
+	sd_db_submit(w->db, &call, 1, SD_DB_WAIT, 0, on_lanes, w);
+	sd_buf_fini(&steps);
+}
+
+struct sd_db_call sd_worker_claim_call(struct sd_worker *w, int64_t now_us)
+{
+	sd_claim_build(&w->claim, atomic_load(&w->child->scoreboard->node_id), (int)w->child->slot_index,
+		       w->child->slot_generation, w->lanes, w->nlanes, w->first_lane, now_us);
+	w->first_lane = (w->first_lane + 1) % w->nlanes;
+	return sd_claim_call(&w->claim);
+}
+
+static struct sd_attempt *new_attempt(struct sd_worker *w)
+{
+	struct sd_attempt *a = w->spare;
+	if (a == NULL)
+		return sd_attempt_new();
+	w->spare = a->next;
+	a->next = NULL;
+	return a;
+}
+
+void sd_worker_forget(struct sd_worker *w, struct sd_attempt *a)
+{
+	sd_attempt_reset(a);
+	a->next = w->spare;
+	w->spare = a;
+}
+
+static enum sd_trigger trigger_of(const char *name)
+{
+	if (name != NULL && strcmp(name, "cron") == 0)
+		return SD_TRIGGER_CRON;
+	if (name != NULL && strcmp(name, "http") == 0)
+		return SD_TRIGGER_HTTP;
+	return SD_TRIGGER_QUEUE;
+}
+
+static struct sd_attempt *attempt_of(struct sd_worker *w, const struct sd_claimed *c, const struct sd_lane *l)
+{
+	struct sd_attempt *a = new_attempt(w);
+	a->step_index = l->step_index;
+	a->step = sd_registry_step(w->registry, (size_t)l->step_index);
+	a->trigger = trigger_of(c->trigger);
+	a->trigger_index = c->trigger_index;
+	a->job_id = c->job_id;
+	a->lease_id = c->lease_id;
+	a->lane = l->id;
+	a->attempt = c->attempt;
+	a->max_attempts = c->max_attempts;
+	a->queue = sd_arena_strdup(a->arena, c->queue);
+	a->group_id = sd_arena_strdup(a->arena, c->group_id);
+	a->parent_id = c->parent_id;
+	a->trace_id = sd_arena_strdup(a->arena, c->trace_id);
+	a->enqueued_wall_us = c->enqueued_wall_us;
+	a->input = c->input ? sd_arena_memdup(a->arena, c->input, c->input_len) : "null";
+	a->input_len = c->input ? c->input_len : 4;
+	a->timeout_ms = l->timeout_ms;
+	a->delay_ms = -1;
+	return a;
+}
+
+void sd_worker_claim_failed(struct sd_worker *w)
+{
+	for (size_t i = 0; i < w->nlanes; i++)
+		w->lanes[i].rescanning = false;
+}
+
+/* What came is noted with its lane first, and the lanes learn from it when all rows are read. */
+static void take_rows(struct sd_worker *w, const PGresult *res, struct sd_chain *chain)
+{
+	struct sd_lane *l = NULL;
+	for (int r = 0; r < PQntuples(res); r++) {
+		struct sd_claimed c;
+		sd_claim_row(res, r, &c);
+		if (l == NULL || l->id != c.lane_id)
+			l = sd_worker_lane(w, c.lane_id);
+		if (l == NULL) { /* never asked for */
+			sd_log(SD_LOG_ERROR, "claim returned job %lld of lane %d, which this worker does not serve",
+			       (long long)c.job_id, c.lane_id);
+			continue;
+		}
+		l->got++;
+		if (c.cursor > l->got_cursor)
+			l->got_cursor = c.cursor;
+		sd_chain_append(chain, attempt_of(w, &c, l));
+	}
+}
+
+void sd_worker_claimed(struct sd_worker *w, const PGresult *res)
+{
+	struct sd_chain chain;
+	sd_chain_init(&chain);
+	take_rows(w, res, &chain);
+	int64_t now = sd_now_us();
+	for (size_t i = 0; i < w->nlanes; i++)
+		sd_lane_end(&w->lanes[i], now, now - w->exchange_us);
+	size_t n = chain.n;
+	if (n > 0)
+		sd_runner_give(w->runner, sd_chain_take(&chain));
+	if ((int)n >= w->claim.asked)
+		sd_worker_ring(w);
+}

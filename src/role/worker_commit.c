@@ -1,0 +1,333 @@
+/*
+ * Telling the database: outcomes, released jobs, and what a broken connection
+ * may have left behind.
+ *
+ * The exchange is one transaction: the outcomes of what ran, then the claim of
+ * what runs next.  When it fails:
+ *   - connection lost or transient: the outcomes stay here and are sent again
+ *     until they are delivered or refused by the fence.  Whether the lost one
+ *     committed does not matter: finishing twice is refused the second time.
+ *     A claim that may have committed unseen is undone by give_back.
+ *   - refused by the database (an effect it cannot store): the outcomes are
+ *     sent one by one, and the refused one becomes an error of its own job.
+ */
+#include "role/worker.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "queue/sqlcalls.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define RETRY_SECONDS 0.2
+#define REFUSED_SECONDS 1.0
+
+static const char *const outcome_names[] = {
+	[SD_OUTCOME_COMPLETED] = "completed", [SD_OUTCOME_ERROR] = "error",
+	[SD_OUTCOME_FAIL] = "fail",	      [SD_OUTCOME_SNOOZE] = "snooze",
+	[SD_OUTCOME_INVALID_INPUT] = "invalid_input", [SD_OUTCOME_CANCELLED] = "cancelled",
+	[SD_OUTCOME_SKIPPED] = "skipped",
+};
+
+static void add_outcome(struct sd_worker *w, const struct sd_attempt *a, int64_t now_us)
+{
+	struct sd_finish_row row = {
+		.lease_id = a->lease_id,
+		.job_id = a->job_id,
+		.outcome = outcome_names[a->outcome],
+		.started_us = a->started_us,
+		.duration_us = a->finished_us - a->started_us,
+		.output = a->output,
+		.output_len = a->output_len,
+		.error = a->error,
+		.delay_ms = a->delay_ms,
+		.enqueues = &a->enqueues,
+		.states = &a->states,
+		.logs = &a->logs,
+	};
+	sd_finish_add(&w->finish, &row, now_us);
+}
+
+/* Move up to max attempts from finished to sending, into the finish call. */
+static void collect(struct sd_worker *w, size_t max)
+{
+	int64_t now = sd_now_us();
+	struct sd_attempt *list = sd_chain_take(&w->finished);
+	sd_finish_begin(&w->finish);
+	while (list != NULL && w->sending.n < max) {
+		struct sd_attempt *a = list;
+		list = a->next;
+		a->next = NULL;
+		add_outcome(w, a, now);
+		sd_chain_append(&w->sending, a);
+	}
+	sd_chain_append(&w->finished, list);
+}
+
+static void log_refused(const struct sd_worker *w, const PGresult *res)
+{
+	for (int i = 0; i < PQntuples(res); i++)
+		if (strcmp(PQgetvalue(res, i, 1), "refused") == 0)
+			sd_log_kv(SD_LOG_WARN, "outcome refused: the lease is no longer ours; it changed nothing", "job",
+				  PQgetvalue(res, i, 0), NULL);
+}
+
+static void delivered(struct sd_worker *w, const PGresult *res)
+{
+	bool enqueued = false;
+	log_refused(w, res);
+	struct sd_attempt *list = sd_chain_take(&w->sending);
+	while (list != NULL) {
+		struct sd_attempt *a = list;
+		list = a->next;
+		enqueued |= a->nenqueues > 0;
+		sd_worker_forget(w, a);
+	}
+	if (w->one_by_one > 0)
+		w->one_by_one--;
+	if (enqueued)
+		sd_worker_ring(w);
+}
+
+/* The database refuses this attempt's effects: it becomes an error that says so. */
+static void turn_into_error(struct sd_attempt *a, const struct sd_err *err)
+{
+	a->outcome = SD_OUTCOME_ERROR;
+	a->error = sd_arena_printf(a->arena, "the database refused the effects of this attempt: %s%s%s%s%s", err->message,
+				   err->detail[0] ? ": " : "", err->detail, err->sqlstate[0] ? " SQLSTATE " : "",
+				   err->sqlstate);
+	a->output = NULL;
+	a->delay_ms = -1;
+	sd_buf_reset(&a->enqueues);
+	sd_buf_reset(&a->states);
+	sd_buf_reset(&a->logs);
+	a->nenqueues = a->nstates = a->nlogs = 0;
+	a->effects_refused = true;
+}
+
+static void refused(struct sd_worker *w, const struct sd_err *err)
+{
+	struct sd_attempt *list = sd_chain_take(&w->sending);
+	if (list != NULL && list->next == NULL && !list->effects_refused) {
+		char job[24];
+		snprintf(job, sizeof job, "%" PRId64, list->job_id);
+		sd_log_kv(SD_LOG_WARN, "the database refused the effects of a job", "job", job, "error", err->message, NULL);
+		turn_into_error(list, err);
+	} else if (list != NULL && list->next != NULL) {
+		w->one_by_one = 0;
+		for (struct sd_attempt *a = list; a != NULL; a = a->next)
+			w->one_by_one++;
+	} else {
+		sd_log_err(SD_LOG_ERROR, err, "the database refused a plain call, trying again");
+		sd_worker_retry_later(w, REFUSED_SECONDS);
+	}
+	/* in front of what finished since, to keep the order */
+	struct sd_attempt *later = sd_chain_take(&w->finished);
+	sd_chain_append(&w->finished, list);
+	sd_chain_append(&w->finished, later);
+}
+
+static void failed(struct sd_worker *w, const struct sd_err *err)
+{
+	if (w->claiming) {
+		sd_worker_claim_failed(w);
+		w->lost_claim |= strcmp(err->sqlstate, "08007") == 0;
+	}
+	if (err->class == SD_ERR_TRANSIENT) {
+		struct sd_attempt *later = sd_chain_take(&w->finished);
+		sd_chain_append(&w->finished, sd_chain_take(&w->sending));
+		sd_chain_append(&w->finished, later);
+		sd_worker_retry_later(w, RETRY_SECONDS);
+	} else {
+		refused(w, err);
+	}
+}
+
+static void on_exchange(void *arg, PGresult *const *results, size_t n, const struct sd_err *err)
+{
+	struct sd_worker *w = arg;
+	bool claimed = w->claiming;
+	size_t k = 0;
+	w->busy = false;
+	if (results == NULL) {
+		failed(w, err);
+		w->claiming = false;
+		sd_worker_pump(w);
+		return;
+	}
+	w->claiming = false;
+	if (w->sending.n > 0)
+		delivered(w, results[k++]);
+	if (claimed) {
+		int rows = PQntuples(results[k]);
+		if (rows > 0)
+			atomic_store(&w->child->slot->asleep, 0);
+		w->sleeping = rows == 0;
+		sd_worker_claimed(w, results[k]);
+	}
+	sd_worker_pump(w);
+}
+
+void sd_worker_exchange(struct sd_worker *w, bool with_claim)
+{
+	struct sd_db_call calls[2];
+	size_t n = 0;
+	size_t max = w->one_by_one > 0 ? 1 : SD_LANE_MAX_BATCH;
+	collect(w, max);
+	if (w->sending.n > 0)
+		calls[n++] = sd_finish_call(&w->finish, atomic_load(&w->child->scoreboard->node_id), (int)getpid());
+	w->exchange_us = sd_now_us();
+	w->claiming = with_claim && w->one_by_one == 0;
+	if (w->claiming)
+		calls[n++] = sd_worker_claim_call(w, w->exchange_us);
+	if (n == 0)
+		return;
+	w->busy = true;
+	sd_db_submit(w->db, calls, n, 0, 0, on_exchange, w);
+}
+
+/* A release is repeated until it is answered: giving back twice is harmless. */
+struct release {
+	struct sd_worker *worker;
+	struct sd_buf leases, jobs;
+};
+
+static void send_release(struct release *r);
+
+static void on_release(void *arg, PGresult *const *results, size_t n, const struct sd_err *err)
+{
+	struct release *r = arg;
+	struct sd_worker *w = r->worker;
+	if (results == NULL && err->class == SD_ERR_TRANSIENT) {
+		send_release(r);
+		return;
+	}
+	if (results == NULL)
+		sd_log_err(SD_LOG_ERROR, err, "giving back unstarted jobs failed");
+	else
+		sd_worker_ring(w);
+	w->releasing--;
+	sd_buf_fini(&r->leases);
+	sd_buf_fini(&r->jobs);
+	free(r);
+	sd_worker_pump(w);
+}
+
+static void send_release(struct release *r)
+{
+	const char *values[] = {r->leases.data, r->jobs.data};
+	struct sd_db_call call = {&sd_sql_release, values};
+	sd_db_submit(r->worker->db, &call, 1, SD_DB_WAIT, 0, on_release, r);
+}
+
+static struct release *open_release(struct sd_worker *w)
+{
+	struct release *r = sd_xcalloc(1, sizeof *r);
+	r->worker = w;
+	sd_buf_chr(&r->leases, '{');
+	sd_buf_chr(&r->jobs, '{');
+	return r;
+}
+
+static void add_release(struct release *r, const struct sd_attempt *a)
+{
+	sd_buf_pgarray_i64(&r->leases, a->lease_id);
+	sd_buf_pgarray_i64(&r->jobs, a->job_id);
+}
+
+static void close_release(struct release *r)
+{
+	sd_buf_chr(&r->leases, '}');
+	sd_buf_chr(&r->jobs, '}');
+	r->worker->releasing++;
+	send_release(r);
+}
+
+void sd_worker_release(struct sd_worker *w, struct sd_attempt *list)
+{
+	if (list == NULL)
+		return;
+	struct release *r = open_release(w);
+	while (list != NULL) {
+		struct sd_attempt *a = list;
+		list = a->next;
+		add_release(r, a);
+		sd_worker_forget(w, a);
+	}
+	close_release(r);
+}
+
+void sd_worker_release_running(struct sd_worker *w, const struct sd_attempt *a)
+{
+	struct release *r = open_release(w);
+	add_release(r, a);
+	close_release(r);
+}
+
+static void on_given_back(void *arg, PGresult *const *results, size_t n, const struct sd_err *err)
+{
+	struct sd_worker *w = arg;
+	w->busy = false;
+	if (results == NULL) {
+		sd_log_err(SD_LOG_WARN, err, "giving back a lost claim failed, trying again");
+		sd_worker_retry_later(w, RETRY_SECONDS);
+		return;
+	}
+	w->lost_claim = false;
+	sd_worker_pump(w);
+}
+
+/* Every lease of ours is then the running attempt's or one of the finished. */
+void sd_worker_give_back(struct sd_worker *w)
+{
+	char node[16], slot[16], generation[16];
+	int64_t since;
+	struct sd_buf keep = SD_BUF_INIT;
+	sd_worker_release(w, sd_runner_recall(w->runner));
+	sd_buf_chr(&keep, '{');
+	const struct sd_attempt *running = sd_runner_current(w->runner, &since);
+	if (running != NULL)
+		sd_buf_pgarray_i64(&keep, running->lease_id);
+	for (const struct sd_attempt *a = w->finished.head; a != NULL; a = a->next)
+		sd_buf_pgarray_i64(&keep, a->lease_id);
+	sd_buf_chr(&keep, '}');
+	snprintf(node, sizeof node, "%d", atomic_load(&w->child->scoreboard->node_id));
+	snprintf(slot, sizeof slot, "%u", w->child->slot_index);
+	snprintf(generation, sizeof generation, "%u", w->child->slot_generation);
+	const char *values[] = {node, slot, generation, keep.data};
+	struct sd_db_call call = {&sd_sql_give_back, values};
+	w->busy = true;
+	sd_db_submit(w->db, &call, 1, SD_DB_WAIT, 0, on_given_back, w);
+	sd_buf_fini(&keep);
+}
+
+static void on_ended(void *arg, PGresult *const *results, size_t n, const struct sd_err *err)
+{
+	struct sd_worker *w = arg;
+	w->busy = false;
+	if (results == NULL)
+		sd_log_err(SD_LOG_WARN, err, "recording the end of an attempt failed; the rescue will");
+	sd_worker_pump(w);
+}
+
+/* The running handler was told to end and did: record it as what it was ended for. */
+void sd_worker_end_attempt(struct sd_worker *w, struct sd_attempt *a, const char *outcome, const char *error)
+{
+	char node[16], slot[16], generation[16], job[24], age[24], took[24], pid[16];
+	snprintf(node, sizeof node, "%d", atomic_load(&w->child->scoreboard->node_id));
+	snprintf(slot, sizeof slot, "%u", w->child->slot_index);
+	snprintf(generation, sizeof generation, "%u", w->child->slot_generation);
+	snprintf(job, sizeof job, "%" PRId64, a->job_id);
+	snprintf(age, sizeof age, "%" PRId64, sd_now_us() - a->started_us);
+	snprintf(took, sizeof took, "%" PRId64, a->finished_us - a->started_us);
+	snprintf(pid, sizeof pid, "%d", (int)getpid());
+	const char *values[] = {node, slot, generation, job, outcome, error, NULL, NULL, NULL, NULL, age, took, pid};
+	struct sd_db_call call = {&sd_sql_died, values};
+	w->busy = true;
+	sd_db_submit(w->db, &call, 1, SD_DB_WAIT, 0, on_ended, w);
+	sd_worker_forget(w, a);
+}

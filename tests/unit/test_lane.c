@@ -1,0 +1,122 @@
+/* Batch sizes and cursors of a lane. */
+#include "queue/lane.h"
+
+#include "base/clock.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+static struct sd_lane lane;
+
+static int fresh(void **state)
+{
+	sd_lane_init(&lane, 7, 0, 0);
+	return 0;
+}
+
+/* One claim that gives n jobs up to cursor. */
+static int64_t claim(int asked, int n, int64_t cursor, int64_t now)
+{
+	int64_t from = sd_lane_begin(&lane, asked, now);
+	lane.got = n;
+	lane.got_cursor = cursor;
+	sd_lane_end(&lane, now, 100);
+	return from;
+}
+
+static void unknown_lane_asks_for_one(void **state)
+{
+	assert_int_equal(sd_lane_want(&lane), 1);
+	assert_true(sd_lane_is_slow(&lane));
+}
+
+static void batches_of_fast_jobs_double_up_to_the_limit(void **state)
+{
+	int64_t now = SD_SEC;
+	int want = 1, rounds = 0;
+	while (want < SD_LANE_MAX_BATCH && rounds++ < 20) {
+		claim(want, want, rounds, now++);
+		sd_lane_ran(&lane, 1, 100);
+		assert_in_range(sd_lane_want(&lane), want, 2 * want);
+		want = sd_lane_want(&lane);
+	}
+	assert_int_equal(want, SD_LANE_MAX_BATCH);
+	assert_false(sd_lane_is_slow(&lane));
+}
+
+static void slow_jobs_are_claimed_singly(void **state)
+{
+	claim(1, 1, 1, SD_SEC);
+	lane.last_batch = 500;
+	sd_lane_ran(&lane, 1, 100);
+	sd_lane_ran(&lane, SD_SEC, 100);
+	assert_int_equal(sd_lane_want(&lane), 1);
+	assert_true(sd_lane_is_slow(&lane));
+}
+
+static void large_inputs_bound_the_batch(void **state)
+{
+	lane.last_batch = 500;
+	sd_lane_ran(&lane, 1, 1048576);
+	assert_int_equal(sd_lane_want(&lane), 4);
+}
+
+static void cursor_advances_while_full(void **state)
+{
+	int64_t now = SD_SEC;
+	assert_int_equal(claim(10, 10, 100, now), 0);
+	assert_int_equal(claim(10, 10, 200, now + 1), 100);
+	assert_int_equal(claim(10, 10, 300, now + 2), 200);
+}
+
+static void short_claim_looks_back(void **state)
+{
+	int64_t now = SD_SEC;
+	claim(10, 10, 100, now);
+	claim(10, 3, 103, now + 1);
+	/* nothing is ten seconds old yet: from the start */
+	assert_int_equal(claim(10, 0, 0, now + 2), 0);
+	/* with a second-by-second past, from ten seconds ago */
+	for (int i = 1; i <= 30; i++)
+		claim(10, 10, 100 + 10 * i, now + i * SD_SEC);
+	lane.rescan_us = INT64_MAX;
+	claim(10, 1, 401, now + 30 * SD_SEC + 1);
+	int64_t from = claim(10, 0, 0, now + 30 * SD_SEC + 2);
+	assert_in_range(from, 250, 310);
+}
+
+static void start_is_read_again_every_second(void **state)
+{
+	int64_t now = SD_SEC;
+	claim(10, 10, 100, now);
+	assert_int_equal(claim(10, 10, 200, now + SD_SEC / 2), 100);
+	assert_int_equal(claim(10, 10, 300, now + SD_SEC), 0);
+	assert_int_equal(claim(10, 10, 400, now + SD_SEC + 1), 300);
+}
+
+static void dear_rescans_become_rare(void **state)
+{
+	sd_lane_begin(&lane, 10, SD_SEC);
+	lane.got = 10;
+	lane.got_cursor = 5;
+	sd_lane_end(&lane, 2 * SD_SEC, SD_SEC); /* it took a second */
+	assert_true(lane.rescan_us >= 2 * SD_SEC + 20 * SD_SEC);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup(unknown_lane_asks_for_one, fresh),
+		cmocka_unit_test_setup(batches_of_fast_jobs_double_up_to_the_limit, fresh),
+		cmocka_unit_test_setup(slow_jobs_are_claimed_singly, fresh),
+		cmocka_unit_test_setup(large_inputs_bound_the_batch, fresh),
+		cmocka_unit_test_setup(cursor_advances_while_full, fresh),
+		cmocka_unit_test_setup(short_claim_looks_back, fresh),
+		cmocka_unit_test_setup(start_is_read_again_every_second, fresh),
+		cmocka_unit_test_setup(dear_rescans_become_rare, fresh),
+	};
+	return cmocka_run_group_tests_name("lane", tests, NULL, NULL);
+}
