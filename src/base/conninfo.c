@@ -50,19 +50,12 @@ static const char *last_at(const char *from, const char *to)
 static void mask_url(struct sd_buf *b, const char *s)
 {
 	const char *rest = strstr(s, "://") + 3;
-	const char *query = strchrnul(rest, '?');
+	/* libpq: user and password reach to the first '@' that comes before any '/', even over a '?' */
+	const char *stop = strpbrk(rest, "@/");
+	const char *query = strchrnul(stop != NULL && *stop == '@' ? stop : rest, '?');
 	const char *at = last_at(rest, query), *colon;
 
 	sd_buf_append(b, s, (size_t)(rest - s));
-	if (at == NULL && (at = last_at(rest, rest + strlen(rest))) != NULL) {
-		/* a '?' within the password, or an '@' among the parameters: only the former has a ':' before */
-		const char *in_host = strpbrk(rest, ":/?");
-
-		if (in_host == NULL || *in_host != ':' || strchr(query, '=') != NULL)
-			at = NULL;
-		else
-			query = strchrnul(at, '?');
-	}
 	if (at != NULL) {
 		colon = memchr(rest, ':', (size_t)(at - rest));
 		if (colon != NULL) {

@@ -8,5 +8,8 @@ src_libstepd_a_SOURCES += \
 	src/base/json.c src/base/json.h \
 	src/base/log.c src/base/log.h \
 	src/base/mem.c src/base/mem.h \
+	src/base/suggest.c src/base/suggest.h \
+	src/base/units.c src/base/units.h \
 	src/base/utf8.h \
-	src/base/yaml.h
+	src/base/uuid.c src/base/uuid.h \
+	src/base/yaml.c src/base/yaml.h
