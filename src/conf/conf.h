@@ -10,12 +10,14 @@
 #define SD_CONF_CONF_H
 
 #include "base/backoff.h"
+#include "base/buf.h"
 #include "base/err.h"
 #include "base/mem.h"
 
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 enum sd_serves { SD_SERVES_QUEUE = 1, SD_SERVES_HTTP = 2 };
 enum sd_strategy { SD_STANDARD, SD_FIFO, SD_PRIORITY };
@@ -84,7 +86,7 @@ struct sd_conf {
 	int64_t kill_grace_ms;	  /* TERM → KILL, default 5 s */
 };
 
-/* One problem, printed as `file:line:col: message`. */
+/* One problem, printed as `file:line:col: message`; line 0: it is about the whole file. */
 struct sd_conf_problem {
 	int line, col;
 	char text[512];
@@ -95,14 +97,37 @@ struct sd_conf_problems {
 };
 
 /*
+ * The file to read: given, or $STEPD_CONFIG, or the installed default file if
+ * there is one; NULL: none, the built-in defaults are the configuration.
+ */
+const char *sd_conf_find_file(const char *given);
+
+/*
  * Read file (NULL: defaults only).  Returns NULL when there is any problem; all
  * of them are then in *problems, in order of position.  The caller frees both.
  */
 struct sd_conf *sd_conf_load(const char *file, struct sd_conf_problems *problems);
+/* The same from text that was read already; file (may be NULL) gives the directory that relative paths start from. */
+struct sd_conf *sd_conf_parse(const char *text, size_t len, const char *file, struct sd_conf_problems *problems);
 void sd_conf_free(struct sd_conf *conf);
 void sd_conf_problems_free(struct sd_conf_problems *problems);
+/* One line a problem, `file:line:col: message`. */
+void sd_conf_problems_print(FILE *out, const char *file, const struct sd_conf_problems *problems);
 
-/* The queue blocks as the JSON array that SQL's stepd.configure takes; owned by arena. */
+/*
+ * The options that differ and take effect only after a restart, as names joined
+ * by ", " in *names; returns how many.
+ */
+size_t sd_conf_restart_options(const struct sd_conf *old, const struct sd_conf *new, struct sd_buf *names);
+
+/*
+ * The queue blocks as the JSON array that SQL's stepd.configure takes, and the
+ * defaults as one such object without a name; owned by arena.  Members: name,
+ * strategy, max_retries, retry_delay_ms, backoff, max_retry_delay_ms, jitter,
+ * max_concurrency, timeout_ms, rate_limit, rate_window_ms,
+ * concurrency_per_group, history_ms; null stands for "none".
+ */
 const char *sd_conf_queues_json(const struct sd_conf *conf, struct sd_arena *arena);
+const char *sd_conf_queue_defaults_json(const struct sd_conf *conf, struct sd_arena *arena);
 
 #endif

@@ -1,0 +1,120 @@
+/*
+ * Every option of stepd.yaml.  To add one: a member in conf.h, a row here, a
+ * line in etc/stepd.yaml and an entry in etc/stepd.yaml.5 (make check compares
+ * the four).  To let the daemon honour one that it only knows: NOT_YET → YES.
+ */
+#include "conf/options.h"
+
+#include "conf/conf.h"
+
+#define CONF(member) offsetof(struct sd_conf, member)
+#define POOL(member) offsetof(struct sd_conf_pool, member)
+#define QUEUE(member) offsetof(struct sd_conf_queue, member)
+
+#define S INT64_C(1000)
+#define M (60 * S)
+#define H (60 * M)
+#define D (24 * H)
+#define KIB INT64_C(1024)
+#define MIB (1024 * KIB)
+#define GIB (1024 * MIB)
+
+#define RELOAD true
+#define RESTART false
+#define YES true
+#define NOT_YET false
+
+static const char *const serves_words[] = {"queue", "http", NULL};
+static const char *const strategy_words[] = {"standard", "fifo", "priority", NULL};
+static const char *const backoff_words[] = {"exponential", "linear", "fixed", NULL};
+static const char *const level_words[] = {"debug", "info", "warn", "error", NULL};
+static const char *const level_or_off_words[] = {"debug", "info", "warn", "error", "off", NULL};
+static const char *const format_words[] = {"text", "json", NULL};
+
+/* clang-format off */
+const struct sd_option sd_options[] = {
+{"database.url", SD_OPTION_CONNINFO, CONF(database_url), "postgresql:///stepd", 0, 0, NULL, NULL, RESTART, YES,
+ "Where PostgreSQL is: a libpq URL or conninfo string; several hosts are allowed."},
+{"database.wait", SD_OPTION_TIME, CONF(database_wait_ms), "30s", 0, H, NULL, NULL, RESTART, YES,
+ "How long the start waits for the database before it gives up with exit code 69."},
+{"database.lease", SD_OPTION_TIME, CONF(database_lease_ms), "30s", S, H, NULL, NULL, RESTART, YES,
+ "A node that was silent for this long is taken for dead and its jobs are rescued by another."},
+
+{"node.name", SD_OPTION_STRING, CONF(node_name), NULL, 0, 0, NULL, NULL, RESTART, YES,
+ "Name of this node in the database; nodes that run the same steps may share one."},
+{"user", SD_OPTION_STRING, CONF(user), NULL, 0, 0, NULL, NULL, RESTART, YES,
+ "The user to become when started as root."},
+
+{"steps", SD_OPTION_DIRS, CONF(steps), SD_PKGLIBDIR "/steps", 0, 0, NULL, NULL, RELOAD, YES,
+ "Directories with step files; relative ones are relative to this file."},
+
+{"http.listen", SD_OPTION_LISTEN, CONF(http.listen), "127.0.0.1:3111", 0, 0, NULL, NULL, RESTART, YES,
+ "Address and port of the steps' routes, or off."},
+{"http.bodyLimit", SD_OPTION_SIZE, CONF(http.body_limit), "1MiB", KIB, 64 * MIB, NULL, NULL, RELOAD, YES,
+ "The largest request body; a larger one is answered with 413."},
+{"http.timeout", SD_OPTION_TIME, CONF(http.timeout_ms), "30s", 10, H, NULL, NULL, RELOAD, YES,
+ "How long a handler may take for a request before it is answered with 504."},
+{"http.maxInFlight", SD_OPTION_INT, CONF(http.max_in_flight), "1024", 1, 65536, NULL, NULL, RELOAD, YES,
+ "Requests waiting or running at the same time; more are answered with 503."},
+{"http.tls.cert", SD_OPTION_FILE, CONF(http.tls_cert), NULL, 0, 0, NULL, NULL, RELOAD, NOT_YET,
+ "File with the certificate chain, PEM."},
+{"http.tls.key", SD_OPTION_FILE, CONF(http.tls_key), NULL, 0, 0, NULL, NULL, RELOAD, NOT_YET,
+ "File with the certificate's private key, PEM."},
+
+{"admin.listen", SD_OPTION_LISTEN, CONF(admin.listen), "127.0.0.1:3113", 0, 0, NULL, NULL, RESTART, YES,
+ "Address and port of health and metrics, or off."},
+{"admin.token", SD_OPTION_STRING, CONF(admin.token), NULL, 0, 0, NULL, NULL, RELOAD, NOT_YET,
+ "Bearer token that admin requests must carry; needed when admin.listen is not a loopback address."},
+
+{"pools.*.processes", SD_OPTION_INT, POOL(processes), "4", 1, 512, NULL, NULL, RELOAD, YES,
+ "Number of worker processes."},
+{"pools.*.serves", SD_OPTION_WORDSET, POOL(serves), "queue", 0, 0, NULL, serves_words, RELOAD, YES,
+ "What its workers run: queue (queue and cron jobs) or http (requests)."},
+{"pools.*.maxJobs", SD_OPTION_COUNT, POOL(max_jobs), "10000", 1, 1000000000, "none", NULL, RELOAD, YES,
+ "A worker is replaced after this many jobs."},
+{"pools.*.maxRss", SD_OPTION_SIZE, POOL(max_rss), "512MiB", 16 * MIB, 1024 * GIB, "none", NULL, RELOAD, YES,
+ "A worker that holds more memory than this is replaced after its job."},
+
+{"queues.*.strategy", SD_OPTION_WORD, QUEUE(strategy), "standard", 0, 0, NULL, strategy_words, RELOAD, YES,
+ "standard: oldest first; fifo: strict order in each group; priority: highest first."},
+{"queues.*.maxRetries", SD_OPTION_INT, QUEUE(max_retries), "3", 0, 10000, NULL, NULL, RELOAD, YES,
+ "Retries after the first attempt."},
+{"queues.*.retryDelay", SD_OPTION_TIME, QUEUE(retry_delay_ms), "1s", 0, 30 * D, NULL, NULL, RELOAD, YES,
+ "Delay before the first retry."},
+{"queues.*.backoff", SD_OPTION_WORD, QUEUE(backoff), "exponential", 0, 0, NULL, backoff_words, RELOAD, YES,
+ "How the delay grows: exponential (doubles), linear (adds itself) or fixed."},
+{"queues.*.maxRetryDelay", SD_OPTION_TIME, QUEUE(max_retry_delay_ms), "1h", 0, 365 * D, NULL, NULL, RELOAD, YES,
+ "The delay never grows above this."},
+{"queues.*.jitter", SD_OPTION_FACTOR, QUEUE(jitter), "0.1", 0, 1000, NULL, NULL, RELOAD, YES,
+ "Each delay is varied at random by up to this part of it."},
+{"queues.*.maxConcurrency", SD_OPTION_INT, QUEUE(max_concurrency), "none", 1, 1000000, "none", NULL, RELOAD, YES,
+ "Jobs of this queue that run at the same time, over all nodes."},
+{"queues.*.timeout", SD_OPTION_TIME, QUEUE(timeout_ms), "none", 10, 30 * D, "none", NULL, RELOAD, YES,
+ "An attempt that runs longer is stopped and recorded as timeout."},
+{"queues.*.rateLimit", SD_OPTION_RATE, QUEUE(rate_limit), "none", 1, 1000000, "none", NULL, RELOAD, NOT_YET,
+ "Starts per time over all nodes, such as 100/1s."},
+{"queues.*.concurrencyPerGroup", SD_OPTION_INT, QUEUE(concurrency_per_group), "none", 1, 1000000, "none", NULL, RELOAD, NOT_YET,
+ "Jobs of one group that run at the same time, over all nodes; fifo queues always run one."},
+{"queues.*.history", SD_OPTION_TIME, QUEUE(history_ms), "keep", D, 36500 * D, "keep", NULL, RELOAD, NOT_YET,
+ "How long finished jobs of this queue are kept; keep means as history.keep says."},
+
+{"history.keep", SD_OPTION_TIME, CONF(history_keep_ms), "30d", D, 36500 * D, NULL, NULL, RELOAD, YES,
+ "How long finished jobs, their attempts and logs are kept."},
+
+{"logging.level", SD_OPTION_WORDTEXT, CONF(log_level), "info", 0, 0, NULL, level_words, RELOAD, YES,
+ "The daemon's own log: the lowest level that is written."},
+{"logging.format", SD_OPTION_WORDTEXT, CONF(log_format), "text", 0, 0, NULL, format_words, RELOAD, YES,
+ "The daemon's own log: text or json, one line an event."},
+{"logging.file", SD_OPTION_FILE, CONF(log_file), NULL, 0, 0, NULL, NULL, RELOAD, YES,
+ "The daemon's own log: append to this file instead of standard error."},
+{"logging.database", SD_OPTION_WORDTEXT, CONF(log_database), "info", 0, 0, NULL, level_or_off_words, RELOAD, YES,
+ "What steps log: the lowest level that goes to the table stepd.logs, or off."},
+
+{"stop.timeout", SD_OPTION_TIME, CONF(stop_timeout_ms), "25s", 0, D, NULL, NULL, RELOAD, YES,
+ "How long running jobs may go on after SIGTERM or a reload."},
+{"stop.killGrace", SD_OPTION_TIME, CONF(kill_grace_ms), "5s", 0, H, NULL, NULL, RELOAD, YES,
+ "How long a worker that is being stopped has between SIGTERM and SIGKILL."},
+};
+/* clang-format on */
+
+const size_t sd_noptions = sizeof(sd_options) / sizeof(sd_options[0]);
