@@ -105,6 +105,11 @@ int sd_log_set_file(const char *path, struct sd_err *err)
 	return 0;
 }
 
+int sd_log_fd(void)
+{
+	return state.fd;
+}
+
 int sd_log_reopen(struct sd_err *err)
 {
 	int fd;

@@ -26,6 +26,7 @@ void sd_log_set_json(bool json);
 /* Append to this file from now on (NULL: stderr).  sd_log_reopen() opens it anew after rotation. */
 int sd_log_set_file(const char *path, struct sd_err *err) SD_MUST_CHECK;
 int sd_log_reopen(struct sd_err *err) SD_MUST_CHECK;
+int sd_log_fd(void); /* of that file, -1: stderr; for a child that closes all it does not need */
 bool sd_log_enabled(enum sd_loglevel level);
 /* -1 when name is none of debug info warn error. */
 int sd_loglevel_parse(const char *name, enum sd_loglevel *level);

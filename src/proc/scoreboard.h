@@ -32,6 +32,7 @@ enum sd_slot_state {
 #define SD_SLOT_REASON_CANCEL 2	 /* the supervisor ended it: the job was cancelled */
 #define SD_SLOT_REASON_MEMORY 3	 /* a memory limit of the pool */
 #define SD_SLOT_REASON_CPU 4	 /* a CPU limit of the pool */
+#define SD_SLOT_REASON_STOP 5	 /* the daemon stopped and the drain time was over: what ran is given back (job is 0 then) */
 
 struct sd_slot {
 	/* supervisor */
@@ -58,7 +59,7 @@ struct sd_slot {
 
 	/* keeper, and the worker itself when it learns of it first */
 	_Atomic int64_t cancel_job;  /* this job is to be cancelled; the handler sees it when it equals job */
-};
+} __attribute__((aligned(128)));     /* no two processes write one cache line */
 
 struct sd_scoreboard {
 	uint32_t nslots;

@@ -23,6 +23,8 @@ enum sd_role_kind {
 	SD_ROLE_COUNT
 };
 
+struct sd_embedded; /* role/embedded.h */
+
 /* What a child is given.  All of it stays valid for the child's life; the descriptors are the child's own. */
 struct sd_child {
 	enum sd_role_kind role;
@@ -40,17 +42,31 @@ struct sd_child {
 	int http_listen, admin_listen; /* listening TCP sockets, -1: none; http */
 	int web_listen;		     /* listening Unix socket of this generation, made by the supervisor (autobound abstract address): web workers connect to its getsockname() address, http accepts and checks SO_PEERCRED */
 	const char *boot_id;	     /* UUID text, new at each start of the supervisor */
+	const struct sd_embedded *embedded; /* postgres only */
 };
 
 struct sd_role {
 	const char *name;
+	const char *comm;     /* the process' name in ps, top and killall (15 bytes) */
 	void (*main)(const struct sd_child *child) __attribute__((__noreturn__));
 	bool needs_database;  /* started only after the keeper is ready */
 	bool vital_at_start;  /* SD_MSG_FAILED before the first READY ends the daemon with its exit_code */
+	bool holds_jobs;      /* its death is told to the keeper */
 };
 
 extern const struct sd_role sd_roles[SD_ROLE_COUNT];
 
+/*
+ * What every role says to its supervisor (role/child.c).  The rest of a child's duties:
+ * watch child->chan: SD_MSG_DRAIN, SD_MSG_REOPEN_LOGS (sd_log_reopen), and on EOF call sd_orphaned() (proc/spawn.h),
+ * which ends the process and all it started.  SIGTERM ends a child at once unless it installs a handler of its own;
+ * HUP, INT, USR1 and PIPE do nothing in children.
+ */
+void sd_child_ready(const struct sd_child *child);
+_Noreturn void sd_child_fail(const struct sd_child *child, int exit_code, const struct sd_err *err);
+void sd_child_status(const struct sd_child *child, const char *fmt, ...) SD_PRINTF(2, 3);
+
+_Noreturn void sd_postgres_main(const struct sd_child *child);
 _Noreturn void sd_keeper_main(const struct sd_child *child);
 _Noreturn void sd_cron_main(const struct sd_child *child);
 _Noreturn void sd_http_main(const struct sd_child *child);

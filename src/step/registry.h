@@ -22,9 +22,10 @@ struct sd_step_problems {
  * (name unique, triggers well-formed, routes distinct, cron expressions valid), and write the manifest.
  * *current is set to the file being loaded before it is touched, so that a parent sharing that memory can name
  * the file that crashed its child.  Returns the number of steps; problems are collected, never fatal here.
+ * The files of skip (exact paths as they were put in *current) are left out: they crashed an earlier try.
  */
-size_t sd_steps_discover(const char *const *dirs, size_t ndirs, struct sd_buf *manifest, struct sd_step_problems *problems,
-			 char *current, size_t current_len);
+size_t sd_steps_discover(const char *const *dirs, size_t ndirs, const char *const *skip, size_t nskip,
+			 struct sd_buf *manifest, struct sd_step_problems *problems, char *current, size_t current_len);
 
 /* Load exactly the steps of a manifest.  NULL with *err when one cannot be loaded. */
 struct sd_registry *sd_registry_load(const char *manifest, size_t len, struct sd_err *err);

@@ -1,0 +1,124 @@
+/* The fork protocol; see spawn.h for its order and why. */
+#include "proc/spawn.h"
+#include "base/log.h"
+#include "proc/title.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/prctl.h>
+#include <unistd.h>
+
+/* How the kernel tells a child that its parent died: a signal no one else sends. */
+#define SIG_PARENT_DIED SIGUSR2
+
+_Noreturn void sd_orphaned(void)
+{
+	if (getpgrp() == getpid())
+		kill(0, SIGKILL);
+	_exit(1);
+}
+
+static void parent_died(int sig)
+{
+	(void)sig;
+	sd_orphaned();
+}
+
+static void nothing(int sig)
+{
+	(void)sig;
+}
+
+static void handle(int sig, void (*fn)(int))
+{
+	struct sigaction sa = {.sa_handler = fn, .sa_flags = SA_RESTART};
+
+	sigemptyset(&sa.sa_mask);
+	sigaction(sig, &sa, NULL);
+}
+
+static void reset_signals(void)
+{
+	for (int sig = 1; sig < NSIG; sig++)
+		handle(sig, SIG_DFL);
+	handle(SIGHUP, nothing);
+	handle(SIGINT, nothing);
+	handle(SIGUSR1, nothing);
+	handle(SIGPIPE, nothing);
+	handle(SIG_PARENT_DIED, parent_died);
+}
+
+static int by_number(const void *a, const void *b)
+{
+	return *(const int *)a - *(const int *)b;
+}
+
+void sd_close_foreign(const int *keep, size_t nkeep)
+{
+	int sorted[SD_SPAWN_MAX_KEEP + 2], from = 3;
+	size_t n = 0;
+
+	for (size_t i = 0; i < nkeep && n < SD_SPAWN_MAX_KEEP; i++)
+		if (keep[i] >= 3)
+			sorted[n++] = keep[i];
+	if (sd_log_fd() >= 3)
+		sorted[n++] = sd_log_fd();
+	qsort(sorted, n, sizeof *sorted, by_number);
+	for (size_t i = 0; i < n; i++) {
+		if (sorted[i] > from)
+			close_range((unsigned)from, (unsigned)sorted[i] - 1, 0);
+		if (sorted[i] >= from)
+			from = sorted[i] + 1;
+	}
+	close_range((unsigned)from, ~0U, 0);
+}
+
+/* A child never reads the terminal the daemon was started from. */
+static void empty_stdin(void)
+{
+	int fd = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+	if (fd > 0) {
+		dup2(fd, STDIN_FILENO);
+		close(fd);
+	}
+}
+
+static _Noreturn void child(const struct sd_spawn *s, pid_t parent, const sigset_t *mask)
+{
+	if (s->drop != NULL)
+		s->drop(s->drop_arg);
+	reset_signals();
+	prctl(PR_SET_PDEATHSIG, SIG_PARENT_DIED);
+	if (getppid() != parent)
+		_exit(1);
+	setpgid(0, 0);
+	sd_close_foreign(s->keep, s->nkeep);
+	empty_stdin();
+	prctl(PR_SET_NAME, s->comm);
+	sd_title_set("stepd: %s", s->title);
+	sd_log_set_name(s->title);
+	sigprocmask(SIG_SETMASK, mask, NULL);
+	s->main(s->main_arg);
+}
+
+pid_t sd_spawn(const struct sd_spawn *s, struct sd_err *err)
+{
+	sigset_t all, before, none;
+	pid_t parent = getpid(), pid;
+
+	sigfillset(&all);
+	sigemptyset(&none);
+	sigprocmask(SIG_SETMASK, &all, &before);
+	pid = fork();
+	if (pid == 0)
+		child(s, parent, &none);
+	if (pid < 0)
+		sd_err_errno(err, errno, "cannot fork %s", s->title);
+	else
+		setpgid(pid, pid); /* both sides do it: whoever needs the group first finds it */
+	sigprocmask(SIG_SETMASK, &before, NULL);
+	return pid;
+}

@@ -1,0 +1,44 @@
+/*
+ * The fork protocol.
+ *
+ * All signals are blocked around fork(2), so that none is delivered to a child
+ * that still has its parent's handlers.  The child then, in this order: lets go
+ * of the parent's watchers, puts every signal back to its default, asks to be
+ * told of the parent's death (and looks whether it came too late to be told),
+ * becomes the leader of its own process group, closes every descriptor it was
+ * not given, takes its title, unblocks, and runs its main, which never returns.
+ *
+ * In a child HUP, INT, USR1 and PIPE do nothing (handlers, not SIG_IGN: what a
+ * step executes must not inherit it); TERM ends it.
+ */
+#ifndef SD_PROC_SPAWN_H
+#define SD_PROC_SPAWN_H
+
+#include "base/err.h"
+
+#include <stddef.h>
+#include <sys/types.h>
+
+#define SD_SPAWN_MAX_KEEP 16
+
+struct sd_spawn {
+	const char *title; /* in ps and in front of log lines: "worker default/0" */
+	const char *comm;  /* at most 15 bytes */
+	int keep[SD_SPAWN_MAX_KEEP]; /* descriptors that stay open beside 0, 1, 2 and the log; -1 is skipped */
+	size_t nkeep;
+	void (*drop)(void *arg); /* let go of the parent's watchers; memory only, no descriptor is touched; NULL: none */
+	void *drop_arg;
+	void (*main)(void *arg) __attribute__((__noreturn__));
+	void *main_arg;
+};
+
+/* The child's pid, or -1.  Never returns in the child. */
+pid_t sd_spawn(const struct sd_spawn *s, struct sd_err *err);
+
+/* The parent is gone: end this process and everything it started (its process group).  Safe in a signal handler. */
+_Noreturn void sd_orphaned(void);
+
+/* Close every descriptor from 3 up that is not in keep. */
+void sd_close_foreign(const int *keep, size_t nkeep);
+
+#endif
