@@ -5,6 +5,7 @@
 #include "proc/scoreboard.h"
 
 #include <errno.h>
+#include <stddef.h>
 #include <sys/mman.h>
 
 static size_t size_of(uint32_t nslots)

@@ -2,6 +2,7 @@
  * The child's side of the channel: the few things every role says to its
  * supervisor.  A child that cannot be heard cannot serve, so trouble here ends it.
  */
+#include "base/buf.h"
 #include "base/log.h"
 #include "proc/spawn.h"
 #include "role/role.h"
@@ -9,7 +10,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <stdio.h>
-#include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 /* The supervisor reads its channels promptly; a full one empties in a moment. */
@@ -39,10 +40,11 @@ void sd_child_ready(const struct sd_child *child)
 void sd_child_fail(const struct sd_child *child, int exit_code, const struct sd_err *e)
 {
 	struct sd_msg msg = {.type = SD_MSG_FAILED, .exit_code = exit_code};
+	struct sd_buf text = SD_BUF_INIT;
 	struct sd_err err;
 
-	snprintf(msg.text, sizeof msg.text, "%s%s%s%s%s", e->message, e->detail[0] ? ": " : "", e->detail,
-		 e->hint[0] ? "; " : "", e->hint);
+	sd_buf_printf(&text, "%s%s%s%s%s", e->message, e->detail[0] ? ": " : "", e->detail, e->hint[0] ? "; " : "", e->hint);
+	strncpy(msg.text, text.data, sizeof msg.text - 1);
 	if (say(child, &msg, &err) != 0)
 		sd_log_err(SD_LOG_ERROR, e, "cannot start");
 	_exit(exit_code);
