@@ -1,0 +1,82 @@
+/*
+ * The frames between the http process and a web worker, over one stream socket.
+ *
+ *	u32 total   bytes that follow this word
+ *	u32 head    bytes of the head
+ *	head        type, then the type's fields
+ *	body        raw bytes: a request's or a reply's body
+ *	'\0'
+ *
+ * Numbers are in host order (both ends are this machine and this build),
+ * strings are u32 length, bytes, '\0', so that a reader points into the frame
+ * instead of copying.  The web worker sends one HELLO, then a REPLY or a RETURN
+ * for every REQUEST.  A RETURN gives back a request whose handler has not
+ * started: the http process hands it to another worker.  EOF is the worker's
+ * death.
+ *
+ * Either end may be a process gone wild, so nothing in a frame is believed:
+ * each read is checked against the frame's end.
+ */
+#ifndef SD_HTTP_FRAME_H
+#define SD_HTTP_FRAME_H
+
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/mem.h"
+#include "step/attempt.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#define SD_FRAME_VERSION 1
+#define SD_FRAME_MAX_HEAD (1024u * 1024u)
+/* A body of the largest bodyLimit, a head, and room. */
+#define SD_FRAME_MAX (66u * 1024u * 1024u)
+#define SD_FRAME_MAX_PAIRS 4096u
+
+enum sd_frame_type { SD_FRAME_HELLO = 1, SD_FRAME_REQUEST, SD_FRAME_REPLY, SD_FRAME_RETURN };
+
+struct sd_frame_hello {
+	uint32_t version, slot, generation; /* of the scoreboard */
+};
+struct sd_frame_request {
+	uint64_t id; /* rises; also in http.id after decoding */
+	uint32_t step, trigger;
+	int64_t timeout_ms;   /* what is left of the request's time; 0: no limit */
+	bool json;	      /* the body is JSON and was checked */
+	const char *trace_id; /* UUID */
+	struct sd_http_request http;
+};
+struct sd_frame_reply {
+	uint64_t id;
+	uint32_t status;
+	int64_t handler_us; /* how long the handler ran */
+	const struct sd_pair *headers;
+	size_t nheaders;
+	const char *body;
+	size_t body_len;
+};
+struct sd_frame_return {
+	uint64_t id;
+};
+
+void sd_frame_put_hello(struct sd_buf *b, const struct sd_frame_hello *f);
+/* -1, and nothing appended, when the head or the frame would be too large. */
+int sd_frame_put_request(struct sd_buf *b, const struct sd_frame_request *f, struct sd_err *err) SD_MUST_CHECK;
+int sd_frame_put_reply(struct sd_buf *b, const struct sd_frame_reply *f, struct sd_err *err) SD_MUST_CHECK;
+void sd_frame_put_return(struct sd_buf *b, const struct sd_frame_return *f);
+
+/*
+ * Is there a whole frame at p?  1: yes, *size bytes long, *type its type; 0: not yet, *size is how many bytes it will have
+ * (0 when unknown); -1: this is no frame, the connection is of no more use.
+ */
+int sd_frame_next(const char *p, size_t n, size_t *size, enum sd_frame_type *type, struct sd_err *err) SD_MUST_CHECK;
+
+/* Read a whole frame.  Strings and bodies point into it, arrays are in arena. */
+int sd_frame_get_hello(const char *p, size_t size, struct sd_frame_hello *f, struct sd_err *err) SD_MUST_CHECK;
+int sd_frame_get_request(const char *p, size_t size, struct sd_arena *arena, struct sd_frame_request *f, struct sd_err *err) SD_MUST_CHECK;
+int sd_frame_get_reply(const char *p, size_t size, struct sd_arena *arena, struct sd_frame_reply *f, struct sd_err *err) SD_MUST_CHECK;
+int sd_frame_get_return(const char *p, size_t size, struct sd_frame_return *f, struct sd_err *err) SD_MUST_CHECK;
+
+#endif
