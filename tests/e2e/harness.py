@@ -413,6 +413,8 @@ class Stepd:
 
     def environment(self):
         env = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "STEPD_", "NOTIFY_", "WATCHDOG_"))}
+        if "STEPD_TEST_RUN" in os.environ:
+            env["STEPD_TEST_RUN"] = os.environ["STEPD_TEST_RUN"]
         env.update(STEPD_SQL_DIR=str(self.stage.sql), LC_ALL="C.UTF-8")
         if self.notify:
             env["NOTIFY_SOCKET"] = self.notify.path
@@ -626,6 +628,6 @@ class LeakCheck:
 
 def temp_dir(prefix):
     """A folder any user may enter; short, because Unix socket paths are."""
-    d = Path(tempfile.mkdtemp(prefix=prefix, dir="/tmp"))
+    d = Path(tempfile.mkdtemp(prefix=prefix))
     os.chmod(d, 0o755)
     return d
