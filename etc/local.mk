@@ -1,0 +1,19 @@
+# The sample configuration and its manual.  An installed configuration is the user's: it is never overwritten.
+dist_man_MANS += etc/stepd.yaml.5
+EXTRA_DIST += etc/stepd.yaml
+CLEANFILES += etc/stepd.yaml.installed
+all-local: etc/stepd.yaml.installed
+etc/stepd.yaml.installed: etc/stepd.yaml Makefile
+	$(AM_V_GEN)$(MKDIR_P) $(@D) && $(SED) -e 's|/usr/local/lib/stepd|$(pkglibdir)|' $(srcdir)/etc/stepd.yaml >$@
+install-data-local: etc/stepd.yaml.installed
+	$(MKDIR_P) '$(DESTDIR)$(sysconfdir)/stepd'
+	if test -e '$(DESTDIR)$(sysconfdir)/stepd/stepd.yaml'; then \
+		echo '$(DESTDIR)$(sysconfdir)/stepd/stepd.yaml exists, kept'; \
+	else \
+		$(INSTALL_DATA) etc/stepd.yaml.installed '$(DESTDIR)$(sysconfdir)/stepd/stepd.yaml'; \
+	fi
+# Only what is as it was installed.
+uninstall-local:
+	if cmp -s etc/stepd.yaml.installed '$(DESTDIR)$(sysconfdir)/stepd/stepd.yaml'; then \
+		rm -f '$(DESTDIR)$(sysconfdir)/stepd/stepd.yaml'; \
+	fi
