@@ -10,10 +10,10 @@
 #include "conf/conf.h"
 
 #include "base/fdutil.h"
+#include "base/suggest.h"
 #include "base/yaml.h"
 #include "conf/expand.h"
 #include "conf/options.h"
-#include "conf/suggest.h"
 #include "conf/value.h"
 
 #include <stdlib.h>
@@ -150,7 +150,7 @@ static void read_scalar(struct loader *l, const struct sd_option *o, const char 
 	if (text && (o->type == SD_OPTION_DIRS || o->type == SD_OPTION_FILE))
 		text = absolute(l, text);
 	if (!text || sd_value_set(o, base, text, l->conf->arena, &err) < 0)
-		problem(l, node, "%.150s: %s", shown, err.message);
+		problem(l, node, "%.150s: %s%s%s", shown, err.message, *err.hint ? "; it is " : "", err.hint);
 	else if (!o->supported && !(o->none && strcmp(text, o->none) == 0))
 		problem(l, node, "%.150s is not supported yet", shown);
 }
@@ -196,8 +196,8 @@ static const struct sd_yaml *need_mapping(struct loader *l, const struct sd_yaml
 	if (node->kind == SD_YAML_MAPPING)
 		return node;
 	if (!sd_yaml_is_null(node))
-		problem(l, node, "%.150s%sexpected a mapping (key: value), found a %s", shown, *shown ? ": " : "",
-			sd_yaml_kind_name(node->kind));
+		problem(l, node, "%.150s%sexpected a mapping (key: value), found %s", shown, *shown ? ": " : "",
+			node->kind == SD_YAML_SCALAR ? "a single value" : "a list");
 	return NULL;
 }
 
@@ -211,13 +211,14 @@ static void read_section(struct loader *l, const struct section *s, const struct
 		const char *key = value->key->text;
 		const char *way = join(l, s->pattern, key);
 		const struct sd_option *option = NULL;
-		for (size_t i = 0; i < sd_noptions && !option; i++) {
+		bool plain = *key && !strpbrk(key, ".*");
+		for (size_t i = 0; i < sd_noptions && plain && !option; i++) {
 			if (strcmp(sd_options[i].path, way) == 0)
 				option = &sd_options[i];
 		}
 		if (option)
 			read_option(l, option, join(l, s->shown, key), s, value);
-		else if (strchr(key, '.') || strchr(key, '*') || *key == '\0' || !is_section(way))
+		else if (!plain || !is_section(way))
 			unknown_key(l, s, value->key);
 		else if (is_section(join(l, way, "*")))
 			read_named(l, way, value);

@@ -4,6 +4,7 @@
  */
 #include "conf/value.h"
 
+#include "base/units.h"
 #include "conf/conf.h"
 
 #include <errno.h>
@@ -14,54 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-struct unit {
-	const char *name;
-	int64_t factor;
-};
-
-static const struct unit time_units[] = {
-	{"", 1}, {"ms", 1}, {"s", 1000}, {"m", 60000}, {"h", 3600000}, {"d", 86400000}, {NULL, 0},
-};
-static const struct unit size_units[] = {
-	{"", 1}, {"B", 1}, {"KiB", 1LL << 10}, {"MiB", 1LL << 20}, {"GiB", 1LL << 30}, {NULL, 0},
-};
-
-/* Digits, then one of the units.  -1: not that, or too large for 64 bits. */
-static int parse_with_unit(const char *text, const struct unit *units, int64_t *value)
-{
-	if (*text < '0' || *text > '9')
-		return -1;
-	char *end;
-	errno = 0;
-	long long n = strtoll(text, &end, 10);
-	if (errno != 0)
-		return -1;
-	while (*end == ' ')
-		end++;
-	for (const struct unit *u = units; u->name; u++) {
-		if (strcmp(u->name, end) == 0)
-			return __builtin_mul_overflow(n, u->factor, value) ? -1 : 0;
-	}
-	return -1;
-}
-
-int sd_value_time(const char *text, int64_t *ms, struct sd_err *err)
-{
-	if (parse_with_unit(text, time_units, ms) == 0)
-		return 0;
-	return sd_err_set(err, SD_ERR_PERMANENT,
-			  "expected a time (milliseconds, or like 500ms 30s 5m 2h 7d), found \"%.60s\"", text);
-}
-
-int sd_value_size(const char *text, int64_t *bytes, struct sd_err *err)
-{
-	if (parse_with_unit(text, size_units, bytes) == 0)
-		return 0;
-	return sd_err_set(err, SD_ERR_PERMANENT, "expected a size (bytes, or like 64KiB 1MiB 2GiB), found \"%.60s\"",
-			  text);
-}
-
-int sd_value_int(const char *text, int64_t *value, struct sd_err *err)
+static int parse_int(const char *text, int64_t *value, struct sd_err *err)
 {
 	const char *digits = *text == '-' ? text + 1 : text;
 	if (*digits && strspn(digits, "0123456789") == strlen(digits)) {
@@ -73,22 +27,19 @@ int sd_value_int(const char *text, int64_t *value, struct sd_err *err)
 	return sd_err_set(err, SD_ERR_PERMANENT, "expected a whole number, found \"%.60s\"", text);
 }
 
-/* n as one would write it for this type, in the largest unit that divides it. */
-static const char *show(enum sd_option_type type, int64_t n, char out[40])
+static const char *show(enum sd_option_type type, int64_t n, char out[32])
 {
-	const struct unit *units = type == SD_OPTION_TIME ? time_units : type == SD_OPTION_SIZE ? size_units : NULL;
-	const struct unit *best = NULL;
-	for (const struct unit *u = units ? units + 1 : NULL; u && u->name && n != 0; u++) {
-		if (n % u->factor == 0)
-			best = u;
-	}
-	snprintf(out, 40, "%" PRId64 "%s", best ? n / best->factor : n, best ? best->name : "");
+	if (type == SD_OPTION_TIME && n > 0)
+		return sd_duration_format(n, out);
+	if (type == SD_OPTION_SIZE)
+		return sd_size_format(n, out);
+	snprintf(out, 32, "%" PRId64, n);
 	return out;
 }
 
 static int check_range(const struct sd_option *o, int64_t n, const char *text, struct sd_err *err)
 {
-	char min[40], max[40];
+	char min[32], max[32];
 	if (n >= o->min && n <= o->max)
 		return 0;
 	return sd_err_set(err, SD_ERR_PERMANENT, "must be from %s to %s%s%s, found \"%.60s\"", show(o->type, o->min, min),
@@ -99,9 +50,9 @@ static int set_number(const struct sd_option *o, void *member, const char *text,
 {
 	int64_t n = 0;
 	if (!o->none || strcmp(text, o->none) != 0) {
-		int rc = o->type == SD_OPTION_TIME   ? sd_value_time(text, &n, err)
-			 : o->type == SD_OPTION_SIZE ? sd_value_size(text, &n, err)
-						     : sd_value_int(text, &n, err);
+		int rc = o->type == SD_OPTION_TIME   ? sd_duration_parse(text, &n, err)
+			 : o->type == SD_OPTION_SIZE ? sd_size_parse(text, &n, err)
+						     : parse_int(text, &n, err);
 		if (rc < 0 || check_range(o, n, text, err) < 0)
 			return -1;
 	}
@@ -197,7 +148,7 @@ static int set_rate(const struct sd_option *o, struct sd_conf_queue *q, const ch
 		goto bad;
 	memcpy(number, text, len);
 	number[len] = '\0';
-	if (sd_value_int(number, &n, NULL) < 0 || sd_value_time(slash + 1, &window, NULL) < 0 || window < 1)
+	if (parse_int(number, &n, NULL) < 0 || sd_duration_parse(slash + 1, &window, NULL) < 0 || window < 1)
 		goto bad;
 	if (check_range(o, n, text, err) < 0)
 		return -1;
