@@ -1,0 +1,293 @@
+"""What the queue worker promises: atomic outcomes, crashes that cost one attempt, retries, who waits for whom."""
+
+import json
+import time
+import uuid
+
+import pytest
+
+import harness
+
+# One step that does as its input says.
+KIT = r"""
+#include <stepd/step.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+static void nap(double ms)
+{
+	struct timespec t = {(time_t)(ms / 1000), (long)((long long)(ms * 1e6) % 1000000000LL)};
+	while (nanosleep(&t, &t) < 0)
+		;
+}
+
+static int kit(struct stepd_ctx *ctx)
+{
+	const cJSON *in = stepd_data(ctx);
+	const char *what = stepd_get_str(in, "do");
+	const char *key = stepd_get_str(in, "key");
+	double until = stepd_get_num(in, "until_attempt", 0);
+
+	if (key != NULL && stepd_state_set(ctx, "seen", key, stepd_object(ctx, stepd_int("attempt", stepd_attempt(ctx)))) < 0)
+		return STEPD_RETRY;
+	if (stepd_get(in, "enqueue") != NULL &&
+	    stepd_enqueue(ctx, stepd_get_str(in, "enqueue"), stepd_get(in, "data"), .always = stepd_get_bool(in, "always", false)) < 0)
+		return STEPD_RETRY;
+	if (stepd_get_bool(in, "log", false))
+		stepd_log_info(ctx, "kit runs", stepd_int("attempt", stepd_attempt(ctx)));
+	nap(stepd_get_num(in, "ms", 0));
+	if (what == NULL || (until > 0 && stepd_attempt(ctx) >= until))
+		return STEPD_OK;
+	if (strcmp(what, "abort") == 0)
+		abort();
+	if (strcmp(what, "segv") == 0)
+		raise(SIGSEGV);
+	if (strcmp(what, "exit") == 0)
+		_exit(7);
+	if (strcmp(what, "loop") == 0)
+		for (volatile int i = 0;; i++)
+			;
+	if (strcmp(what, "wait_cancel") == 0) {
+		while (!stepd_cancelled(ctx))
+			nap(2);
+		return stepd_fail(ctx, "stopped because it was cancelled");
+	}
+	if (strcmp(what, "fail") == 0)
+		return stepd_fail(ctx, "no use: %s", "broken");
+	if (strcmp(what, "retry_after") == 0)
+		return stepd_retry_after(ctx, 300, "later");
+	if (strcmp(what, "snooze") == 0)
+		return stepd_snooze(ctx, 200);
+	return stepd_retry(ctx, "asked to %s", what);
+}
+
+STEPD_STEP(.name = "Kit", .triggers = STEPD_TRIGGERS(STEPD_QUEUE("kit"), STEPD_QUEUE("kit-once")),
+	   .enqueues = STEPD_LIST("kit", "kit-once", "elsewhere"), .handler = kit);
+"""
+
+QUEUES = {"kit": {"maxRetries": 2, "retryDelay": 100, "jitter": 0}, "kit-once": {"maxRetries": 0}}
+
+
+@pytest.fixture
+def kit(stepd):
+    stepd.step("kit", KIT)
+    stepd.start(config=stepd.config(queues=QUEUES))
+    return stepd
+
+
+def test_completes_within_milliseconds(kit, db):
+    best = 10.0
+    for _ in range(20):
+        begin = time.monotonic()
+        [job] = db.enqueue("kit", {})
+        harness.wait_for(lambda: db.value("select status from stepd.jobs where id = %s", job) == "completed", 5, interval=0.001)
+        best = min(best, time.monotonic() - begin)
+    assert best < 0.05 * harness.SLOW
+
+
+def test_rolled_back_enqueue_adds_nothing(kit, db):
+    conn = db.connect(autocommit=False)
+    cur = conn.cursor()
+    cur.execute("select stepd.enqueue('kit', '{}') as id")
+    job = cur.fetchone()["id"]
+    conn.rollback()
+    cur.execute("select stepd.enqueue('kit', '{}') as id")
+    kept = cur.fetchone()["id"]
+    conn.commit()
+    conn.close()
+    db.wait_status(kept, "completed")
+    assert db.job(job) is None
+
+
+@pytest.mark.parametrize("what, signal_, code", [("abort", 6, None), ("segv", 11, None), ("exit", None, 7)])
+def test_death_is_recorded_and_costs_one_attempt(kit, db, what, signal_, code):
+    [job] = db.enqueue("kit", {"do": what, "until_attempt": 2, "key": what})
+    others = [db.enqueue("kit", {})[0] for _ in range(20)]
+    done = db.wait_status(job, "completed", "failed")
+    assert (done["status"], done["attempt"]) == ("completed", 2)
+    [died] = db.attempts(job)
+    assert (died["attempt"], died["outcome"], died["signal"], died["exit_code"]) == (1, "crashed", signal_, code)
+    assert died["max_rss_kb"] > 0 and died["pid"] > 0
+    for other in others:
+        assert db.wait_status(other, "completed")["attempt"] == 1
+    # Nothing of the crashed attempt was stored, everything of the other one was.
+    assert db.state("seen", what) == {"attempt": 2}
+
+
+def test_crash_with_retries_used_up_fails(kit, db):
+    [job] = db.enqueue("kit-once", {"do": "abort"})
+    begin = time.monotonic()
+    done = db.wait_status(job, "failed", deadline=5)
+    assert time.monotonic() - begin < 1.0 * harness.SLOW
+    [died] = db.attempts(job)
+    assert (died["outcome"], died["signal"]) == ("crashed", 6)
+    assert "signal 6" in done["error"] or "SIGABRT" in done["error"]
+
+
+def test_poison_job_ends_failed(kit, db):
+    [job] = db.enqueue("kit", {"do": "segv"})
+    done = db.wait_status(job, "failed", deadline=30)
+    assert done["attempt"] == 3 == done["max_attempts"]
+    assert [a["outcome"] for a in db.attempts(job)] == ["crashed"] * 3
+
+
+def test_retry_spacing_and_count(kit, db):
+    [job] = db.enqueue("kit", {"do": "retry"})
+    done = db.wait_status(job, "failed", deadline=10)
+    attempts = db.attempts(job)
+    assert done["attempt"] == 3 and len(attempts) == 3
+    assert done["error"] == "asked to retry"
+    gaps = [(b["started_at"] - a["finished_at"]).total_seconds() for a, b in zip(attempts, attempts[1:])]
+    assert 0.095 <= gaps[0] <= 0.1 + 0.1 * harness.SLOW
+    assert 0.195 <= gaps[1] <= 0.2 + 0.1 * harness.SLOW
+
+
+def test_handler_chooses_retry_after_fail_and_snooze(kit, db):
+    [after] = db.enqueue("kit", {"do": "retry_after", "until_attempt": 2})
+    [fail] = db.enqueue("kit", {"do": "fail"})
+    assert db.wait_status(fail, "failed")["error"] == "no use: broken"
+    assert len(db.attempts(fail)) == 1
+    db.wait_status(after, "completed")
+    [first] = db.attempts(after)
+    second = db.job(after)
+    assert 0.29 <= (second["started_at"] - first["finished_at"]).total_seconds() <= 0.3 + 0.1 * harness.SLOW
+    [snooze] = db.enqueue("kit-once", {"do": "snooze"})
+    db.wait_status(snooze, "scheduled", "retrying")
+    job = db.job(snooze)
+    assert job["attempt"] in (0, None) or db.attempts(snooze) == []
+    db.execute("select stepd.cancel(%s)", snooze)
+    db.wait_status(snooze, "cancelled")
+
+
+def test_handler_error_keeps_state_and_logs_but_not_enqueues(kit, db):
+    [job] = db.enqueue("kit-once", {"do": "retry", "key": "kept", "enqueue": "elsewhere", "data": 1, "log": True})
+    db.wait_status(job, "failed")
+    assert db.state("seen", "kept") == {"attempt": 1}
+    assert [r["message"] for r in db.logs(job) if r["level"] == "info"] == ["kit runs"]
+    assert db.value("select count(*) from stepd.jobs where queue = 'elsewhere'") == 0
+    [job] = db.enqueue("kit-once", {"do": "retry", "enqueue": "elsewhere", "data": 2, "always": True})
+    db.wait_status(job, "failed")
+    assert db.value("select count(*) from stepd.jobs where queue = 'elsewhere' and parent_id = %s", job) == 1
+
+
+def test_children_inherit_the_trace(kit, db):
+    [job] = db.enqueue("kit", {"enqueue": "kit", "data": {"enqueue": "kit-once", "data": {}}})
+    trace = db.wait_status(job, "completed")["trace_id"]
+    db.wait_value("select count(*) from stepd.jobs where trace_id = %s and status = 'completed'", 3, trace)
+    chain = db.rows("select id, parent_id from stepd.jobs where trace_id = %s order by id", trace)
+    assert [c["parent_id"] for c in chain] == [None, chain[0]["id"], chain[1]["id"]]
+
+
+def test_undeclared_topic_is_an_error_of_the_handler(kit, db):
+    [job] = db.enqueue("kit-once", {"enqueue": "never-declared", "data": {}})
+    assert "never-declared" in db.wait_status(job, "failed")["error"]
+
+
+def test_effect_refused_by_the_database_fails_that_job_alone(kit, db):
+    # A check on the state table stands for anything that only the database can refuse.
+    db.execute("alter table stepd.state add check (key <> 'forbidden')")
+    bad = db.enqueue("kit-once", {"key": "forbidden"})[0]
+    good = [db.enqueue("kit-once", {"key": f"fine{i}"})[0] for i in range(50)]
+    done = db.wait_status(bad, "failed")
+    assert "23514" in done["error"]
+    for g in good:
+        db.wait_status(g, "completed")
+    assert db.value("select count(*) from stepd.state where group_id = 'seen'") == 50
+
+
+def test_endless_handler_is_timed_out(stepd, db):
+    stepd.step("kit", KIT)
+    stepd.start(config=stepd.config(queues={"kit": {"maxRetries": 0, "timeout": "300ms"}}, ))
+    [job] = db.enqueue("kit", {"do": "loop"})
+    db.wait_status(job, "failed", deadline=20)
+    [a] = db.attempts(job)
+    assert a["outcome"] == "timeout"
+    [ok] = db.enqueue("kit", {})
+    db.wait_status(ok, "completed")
+
+
+def test_nothing_waits_behind_a_slow_job_while_a_worker_idles(kit, db):
+    # Teach the workers that the queue is fast, so that they claim many at once.
+    db.values("select stepd.enqueue('kit', '{}') from generate_series(1, 500)")
+    db.wait_value("select count(*) from stepd.jobs where status = 'completed'", 500)
+    jobs = db.values("select stepd.enqueue('kit', case when i = 1 then '{\"ms\": 2000}' else '{}' end::jsonb)"
+                     " from generate_series(1, 40) i")
+    begin = time.monotonic()
+    for job in jobs[1:]:
+        db.wait_status(job, "completed", deadline=1.5)
+    assert time.monotonic() - begin < 1.5 * harness.SLOW
+    assert db.job(jobs[0])["status"] == "running"
+    db.wait_status(jobs[0], "completed")
+
+
+def test_finished_job_is_seen_while_the_next_runs(stepd, db):
+    stepd.step("kit", KIT)
+    stepd.start(config=stepd.config(queues=QUEUES, pools={"default": {"processes": 1, "serves": ["queue"]}}))
+    db.values("select stepd.enqueue('kit', '{}') from generate_series(1, 200)")
+    db.wait_value("select count(*) from stepd.jobs where status = 'completed'", 200)
+    first, second = db.values("select stepd.enqueue('kit', case when i = 1 then '{}' else '{\"ms\": 3000}' end::jsonb)"
+                              " from generate_series(1, 2) i")
+    done = db.wait_status(first, "completed", deadline=1)
+    assert db.job(second)["status"] in ("running", "ready")
+    assert done["finished_at"] is not None
+
+
+def test_cancel_running_and_pending(kit, db):
+    [running] = db.enqueue("kit", {"do": "wait_cancel"})
+    db.wait_status(running, "running")
+    db.execute("select stepd.cancel(%s)", running)
+    assert db.wait_status(running, "cancelled", "failed", "retrying")["status"] == "cancelled"
+    db.execute("select stepd.pause('kit')")
+    [pending] = db.enqueue("kit", {})
+    db.execute("select stepd.cancel(%s)", pending)
+    assert db.job(pending)["status"] == "cancelled"
+    db.execute("select stepd.resume('kit')")
+    [after] = db.enqueue("kit", {})
+    db.wait_status(after, "completed")
+    assert db.job(pending)["status"] == "cancelled"
+
+
+def test_cancel_ends_a_handler_that_does_not_listen(stepd, db):
+    stepd.step("kit", KIT)
+    stepd.start(config=stepd.config(queues=QUEUES, stop={"killGrace": "300ms"}))
+    [job] = db.enqueue("kit", {"do": "loop"})
+    db.wait_status(job, "running")
+    db.execute("select stepd.cancel(%s)", job)
+    assert db.wait_status(job, "cancelled", "failed", "retrying", deadline=15)["status"] == "cancelled"
+
+
+def test_large_and_odd_payloads_pass_unchanged(kit, db):
+    big = {"do": None, "text": "x" * 900000, "n": 12345678901234567890123456789, "deep": json.loads("[" * 200 + "]" * 200)}
+    [job] = db.enqueue("kit", big)
+    db.wait_status(job, "completed")
+    assert db.job(job)["input"] == big
+
+
+def test_stop_drains_and_gives_back(kit, db):
+    db.values("select stepd.enqueue('kit', '{\"ms\": 300}') from generate_series(1, 6)")
+    db.wait_value("select count(*) > 0 from stepd.jobs where status = 'running'", True)
+    assert kit.stop() == 0
+    left = db.rows("select status, attempt from stepd.jobs where status <> 'completed'")
+    assert {r["status"] for r in left} <= {"ready"}
+    assert db.value("select count(*) from stepd.attempts") == 0
+    kit.start()
+    db.wait_value("select count(*) from stepd.jobs where status = 'completed'", 6)
+
+
+def test_database_restart_loses_and_repeats_nothing(make_stepd, own_pg):
+    db = harness.Database(own_pg.conninfo)
+    stepd = make_stepd(db)
+    stepd.step("kit", KIT)
+    stepd.start(config=stepd.config(queues=QUEUES))
+    [slow] = db.enqueue("kit", {"ms": 1500, "key": str(uuid.uuid4())})
+    db.wait_status(slow, "running")
+    own_pg.restart()
+    done = db.wait_status(slow, "completed", deadline=20)
+    assert done["attempt"] == 1 and db.attempts(slow) == []
+    [after] = db.enqueue("kit", {})
+    db.wait_status(after, "completed", deadline=20)
+    stepd.close()
+    db.close()
