@@ -1,1 +1,9 @@
-src_libstepd_a_SOURCES += src/http/frame.c src/http/frame.h src/http/router.c src/http/router.h src/http/target.c src/http/target.h
+# HTTP: the parts that are pure, and server.c, which knows h2o.
+src_libstepd_a_SOURCES += \
+	src/http/dispatch.c src/http/dispatch.h \
+	src/http/error.c src/http/error.h \
+	src/http/frame.c src/http/frame.h \
+	src/http/metrics.c src/http/metrics.h \
+	src/http/router.c src/http/router.h \
+	src/http/server.c src/http/server.h \
+	src/http/target.c src/http/target.h

@@ -1,0 +1,79 @@
+/*
+ * An HTTP/1.1 server as the http role sees it: requests in, replies out, and
+ * the event loop they live in.  Behind it is server.c, the one file that knows
+ * h2o.
+ *
+ * Not thread-safe; made after fork.
+ */
+#ifndef SD_HTTP_SERVER_H
+#define SD_HTTP_SERVER_H
+
+#include "base/err.h"
+#include "step/attempt.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct sd_server;
+
+enum sd_listener { SD_LISTENER_PUBLIC, SD_LISTENER_ADMIN };
+
+/*
+ * One request and its reply.  Valid from events.request until sd_exchange_reply
+ * or events.gone, whichever is first.  Header names are in lower case, "host"
+ * and "content-length" among them; values are not '\0'-terminated.
+ */
+struct sd_exchange {
+	enum sd_listener listener;
+	const char *method;
+	const char *path, *query; /* as sent; query without '?', empty when there is none */
+	size_t path_len, query_len;
+	const struct sd_pair *headers;
+	size_t nheaders;
+	const char *body;
+	size_t body_len;
+	const char *remote; /* address of the peer */
+	int64_t began_us;   /* when its head was complete */
+	void *data;	    /* the receiver's */
+};
+
+struct sd_server_events {
+	/* Answer x now or later. */
+	void (*request)(void *arg, struct sd_exchange *x);
+	/* The client left before the reply. */
+	void (*gone)(void *arg, struct sd_exchange *x);
+	/* A reply was sent, also one the server made itself (broken or too large requests). */
+	void (*replied)(void *arg, enum sd_listener listener, int status, int64_t took_us);
+	void *arg;
+};
+
+struct sd_server_options {
+	size_t body_limit; /* larger bodies are refused with 413, without being read */
+	int64_t read_ms;   /* a whole request must arrive within this time; also how long an idle connection is kept */
+};
+
+struct sd_server *sd_server_new(const struct sd_server_options *options, const struct sd_server_events *events, struct sd_err *err);
+/* Serve a listening socket; the server owns fd from now on. */
+void sd_server_listen(struct sd_server *s, int fd, enum sd_listener which);
+/* One turn of the loop: wait at most max_wait_ms for events and handle them. */
+void sd_server_run(struct sd_server *s, int max_wait_ms);
+/* Accept no more; answer what is under way, then close; idle connections are closed now. */
+void sd_server_drain(struct sd_server *s);
+size_t sd_server_connections(const struct sd_server *s);
+
+/* The value of a header by its lower-case name, the first of several; NULL when absent. */
+const char *sd_exchange_header(const struct sd_exchange *x, const char *name, size_t *len);
+/* All is copied; x is gone afterwards.  Headers that the server itself sets (connection, content-length, date, …) are passed over. */
+void sd_exchange_reply(struct sd_exchange *x, int status, const struct sd_pair *headers, size_t nheaders, const char *body, size_t body_len);
+/* Read no further request from x's connection after the reply. */
+void sd_exchange_close(struct sd_exchange *x);
+
+/* Any other descriptor in the same loop.  The watch owns fd.  on_ready is called while it is readable, and once after each sd_watch_writable when it is writable. */
+struct sd_watch;
+struct sd_watch *sd_watch_new(struct sd_server *s, int fd, void (*on_readable)(void *arg), void (*on_writable)(void *arg), void *arg);
+void sd_watch_writable(struct sd_watch *w);
+int sd_watch_fd(const struct sd_watch *w);
+void sd_watch_free(struct sd_watch *w); /* closes fd; allowed in its own callback */
+
+#endif
