@@ -6,5 +6,5 @@ systemdsystemunit_DATA = contrib/systemd/stepd.service
 endif
 CLEANFILES += contrib/systemd/stepd.service
 contrib/systemd/stepd.service: contrib/systemd/stepd.service.in Makefile
-	$(AM_V_GEN)$(MKDIR_P) $(@D) && $(SED) -e 's|@sbindir@|$(sbindir)|g' -e 's|@sysconfdir@|$(sysconfdir)|g' \
+	$(AM_V_GEN)$(MKDIR_P) $(@D) && $(SED) -e 's|[@]sbindir[@]|$(sbindir)|g' -e 's|[@]sysconfdir[@]|$(sysconfdir)|g' \
 		$(srcdir)/contrib/systemd/stepd.service.in >$@

@@ -4,11 +4,16 @@ The tarball comes from `make distcheck`, so that its own build, check, install a
 """
 
 import glob
+import json
 import os
+import re
 import shutil
+import socket
 import subprocess
 import tarfile
 import tempfile
+import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -138,6 +143,63 @@ def test_header_alone_compiles(prefix, temp, flags):
     c.write_text("#include <stepd/step.h>\nint x;\n")
     sh(f"cc -c -fPIC {flags} $(pkg-config --cflags stepd-step) -o header.o header.c", temp,
        {"PKG_CONFIG_PATH": f"{prefix}/lib/pkgconfig"})
+
+
+def readme(language, first):
+    """The README's code block in a language that begins with `first`."""
+    blocks = re.findall(rf"^```{language}\n(.*?)^```$", (SOURCE / "README.md").read_text(), re.M | re.S)
+    return next(b for b in blocks if b.startswith(first))
+
+
+def test_the_readmes_step_runs_on_an_installation(prefix, temp):
+    """Built outside the tree with pkg-config, run by the installed daemon on an embedded database."""
+    out = temp / "own"
+    out.mkdir(mode=0o755)
+    (out / "hello.c").write_text(readme("c", "#include"))
+    command = next(line for line in readme("sh", "cc ").splitlines() if line.startswith("cc "))
+    command = command.replace("/usr/local/lib/stepd/steps/", "")
+    sh(f"{command} -Wall -Wextra -Werror", out, {"PKG_CONFIG_PATH": f"{prefix}/lib/pkgconfig"})
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    (out / "stepd.yaml").write_text(f'steps: [ "{out}" ]\nhttp: {{ listen: "127.0.0.1:{port}" }}\nadmin: {{ listen: off }}\n')
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("STEPD_", "PG", "NOTIFY"))}
+    with open(out / "stepd.log", "w") as log:
+        daemon = subprocess.Popen([prefix / "sbin/stepd", "-c", out / "stepd.yaml", "--embedded", temp / "db"], cwd="/",
+                                  stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env)
+    try:
+        def stepctl(*args):
+            conninfo = (temp / "db/conninfo").read_text().strip()
+            return subprocess.run([prefix / "bin/stepctl", "--database", conninfo, "--json", *args], cwd="/", env=env, text=True,
+                                  stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+
+        def until(what, deadline=30):
+            end = time.monotonic() + deadline
+            while not (value := what()):
+                assert daemon.poll() is None and time.monotonic() < end, (out / "stepd.log").read_text()[-4000:]
+                time.sleep(0.05)
+            return value
+
+        def reply():
+            request = urllib.request.Request(f"http://127.0.0.1:{port}/hello", b'{"name": "web"}', {"Content-Type": "application/json"})
+            try:
+                return json.load(urllib.request.urlopen(request, timeout=10))
+            except OSError:
+                return None  # not up yet
+
+        assert until(reply) == {"greeting": "Hello web!"}
+        enqueued = stepctl("enqueue", "hello", '{"name": "world"}')
+        assert enqueued.returncode == 0, enqueued.stdout
+        job = re.search(r"\d+", enqueued.stdout).group()
+        until(lambda: "Hello world!" in stepctl("job", job).stdout)
+    finally:
+        daemon.terminate()
+        try:
+            code = daemon.wait(30)
+        except subprocess.TimeoutExpired:
+            daemon.kill()
+            raise
+    assert code == 0, (out / "stepd.log").read_text()[-4000:]
 
 
 def test_missing_library_names_its_package(tree, temp):
