@@ -53,7 +53,12 @@ struct sd_db_call {
 typedef void sd_db_done(void *arg, PGresult *const *results, size_t n, const struct sd_err *err);
 
 struct sd_db_loop {
-	/* Call sd_db_on_io(db, events) when fd is ready for any of events (SD_DB_READ|SD_DB_WRITE); events 0 ends the watch. fd changes with each connection. */
+	/*
+	 * Call sd_db_on_io(db, events) when fd is ready for any of events
+	 * (SD_DB_READ|SD_DB_WRITE); events 0 ends the watch.  It is always ended
+	 * before libpq may close fd, so a watch that begins may be for another
+	 * socket under the same number.
+	 */
 	void (*watch)(void *loop, struct sd_db *db, int fd, int events);
 	/* Call sd_db_on_timer(db) once, in ms milliseconds; -1 ends the timer. */
 	void (*timer)(void *loop, struct sd_db *db, int64_t ms);
@@ -62,7 +67,8 @@ struct sd_db_loop {
 
 struct sd_db_events {
 	void (*up)(void *arg, struct sd_db *db);   /* connected, session settings done */
-	void (*down)(void *arg, struct sd_db *db, const struct sd_err *err); /* lost; reconnecting by itself */
+	/* lost, or connecting failed for another reason than the last time; reconnecting by itself */
+	void (*down)(void *arg, struct sd_db *db, const struct sd_err *err);
 	void (*notify)(void *arg, struct sd_db *db, const char *channel, const char *payload);
 	void *arg;
 };
@@ -70,7 +76,7 @@ struct sd_db_events {
 /* conninfo and application_name are copied.  listen: NULL-ended channel names or NULL.  Does not connect yet. */
 struct sd_db *sd_db_new(const char *conninfo, const char *application_name, const char *const *listen,
 			const struct sd_db_loop *loop, const struct sd_db_events *events);
-void sd_db_free(struct sd_db *db); /* fails what is queued */
+void sd_db_free(struct sd_db *db); /* fails what is not answered; not from within a callback, which must not submit then */
 void sd_db_start(struct sd_db *db);
 bool sd_db_is_up(const struct sd_db *db);
 size_t sd_db_pending(const struct sd_db *db); /* requests not answered yet */
@@ -85,7 +91,11 @@ void sd_db_submit(struct sd_db *db, const struct sd_db_call *calls, size_t ncall
 void sd_db_on_io(struct sd_db *db, int events);
 void sd_db_on_timer(struct sd_db *db);
 
-/* Fill *err from a failed result or connection: class by SQLSTATE (08, 57P, 40, 53, 55P03 transient; else permanent). */
+/*
+ * Fill *err from a failed result (or, without one, the connection's last
+ * error); returns -1.  Class by SQLSTATE: 08, 57P, 40, 53, 55P03, 57014, 58,
+ * 25006 transient; else permanent.
+ */
 int sd_db_error(struct sd_err *err, const PGconn *conn, const PGresult *res);
 
 /* Blocking, for stepctl, tests and migrations: connect with a deadline, or NULL with *err. */

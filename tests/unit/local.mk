@@ -14,3 +14,8 @@ check_PROGRAMS += tests/unit/test_conf
 tests_unit_test_conf_SOURCES = tests/unit/test_conf.c
 tests_unit_test_conf_CPPFLAGS = $(AM_CPPFLAGS) -DSD_TOP_SRCDIR='"$(abs_top_srcdir)"'
 tests_unit_test_conf_LDADD = $(SD_LIBS) $(CMOCKA_LIBS)
+
+# Against a server: $STEPD_TEST_PG; skipped without it.
+check_PROGRAMS += tests/unit/test_db
+tests_unit_test_db_SOURCES = tests/unit/test_db.c
+tests_unit_test_db_LDADD = $(SD_LIBS) $(CMOCKA_LIBS)
