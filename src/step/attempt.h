@@ -38,7 +38,7 @@ enum sd_outcome {
 	SD_OUTCOME_SKIPPED,	  /* condition false */
 };
 
-/* A request as it came, for http triggers; names and values are UTF-8 or raw bytes as sent. */
+/* A request as it came, for http triggers; names and values are UTF-8 or raw bytes as sent, with a '\0' behind them. */
 struct sd_pair {
 	const char *name, *value;
 	size_t value_len;
@@ -53,8 +53,8 @@ struct sd_http_request {
 	uint64_t id; /* of the frame protocol */
 };
 struct sd_http_reply {
-	int status; /* 0: the handler set none */
-	struct sd_pair *headers;
+	int status; /* 0 only if the attempt did not complete; then there is no reply */
+	struct sd_pair *headers; /* names in lower case; content-type at most once, framing headers never */
 	size_t nheaders, cap_headers;
 	const char *body;
 	size_t body_len;
@@ -88,7 +88,7 @@ struct sd_attempt {
 	enum sd_outcome outcome;
 	int64_t delay_ms;      /* -1: not given */
 	const char *error;     /* message; NULL: none */
-	const char *output;    /* JSON text; NULL: none */
+	const char *output;    /* JSON text; NULL: none. An http reply's JSON body is it too */
 	size_t output_len;
 	struct sd_http_reply reply;
 	struct sd_buf enqueues, states, logs; /* freed by sd_attempt_free */

@@ -18,22 +18,25 @@ struct sd_step_problems {
 };
 
 /*
- * Find the step files of the directories (not recursive below "." files; sorted by name), load and check each
+ * Find the step files of the directories (subdirectories too, nothing that starts with "."; sorted by name), load and check each
  * (name unique, triggers well-formed, routes distinct, cron expressions valid), and write the manifest.
  * *current is set to the file being loaded before it is touched, so that a parent sharing that memory can name
- * the file that crashed its child.  Returns the number of steps; problems are collected, never fatal here.
+ * the file that crashed its child, and to "" at the end.
  * The files of skip (exact paths as they were put in *current) are left out: they crashed an earlier try.
+ * Returns the number of steps; problems are collected, never fatal here: a file with a problem provides no step.
  */
 size_t sd_steps_discover(const char *const *dirs, size_t ndirs, const char *const *skip, size_t nskip,
 			 struct sd_buf *manifest, struct sd_step_problems *problems, char *current, size_t current_len);
 
-/* Load exactly the steps of a manifest.  NULL with *err when one cannot be loaded. */
+/* Load exactly the steps of a manifest.  NULL with *err when one cannot be loaded or is no longer what the manifest says. */
 struct sd_registry *sd_registry_load(const char *manifest, size_t len, struct sd_err *err);
 void sd_registry_free(struct sd_registry *r);
 size_t sd_registry_count(const struct sd_registry *r);
 const struct sd_step *sd_registry_step(const struct sd_registry *r, size_t index);
 const struct sd_step *sd_registry_find(const struct sd_registry *r, const char *name, size_t *index);
 const char *sd_step_name(const struct sd_step *s);
+/* Handlers' log lines below this are dropped: debug info warn error off (conf's logging.database); info unless set. */
+void sd_registry_set_log_level(struct sd_registry *r, const char *level);
 
 /* Run the handler in the calling thread; fills the lower half of a.  `runner` answers its questions. */
 struct sd_runner;

@@ -4,7 +4,13 @@
  *
  * What a handler may need while it runs (a state read that misses the
  * attempt's own writes) is asked of the loop thread: the step thread blocks,
- * the loop thread answers.  All functions here are for the loop thread.
+ * the loop thread answers.  All functions are for the loop thread but the two
+ * at the end.
+ *
+ * The step thread blocks the signals the daemon uses for itself (HUP, INT,
+ * USR1, USR2) but not TERM, because the processes a handler starts inherit its
+ * mask and must die of TERM.  A handler that crashes takes the process with it:
+ * that is what the process is for.
  */
 #ifndef SD_STEP_RUNNER_H
 #define SD_STEP_RUNNER_H
@@ -28,11 +34,15 @@ struct sd_ask {
 	bool failed;
 };
 
-/* The runner writes job, attempt, step, started_us, deadline_us, jobs_done and jobs_failed of slot. */
+/* The runner's thread writes job, attempt, step, started_us, deadline_us, jobs_done and jobs_failed of slot. NULL as slot: none of it. */
 struct sd_runner *sd_runner_new(const struct sd_registry *registry, struct sd_slot *slot, struct sd_err *err);
-void sd_runner_free(struct sd_runner *r); /* only when nothing runs; joins the thread */
+void sd_runner_free(struct sd_runner *r); /* only when nothing runs; joins the thread; attempts that were not taken are not freed */
 
-/* Readable when sd_runner_take or sd_runner_ask has something; level-triggered eventfd, cleared by sd_runner_clear. */
+/*
+ * Readable when sd_runner_take or sd_runner_ask has something; cleared by sd_runner_clear, to be called before the two.
+ * At once for a question and when nothing is left to run, else at most 2 ms after an attempt ended, so that a
+ * batch of short jobs does not wake the loop thread for each.
+ */
 int sd_runner_fd(const struct sd_runner *r);
 void sd_runner_clear(struct sd_runner *r);
 
@@ -45,5 +55,9 @@ struct sd_attempt *sd_runner_recall(struct sd_runner *r);
 /* The attempt that runs now (NULL: idle) and since when; a snapshot. */
 const struct sd_attempt *sd_runner_current(struct sd_runner *r, int64_t *started_us);
 size_t sd_runner_queued(struct sd_runner *r); /* given, not started */
+
+/* For the step thread.  NULL as runner: nobody answers, nothing is cancelled. */
+void sd_runner_await(struct sd_runner *r, struct sd_ask *ask); /* ask and wait for the answer */
+bool sd_runner_cancelled(struct sd_runner *r, const struct sd_attempt *a);
 
 #endif

@@ -1,0 +1,699 @@
+/*
+ * <stepd/step.h>: background steps for stepd in C.
+ *
+ * A step is one shared object: a handler, and a config that says what triggers
+ * it.  Here is a complete one.  It runs for each job of the topic "order" and
+ * answers POST /orders:
+ *
+ *	#include <stepd/step.h>
+ *
+ *	static const char order[] = STEPD_SCHEMA({
+ *		"type": "object",
+ *		"required": ["email", "quantity"],
+ *		"properties": {"email": {"type": "string"}, "quantity": {"type": "number"}}
+ *	});
+ *
+ *	static int handle(struct stepd_ctx *ctx)
+ *	{
+ *		const cJSON *data = stepd_data(ctx);
+ *		const char *email = stepd_get_str(data, "email");
+ *		double quantity = stepd_get_num(data, "quantity", 0);
+ *		const char *id = stepd_uuid(ctx);
+ *		cJSON *placed;
+ *
+ *		if (email == NULL || quantity < 1)
+ *			return stepd_fail(ctx, "an order needs an email and a quantity");
+ *
+ *		placed = stepd_object(ctx, stepd_str("id", id), stepd_num("quantity", quantity));
+ *		stepd_log_info(ctx, "order placed", stepd_str("orderId", id));
+ *
+ *		if (stepd_state_set(ctx, "orders", id, placed) < 0)
+ *			return STEPD_RETRY;
+ *		if (stepd_enqueue(ctx, "notification", stepd_object(ctx, stepd_str("email", email)), .delay_ms = 500) < 0)
+ *			return STEPD_RETRY;
+ *		return stepd_reply(ctx, 200, placed);
+ *	}
+ *
+ *	STEPD_STEP(
+ *		.name = "Order",
+ *		.description = "Places an order",
+ *		.triggers = STEPD_TRIGGERS(
+ *			STEPD_QUEUE("order", .input = order),
+ *			STEPD_HTTP("POST", "/orders", .body_schema = order)),
+ *		.enqueues = STEPD_LIST("notification"),
+ *		.flows = STEPD_LIST("shop"),
+ *		.handler = handle);
+ *
+ * Build it, put it into one of the directories under `steps:` in stepd.yaml,
+ * and send stepd SIGHUP (or start it):
+ *
+ *	cc -shared -fPIC $(pkg-config --cflags stepd-step) order.c -o order.so
+ *
+ * Nothing of stepd is linked: the daemon hands the handler a table of functions,
+ * and the calls below go through it.  cJSON comes with the daemon.
+ *
+ * WHAT HAPPENS TO AN ATTEMPT
+ *	A worker process runs one handler at a time, each in its turn, in one thread.
+ *	State writes, enqueues, log lines and the outcome of an attempt are committed
+ *	in ONE transaction after the handler has returned.  If the handler
+ *	  returns STEPD_OK	all of them are stored, or none;
+ *	  returns an error	state writes and log lines are stored, enqueues only those
+ *				made with .always = true (the retry will make them again);
+ *	  crashes or times out	nothing is stored but how it died, and that attempt counts.
+ *	A step may therefore run more than once for one job (after a crash, a retry, a
+ *	lost machine), but its effects in the database are those of one success.  What a
+ *	handler does elsewhere (an email, a payment) it must make safe to repeat;
+ *	stepd_uuid() gives it the same identifiers each time.
+ *
+ * RULES FOR ALL CALLS
+ *	- `ctx` is valid until the handler returns and only in the handler's thread.
+ *	- Everything a call returns belongs to ctx and is freed after the handler
+ *	  returned: strings, trees, memory.  Never free it, never keep a pointer to it,
+ *	  never hang a tree of ctx into another tree (stepd_json() copies one in).
+ *	- Nothing passed to a call is taken over; it is copied where needed.
+ *	- Text is UTF-8 and ends with '\0'.  JSON is RFC 8259, at most 512 levels deep,
+ *	  without \u0000; what is handed over as JSON text is checked.
+ *	- A call that returns int returns 0, or -1 with the reason in stepd_last_error().
+ *	  -1 is also STEPD_RETRY: `return stepd_enqueue(…)` at the end of a handler is right.
+ *	- Memory that runs out ends the worker; there is nothing to check.
+ *	- Times are milliseconds.
+ */
+#ifndef STEPD_STEP_H
+#define STEPD_STEP_H
+
+#ifdef __cplusplus
+#error "write the step itself in C (designated initialisers) and call your C++ from its handler"
+#endif
+
+#include <cjson/cJSON.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct stepd_ctx; /* one attempt, as the handler sees it */
+
+/* ---- the config ------------------------------------------------------------------------------------------------ */
+
+/*
+ * A step's triggers; any number and mix.
+ *	STEPD_QUEUE("topic", .input = SCHEMA)		  a job for each enqueue on the topic
+ *	STEPD_HTTP("POST", "/orders/:id", .body_schema = SCHEMA, .query_schema = SCHEMA)
+ *	STEPD_CRON("0 3 * * *", .timezone = "Europe/Berlin") minute hour day month weekday, as in cron(5); zone: UTC unless given
+ * The options in front of which a dot stands may be left out.  A SCHEMA is JSON
+ * Schema as text; it must be valid JSON and is shown in stepd.steps.
+ */
+#define STEPD_TRIGGERS(...) ((const struct stepd_trigger[]){__VA_ARGS__, {.type = STEPD_TRIGGER_NONE}})
+#define STEPD_QUEUE(topic_, ...) {.type = STEPD_TRIGGER_QUEUE, .topic = (topic_), __VA_ARGS__}
+#define STEPD_HTTP(method_, path_, ...) {.type = STEPD_TRIGGER_HTTP, .method = (method_), .path = (path_), __VA_ARGS__}
+#define STEPD_CRON(expression_, ...) {.type = STEPD_TRIGGER_CRON, .expression = (expression_), __VA_ARGS__}
+
+/* Names: the topics a handler may enqueue, the flows a step belongs to. */
+#define STEPD_LIST(...) ((const char *const[]){__VA_ARGS__, NULL})
+
+/* JSON written as itself: STEPD_SCHEMA({"type": "object"}) is the string "{\"type\": \"object\"}". */
+#define STEPD_SCHEMA(...) #__VA_ARGS__
+
+/*
+ * Defines the step; once in a shared object, at file level.
+ *	.name		 required; unique over all steps of a daemon
+ *	.triggers	 required; STEPD_TRIGGERS(…)
+ *	.handler	 required; see STEPD_OK
+ *	.enqueues	 STEPD_LIST(…) of the topics the handler enqueues; another topic is an error
+ *	.description	 one line for people
+ *	.flows		 STEPD_LIST(…), groups steps that belong together
+ */
+#define STEPD_STEP(...)                                                                                                \
+	extern const struct stepd_step stepd_step;                                                                     \
+	__attribute__((visibility("default"), used)) const struct stepd_step stepd_step = {                           \
+		.magic = STEPD_MAGIC,                                                                                  \
+		.abi = STEPD_ABI,                                                                                      \
+		.step_size = sizeof(struct stepd_step),                                                                \
+		.trigger_size = sizeof(struct stepd_trigger),                                                          \
+		.ctx_size = sizeof(struct stepd_ctx),                                                                  \
+		.api_size = sizeof(struct stepd_api),                                                                  \
+		__VA_ARGS__}
+
+enum stepd_trigger_type {
+	STEPD_TRIGGER_NONE,
+	STEPD_TRIGGER_QUEUE,
+	STEPD_TRIGGER_HTTP,
+	STEPD_TRIGGER_CRON,
+};
+
+struct stepd_trigger {
+	int32_t type; /* enum stepd_trigger_type */
+	int32_t reserved;
+	const char *topic, *input;				  /* queue */
+	const char *method, *path, *body_schema, *query_schema; /* http */
+	const char *expression, *timezone;			  /* cron */
+};
+
+/* What a handler returns.  Any other value is an error like STEPD_RETRY. */
+enum {
+	STEPD_OK = 0,
+	STEPD_RETRY = -1,  /* error: tried again as the queue's retry settings say; the message is the last one of ctx */
+	STEPD_FAIL = -2,   /* error: never tried again */
+	STEPD_SNOOZE = -3, /* not now: run again later, no attempt used */
+};
+
+/* ---- what triggered the handler -------------------------------------------------------------------------------- */
+
+/* Queue, http or cron. */
+static inline enum stepd_trigger_type stepd_trigger(const struct stepd_ctx *ctx);
+/* Which of STEPD_TRIGGERS(…), from 0. */
+static inline int stepd_trigger_index(const struct stepd_ctx *ctx);
+
+/*
+ * The data: the input of a queue job, the body of an http request, JSON null for cron and for a request without a
+ * JSON body.  Never NULL.  A number in the tree is a double, exact to 2^53; the text has every digit.
+ */
+static inline const cJSON *stepd_data(struct stepd_ctx *ctx);
+static inline const char *stepd_data_text(const struct stepd_ctx *ctx);
+
+/* A member of an object.  NULL (or the fallback) if there is none, if it has another type, or if obj is no object or NULL. */
+static inline const cJSON *stepd_get(const cJSON *obj, const char *name);
+static inline const char *stepd_get_str(const cJSON *obj, const char *name);
+static inline double stepd_get_num(const cJSON *obj, const char *name, double fallback);
+static inline bool stepd_get_bool(const cJSON *obj, const char *name, bool fallback);
+
+/*
+ * Run what is meant for this trigger and return what it returns; STEPD_OK where nothing is given:
+ *	return stepd_match(ctx, order, .http = reply_with_order);
+ * `data` is passed on.  Each is an int (*)(struct stepd_ctx *, void *data).
+ */
+#define stepd_match(ctx, data, ...) stepd_match_((ctx), (data), &(const struct stepd_match_arms){__VA_ARGS__})
+struct stepd_match_arms {
+	int (*queue)(struct stepd_ctx *ctx, void *data);
+	int (*http)(struct stepd_ctx *ctx, void *data);
+	int (*cron)(struct stepd_ctx *ctx, void *data);
+};
+
+/* ---- about the job --------------------------------------------------------------------------------------------- */
+
+static inline int64_t stepd_job_id(const struct stepd_ctx *ctx);     /* stepd.jobs.id; 0: an http request that is answered at once */
+static inline int64_t stepd_parent_id(const struct stepd_ctx *ctx);  /* the job that enqueued this one; 0: none */
+static inline int stepd_attempt(const struct stepd_ctx *ctx);	     /* this attempt, from 1 */
+static inline int stepd_max_attempts(const struct stepd_ctx *ctx);   /* the last one */
+static inline const char *stepd_trace_id(const struct stepd_ctx *ctx); /* common to all jobs of a workflow run */
+static inline const char *stepd_step_name(const struct stepd_ctx *ctx);
+static inline const char *stepd_queue(const struct stepd_ctx *ctx);  /* the topic; for http and cron the step's own queue */
+static inline const char *stepd_group(const struct stepd_ctx *ctx);  /* NULL: none */
+static inline int64_t stepd_enqueued_at(const struct stepd_ctx *ctx); /* ms since 1970 */
+/* The job was cancelled: return soon (with any value), the worker is stopped after the grace period. */
+static inline bool stepd_cancelled(struct stepd_ctx *ctx);
+
+/* ---- making things; all of them belong to ctx ------------------------------------------------------------------ */
+
+static inline void *stepd_alloc(struct stepd_ctx *ctx, size_t size); /* zeroed, aligned for any type */
+static inline char *stepd_format(struct stepd_ctx *ctx, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* A UUID: the n-th call gives the same one on every attempt of this job, and another one in every other job. */
+static inline const char *stepd_uuid(struct stepd_ctx *ctx);
+/* The time now, "2026-11-23T14:05:09.123Z". */
+static inline const char *stepd_now(struct stepd_ctx *ctx);
+
+/* Members, for stepd_object() and for the fields of log lines.  A NULL string or tree becomes null. */
+static inline struct stepd_field stepd_str(const char *name, const char *value);
+static inline struct stepd_field stepd_int(const char *name, int64_t value);
+static inline struct stepd_field stepd_num(const char *name, double value);
+static inline struct stepd_field stepd_bool(const char *name, bool value);
+static inline struct stepd_field stepd_json(const char *name, const cJSON *value); /* the tree is copied in */
+
+/* An object of any number of members: stepd_object(ctx, stepd_str("id", id), stepd_int("count", 3)). Yours to change with cJSON. */
+#define stepd_object(ctx, ...) \
+	((ctx)->api->object((ctx), STEPD_FIELDS(__VA_ARGS__)))
+/* Have a tree that cJSON made for you freed after the handler; returns it. */
+static inline cJSON *stepd_own(struct stepd_ctx *ctx, cJSON *tree);
+
+/* ---- enqueue --------------------------------------------------------------------------------------------------- */
+
+/*
+ * Enqueue a job on a topic, with this attempt's outcome:
+ *	stepd_enqueue(ctx, "send-email", data, .priority = 5, .unique = order_id)
+ * `data` is a tree, or NULL for JSON null (or for .text).  The options:
+ *	.text		the data as JSON text instead, passed on digit for digit
+ *	.priority	-32768…32767, higher first (only under strategy: priority); 0
+ *	.delay_ms	run no earlier than this long after the outcome; or
+ *	.run_at		run no earlier than this, in ms since 1970
+ *	.group		strategy fifo keeps the order within a group
+ *	.unique		while an unfinished job of the same step has this key, nothing is added
+ *	.always		keep it even if this attempt ends with an error
+ * -1: the topic is not among the step's .enqueues, the JSON is invalid, an option is out of range.
+ */
+#define stepd_enqueue(ctx, topic_, data_, ...)                                                                         \
+	((ctx)->api->enqueue((ctx), &(const struct stepd_enqueue_options){.size = sizeof(struct stepd_enqueue_options), \
+									  .topic = (topic_), .data = (data_), __VA_ARGS__}))
+struct stepd_enqueue_options {
+	size_t size;
+	const char *topic;
+	const cJSON *data;
+	const char *text;
+	const char *group, *unique;
+	int64_t delay_ms, run_at;
+	int32_t priority;
+	bool always;
+};
+
+/* ---- state: JSON values by group and key ----------------------------------------------------------------------- */
+
+/*
+ * Reads see this attempt's own writes on top of what is stored.  A read that needs the
+ * database waits for it; -1: it could not be read.  Writes are stored with the outcome,
+ * so two attempts that read and then write one key can overwrite each other; give jobs
+ * that do so one fifo group.  Groups and keys are text of 1 to 1024 bytes.
+ */
+/* *value is NULL if there is none; the tree is yours to change. */
+static inline int stepd_state_get(struct stepd_ctx *ctx, const char *group, const char *key, cJSON **value);
+static inline int stepd_state_set(struct stepd_ctx *ctx, const char *group, const char *key, const cJSON *value);
+static inline int stepd_state_delete(struct stepd_ctx *ctx, const char *group, const char *key);
+/* Set (value NULL: delete) and give the value from before; *old is NULL if there was none. */
+static inline int stepd_state_swap(struct stepd_ctx *ctx, const char *group, const char *key, const cJSON *value, cJSON **old);
+/* The values of a group as an array, in order of their keys (byte order); empty if there are none. */
+static inline int stepd_state_list(struct stepd_ctx *ctx, const char *group, cJSON **values);
+/* The names of all groups as an array of strings. */
+static inline int stepd_state_groups(struct stepd_ctx *ctx, cJSON **names);
+static inline int stepd_state_clear(struct stepd_ctx *ctx, const char *group);
+/* The same with JSON text, exact to the digit.  *text is NULL if there is none. */
+static inline int stepd_state_get_text(struct stepd_ctx *ctx, const char *group, const char *key, const char **text);
+static inline int stepd_state_set_text(struct stepd_ctx *ctx, const char *group, const char *key, const char *text);
+static inline int stepd_state_list_text(struct stepd_ctx *ctx, const char *group, const char **text);
+
+/* ---- log ------------------------------------------------------------------------------------------------------- */
+
+/*
+ * Rows of stepd.logs, with fields: stepd_log_info(ctx, "sent", stepd_str("to", email), stepd_int("bytes", n)).
+ * Lines below `logging.database` are dropped.  Never fails; invalid UTF-8 is replaced.
+ */
+#define stepd_log_debug(ctx, message, ...) ((ctx)->api->log((ctx), STEPD_LOG_DEBUG, (message), STEPD_FIELDS(__VA_ARGS__)))
+#define stepd_log_info(ctx, message, ...) ((ctx)->api->log((ctx), STEPD_LOG_INFO, (message), STEPD_FIELDS(__VA_ARGS__)))
+#define stepd_log_warn(ctx, message, ...) ((ctx)->api->log((ctx), STEPD_LOG_WARN, (message), STEPD_FIELDS(__VA_ARGS__)))
+#define stepd_log_error(ctx, message, ...) ((ctx)->api->log((ctx), STEPD_LOG_ERROR, (message), STEPD_FIELDS(__VA_ARGS__)))
+enum { STEPD_LOG_DEBUG, STEPD_LOG_INFO, STEPD_LOG_WARN, STEPD_LOG_ERROR };
+
+/* ---- http ------------------------------------------------------------------------------------------------------ */
+
+/* The request; NULL (or length 0) where there is none, and for other triggers. */
+static inline const char *stepd_method(struct stepd_ctx *ctx);
+static inline const char *stepd_path(struct stepd_ctx *ctx);   /* decoded, without the query */
+static inline const char *stepd_remote(struct stepd_ctx *ctx); /* address of the peer */
+static inline const char *stepd_param(struct stepd_ctx *ctx, const char *name);  /* ":name" of the path, decoded */
+static inline const char *stepd_query(struct stepd_ctx *ctx, const char *name);  /* first of that name, decoded */
+static inline const char *stepd_header(struct stepd_ctx *ctx, const char *name); /* first of that name; case does not matter */
+/* All of them: the index-th param, query or header and its name.  false when there are no more. */
+static inline bool stepd_param_at(struct stepd_ctx *ctx, size_t index, const char **name, const char **value);
+static inline bool stepd_query_at(struct stepd_ctx *ctx, size_t index, const char **name, const char **value);
+static inline bool stepd_header_at(struct stepd_ctx *ctx, size_t index, const char **name, const char **value);
+/* The body as it was sent, byte for byte, say to verify a signature; '\0' behind it, *len bytes before that. */
+static inline const char *stepd_raw_body(struct stepd_ctx *ctx, size_t *len);
+
+/*
+ * The reply; sent if the handler then returns STEPD_OK, else the client gets 500.  The last one counts.
+ * Status 200 to 599; body NULL: none.  A handler that never replies replies 200 with what stepd_return() gave, or 204.
+ * For queue and cron triggers the JSON body becomes the job's output and the rest is ignored.
+ */
+static inline int stepd_reply(struct stepd_ctx *ctx, int status, const cJSON *body);
+static inline int stepd_reply_raw(struct stepd_ctx *ctx, int status, const char *content_type, const void *body, size_t len);
+/*
+ * Add a header to the reply.  -1: not a header name, a line break or another control character in the value, or a
+ * header that stepd sets itself (Content-Length, Transfer-Encoding, Connection, …).
+ */
+static inline int stepd_reply_header(struct stepd_ctx *ctx, const char *name, const char *value);
+
+/* ---- the outcome ----------------------------------------------------------------------------------------------- */
+
+/* The job's output, as stepd.jobs shows it. */
+static inline int stepd_return(struct stepd_ctx *ctx, const cJSON *output);
+
+/* For `return`: each notes the message and gives the value to return. */
+static inline int stepd_retry(struct stepd_ctx *ctx, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static inline int stepd_retry_after(struct stepd_ctx *ctx, int64_t delay_ms, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
+static inline int stepd_fail(struct stepd_ctx *ctx, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static inline int stepd_snooze(struct stepd_ctx *ctx, int64_t delay_ms);
+
+/* Why the last call returned -1, or the last message given here; "" if there was none. */
+static inline const char *stepd_last_error(struct stepd_ctx *ctx);
+
+/* ================================================================================================================
+ * The binary interface.  Nothing below is for reading a step; it is how step and daemon agree.
+ *
+ * The shared object exports one symbol, `stepd_step`.  It carries the sizes of the structs it
+ * was compiled with.  Structs only ever grow at their end: an object with smaller ones runs on a
+ * newer daemon, one with larger ones is refused by an older daemon, and one with another STEPD_ABI
+ * is refused by all.  A table of functions rather than symbols of the daemon: a step can not collide
+ * with the daemon's own names, a missing function is found when the step is loaded and named, and a
+ * test can drive a handler with a table of its own.
+ */
+#define STEPD_MAGIC 0x314450455453ULL /* "STEPD1", least significant byte first */
+#define STEPD_ABI 1u
+
+struct stepd_step {
+	uint64_t magic;
+	uint32_t abi, step_size, trigger_size, ctx_size, api_size, reserved;
+	const char *name, *description;
+	const struct stepd_trigger *triggers;
+	const char *const *enqueues, *const *flows;
+	int (*handler)(struct stepd_ctx *ctx);
+};
+
+enum { STEPD_FIELD_STR, STEPD_FIELD_INT, STEPD_FIELD_NUM, STEPD_FIELD_BOOL, STEPD_FIELD_JSON };
+struct stepd_field {
+	const char *name;
+	int64_t type;
+	union {
+		const char *s;
+		int64_t i;
+		double n;
+		const cJSON *j;
+	} v;
+};
+/* An array and its length, from a list that may be empty. */
+#define STEPD_FIELDS(...) \
+	((const struct stepd_field[]){{NULL, 0, {NULL}}, __VA_ARGS__} + 1), \
+		sizeof((const struct stepd_field[]){{NULL, 0, {NULL}}, __VA_ARGS__}) / sizeof(struct stepd_field) - 1
+
+enum { STEPD_HTTP_METHOD, STEPD_HTTP_PATH, STEPD_HTTP_REMOTE, STEPD_HTTP_PARAM, STEPD_HTTP_QUERY, STEPD_HTTP_HEADER, STEPD_HTTP_BODY };
+
+struct stepd_api {
+	void *(*alloc)(struct stepd_ctx *, size_t size);
+	char *(*format)(struct stepd_ctx *, const char *fmt, va_list ap);
+	const char *(*uuid)(struct stepd_ctx *);
+	const char *(*now)(struct stepd_ctx *);
+	cJSON *(*own)(struct stepd_ctx *, cJSON *tree);
+	cJSON *(*object)(struct stepd_ctx *, const struct stepd_field *fields, size_t n);
+	const cJSON *(*data)(struct stepd_ctx *);
+	bool (*cancelled)(struct stepd_ctx *);
+	int (*enqueue)(struct stepd_ctx *, const struct stepd_enqueue_options *);
+	/* of tree and text, the one that is not NULL */
+	int (*state_get)(struct stepd_ctx *, const char *group, const char *key, cJSON **tree, const char **text);
+	int (*state_set)(struct stepd_ctx *, const char *group, const char *key, const cJSON *tree, const char *text, cJSON **old);
+	int (*state_list)(struct stepd_ctx *, const char *group, cJSON **tree, const char **text);
+	int (*state_groups)(struct stepd_ctx *, cJSON **tree);
+	int (*state_clear)(struct stepd_ctx *, const char *group);
+	void (*log)(struct stepd_ctx *, int level, const char *message, const struct stepd_field *fields, size_t n);
+	const char *(*http_get)(struct stepd_ctx *, int what, const char *name, size_t *len);
+	bool (*http_at)(struct stepd_ctx *, int what, size_t index, const char **name, const char **value);
+	int (*reply)(struct stepd_ctx *, int status, const cJSON *body);
+	int (*reply_raw)(struct stepd_ctx *, int status, const char *content_type, const void *body, size_t len);
+	int (*reply_header)(struct stepd_ctx *, const char *name, const char *value);
+	int (*output)(struct stepd_ctx *, const cJSON *tree);
+	int (*outcome)(struct stepd_ctx *, int result, int64_t delay_ms, const char *fmt, va_list ap); /* delay_ms -1: none */
+	const char *(*last_error)(struct stepd_ctx *);
+};
+
+struct stepd_ctx {
+	const struct stepd_api *api;
+	int32_t trigger, trigger_index, attempt, max_attempts;
+	int64_t job_id, parent_id, enqueued_at;
+	const char *step, *queue, *group, *trace_id;
+	const char *data; /* JSON text */
+};
+
+static inline enum stepd_trigger_type stepd_trigger(const struct stepd_ctx *ctx)
+{
+	return (enum stepd_trigger_type)ctx->trigger;
+}
+static inline int stepd_trigger_index(const struct stepd_ctx *ctx)
+{
+	return ctx->trigger_index;
+}
+static inline const cJSON *stepd_data(struct stepd_ctx *ctx)
+{
+	return ctx->api->data(ctx);
+}
+static inline const char *stepd_data_text(const struct stepd_ctx *ctx)
+{
+	return ctx->data;
+}
+static inline const cJSON *stepd_get(const cJSON *obj, const char *name)
+{
+	return cJSON_GetObjectItemCaseSensitive(obj, name);
+}
+static inline const char *stepd_get_str(const cJSON *obj, const char *name)
+{
+	const cJSON *item = stepd_get(obj, name);
+
+	return cJSON_IsString(item) ? item->valuestring : NULL;
+}
+static inline double stepd_get_num(const cJSON *obj, const char *name, double fallback)
+{
+	const cJSON *item = stepd_get(obj, name);
+
+	return cJSON_IsNumber(item) ? item->valuedouble : fallback;
+}
+static inline bool stepd_get_bool(const cJSON *obj, const char *name, bool fallback)
+{
+	const cJSON *item = stepd_get(obj, name);
+
+	return cJSON_IsBool(item) ? cJSON_IsTrue(item) : fallback;
+}
+static inline int stepd_match_(struct stepd_ctx *ctx, void *data, const struct stepd_match_arms *arms)
+{
+	int (*arm)(struct stepd_ctx *, void *) = NULL;
+
+	switch (stepd_trigger(ctx)) {
+	case STEPD_TRIGGER_QUEUE:
+		arm = arms->queue;
+		break;
+	case STEPD_TRIGGER_HTTP:
+		arm = arms->http;
+		break;
+	case STEPD_TRIGGER_CRON:
+		arm = arms->cron;
+		break;
+	case STEPD_TRIGGER_NONE:
+		break;
+	}
+	return arm != NULL ? arm(ctx, data) : STEPD_OK;
+}
+static inline int64_t stepd_job_id(const struct stepd_ctx *ctx)
+{
+	return ctx->job_id;
+}
+static inline int64_t stepd_parent_id(const struct stepd_ctx *ctx)
+{
+	return ctx->parent_id;
+}
+static inline int stepd_attempt(const struct stepd_ctx *ctx)
+{
+	return ctx->attempt;
+}
+static inline int stepd_max_attempts(const struct stepd_ctx *ctx)
+{
+	return ctx->max_attempts;
+}
+static inline const char *stepd_trace_id(const struct stepd_ctx *ctx)
+{
+	return ctx->trace_id;
+}
+static inline const char *stepd_step_name(const struct stepd_ctx *ctx)
+{
+	return ctx->step;
+}
+static inline const char *stepd_queue(const struct stepd_ctx *ctx)
+{
+	return ctx->queue;
+}
+static inline const char *stepd_group(const struct stepd_ctx *ctx)
+{
+	return ctx->group;
+}
+static inline int64_t stepd_enqueued_at(const struct stepd_ctx *ctx)
+{
+	return ctx->enqueued_at;
+}
+static inline bool stepd_cancelled(struct stepd_ctx *ctx)
+{
+	return ctx->api->cancelled(ctx);
+}
+static inline void *stepd_alloc(struct stepd_ctx *ctx, size_t size)
+{
+	return ctx->api->alloc(ctx, size);
+}
+static inline char *stepd_format(struct stepd_ctx *ctx, const char *fmt, ...)
+{
+	va_list ap;
+	char *s;
+
+	va_start(ap, fmt);
+	s = ctx->api->format(ctx, fmt, ap);
+	va_end(ap);
+	return s;
+}
+static inline const char *stepd_uuid(struct stepd_ctx *ctx)
+{
+	return ctx->api->uuid(ctx);
+}
+static inline const char *stepd_now(struct stepd_ctx *ctx)
+{
+	return ctx->api->now(ctx);
+}
+static inline struct stepd_field stepd_str(const char *name, const char *value)
+{
+	return (struct stepd_field){name, STEPD_FIELD_STR, {.s = value}};
+}
+static inline struct stepd_field stepd_int(const char *name, int64_t value)
+{
+	return (struct stepd_field){name, STEPD_FIELD_INT, {.i = value}};
+}
+static inline struct stepd_field stepd_num(const char *name, double value)
+{
+	return (struct stepd_field){name, STEPD_FIELD_NUM, {.n = value}};
+}
+static inline struct stepd_field stepd_bool(const char *name, bool value)
+{
+	return (struct stepd_field){name, STEPD_FIELD_BOOL, {.i = value}};
+}
+static inline struct stepd_field stepd_json(const char *name, const cJSON *value)
+{
+	return (struct stepd_field){name, STEPD_FIELD_JSON, {.j = value}};
+}
+static inline cJSON *stepd_own(struct stepd_ctx *ctx, cJSON *tree)
+{
+	return ctx->api->own(ctx, tree);
+}
+static inline int stepd_state_get(struct stepd_ctx *ctx, const char *group, const char *key, cJSON **value)
+{
+	return ctx->api->state_get(ctx, group, key, value, NULL);
+}
+static inline int stepd_state_get_text(struct stepd_ctx *ctx, const char *group, const char *key, const char **text)
+{
+	return ctx->api->state_get(ctx, group, key, NULL, text);
+}
+static inline int stepd_state_set(struct stepd_ctx *ctx, const char *group, const char *key, const cJSON *value)
+{
+	return ctx->api->state_set(ctx, group, key, value, value != NULL ? NULL : "null", NULL);
+}
+static inline int stepd_state_set_text(struct stepd_ctx *ctx, const char *group, const char *key, const char *text)
+{
+	return ctx->api->state_set(ctx, group, key, NULL, text != NULL ? text : "null", NULL);
+}
+static inline int stepd_state_delete(struct stepd_ctx *ctx, const char *group, const char *key)
+{
+	return ctx->api->state_set(ctx, group, key, NULL, NULL, NULL);
+}
+static inline int stepd_state_swap(struct stepd_ctx *ctx, const char *group, const char *key, const cJSON *value, cJSON **old)
+{
+	return ctx->api->state_set(ctx, group, key, value, NULL, old);
+}
+static inline int stepd_state_list(struct stepd_ctx *ctx, const char *group, cJSON **values)
+{
+	return ctx->api->state_list(ctx, group, values, NULL);
+}
+static inline int stepd_state_list_text(struct stepd_ctx *ctx, const char *group, const char **text)
+{
+	return ctx->api->state_list(ctx, group, NULL, text);
+}
+static inline int stepd_state_groups(struct stepd_ctx *ctx, cJSON **names)
+{
+	return ctx->api->state_groups(ctx, names);
+}
+static inline int stepd_state_clear(struct stepd_ctx *ctx, const char *group)
+{
+	return ctx->api->state_clear(ctx, group);
+}
+static inline const char *stepd_method(struct stepd_ctx *ctx)
+{
+	return ctx->api->http_get(ctx, STEPD_HTTP_METHOD, NULL, NULL);
+}
+static inline const char *stepd_path(struct stepd_ctx *ctx)
+{
+	return ctx->api->http_get(ctx, STEPD_HTTP_PATH, NULL, NULL);
+}
+static inline const char *stepd_remote(struct stepd_ctx *ctx)
+{
+	return ctx->api->http_get(ctx, STEPD_HTTP_REMOTE, NULL, NULL);
+}
+static inline const char *stepd_param(struct stepd_ctx *ctx, const char *name)
+{
+	return ctx->api->http_get(ctx, STEPD_HTTP_PARAM, name, NULL);
+}
+static inline const char *stepd_query(struct stepd_ctx *ctx, const char *name)
+{
+	return ctx->api->http_get(ctx, STEPD_HTTP_QUERY, name, NULL);
+}
+static inline const char *stepd_header(struct stepd_ctx *ctx, const char *name)
+{
+	return ctx->api->http_get(ctx, STEPD_HTTP_HEADER, name, NULL);
+}
+static inline bool stepd_param_at(struct stepd_ctx *ctx, size_t index, const char **name, const char **value)
+{
+	return ctx->api->http_at(ctx, STEPD_HTTP_PARAM, index, name, value);
+}
+static inline bool stepd_query_at(struct stepd_ctx *ctx, size_t index, const char **name, const char **value)
+{
+	return ctx->api->http_at(ctx, STEPD_HTTP_QUERY, index, name, value);
+}
+static inline bool stepd_header_at(struct stepd_ctx *ctx, size_t index, const char **name, const char **value)
+{
+	return ctx->api->http_at(ctx, STEPD_HTTP_HEADER, index, name, value);
+}
+static inline const char *stepd_raw_body(struct stepd_ctx *ctx, size_t *len)
+{
+	return ctx->api->http_get(ctx, STEPD_HTTP_BODY, NULL, len);
+}
+static inline int stepd_reply(struct stepd_ctx *ctx, int status, const cJSON *body)
+{
+	return ctx->api->reply(ctx, status, body);
+}
+static inline int stepd_reply_raw(struct stepd_ctx *ctx, int status, const char *content_type, const void *body, size_t len)
+{
+	return ctx->api->reply_raw(ctx, status, content_type, body, len);
+}
+static inline int stepd_reply_header(struct stepd_ctx *ctx, const char *name, const char *value)
+{
+	return ctx->api->reply_header(ctx, name, value);
+}
+static inline int stepd_return(struct stepd_ctx *ctx, const cJSON *output)
+{
+	return ctx->api->output(ctx, output);
+}
+static inline int stepd_retry(struct stepd_ctx *ctx, const char *fmt, ...)
+{
+	va_list ap;
+	int result;
+
+	va_start(ap, fmt);
+	result = ctx->api->outcome(ctx, STEPD_RETRY, -1, fmt, ap);
+	va_end(ap);
+	return result;
+}
+static inline int stepd_retry_after(struct stepd_ctx *ctx, int64_t delay_ms, const char *fmt, ...)
+{
+	va_list ap;
+	int result;
+
+	va_start(ap, fmt);
+	result = ctx->api->outcome(ctx, STEPD_RETRY, delay_ms < 0 ? 0 : delay_ms, fmt, ap);
+	va_end(ap);
+	return result;
+}
+static inline int stepd_fail(struct stepd_ctx *ctx, const char *fmt, ...)
+{
+	va_list ap;
+	int result;
+
+	va_start(ap, fmt);
+	result = ctx->api->outcome(ctx, STEPD_FAIL, -1, fmt, ap);
+	va_end(ap);
+	return result;
+}
+static inline int stepd_snooze_(struct stepd_ctx *ctx, int64_t delay_ms, ...)
+{
+	va_list ap;
+	int result;
+
+	va_start(ap, delay_ms);
+	result = ctx->api->outcome(ctx, STEPD_SNOOZE, delay_ms, NULL, ap);
+	va_end(ap);
+	return result;
+}
+static inline int stepd_snooze(struct stepd_ctx *ctx, int64_t delay_ms)
+{
+	return stepd_snooze_(ctx, delay_ms < 0 ? 0 : delay_ms);
+}
+static inline const char *stepd_last_error(struct stepd_ctx *ctx)
+{
+	return ctx->api->last_error(ctx);
+}
+
+#endif
