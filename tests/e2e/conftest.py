@@ -144,6 +144,10 @@ def compile_step(stage):
     return stage.compile_step
 
 
+def pytest_configure(config):
+    config.addinivalue_line("markers", "slow: takes long; left out of the run with sanitizers")
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     report = (yield).get_result()
