@@ -1,5 +1,6 @@
 /* The blocking connect: for stepctl, tests and migrations, which have no loop. */
 #include "base/clock.h"
+#include "base/log.h"
 #include "db/db.h"
 #include "db/params.h"
 
@@ -35,6 +36,13 @@ static int attempt(PGconn *conn, int64_t until, struct sd_err *err)
 	}
 }
 
+/* libpq would write them to stderr. */
+static void notice(void *arg, const PGresult *res)
+{
+	(void)arg;
+	sd_log(SD_LOG_DEBUG, "database: %s", PQresultErrorMessage(res));
+}
+
 PGconn *sd_db_connect(const char *conninfo, const char *application_name, int64_t timeout_ms, struct sd_err *err)
 {
 	struct sd_db_params params;
@@ -56,6 +64,7 @@ PGconn *sd_db_connect(const char *conninfo, const char *application_name, int64_
 		sd_err_clear(&why);
 		if (attempt(conn, now + share, &why) == 0) {
 			PQsetErrorVerbosity(conn, PQERRORS_DEFAULT);
+			PQsetNoticeReceiver(conn, notice, NULL);
 			break;
 		}
 		PQfinish(conn);

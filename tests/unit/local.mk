@@ -16,6 +16,8 @@ tests_unit_test_conf_CPPFLAGS = $(AM_CPPFLAGS) -DSD_TOP_SRCDIR='"$(abs_top_srcdi
 tests_unit_test_conf_LDADD = $(SD_LIBS) $(CMOCKA_LIBS)
 
 # Against a server: $STEPD_TEST_PG; skipped without it.
-check_PROGRAMS += tests/unit/test_db
+check_PROGRAMS += tests/unit/test_db tests/unit/test_migrate
 tests_unit_test_db_SOURCES = tests/unit/test_db.c
 tests_unit_test_db_LDADD = $(SD_LIBS) $(CMOCKA_LIBS)
+tests_unit_test_migrate_SOURCES = tests/unit/test_migrate.c
+tests_unit_test_migrate_LDADD = $(SD_LIBS) $(CMOCKA_LIBS)

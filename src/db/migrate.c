@@ -1,0 +1,323 @@
+/*
+ * Migrations.  The database's version is the highest number in stepd.migration.
+ *
+ * Nothing is locked and nothing needs rights when the database is up to date:
+ * that is the usual start.  Otherwise each turn begins a transaction, takes the
+ * lock, looks again (another node may have been faster), applies the next file
+ * and commits.  The lock ends with the transaction, so it cannot be left behind
+ * and works through a pooler too.
+ */
+#include "db/migrate.h"
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/fdutil.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "db/db.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <openssl/evp.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#define OLDEST_SERVER 140000
+#define FILE_MAX_BYTES (4 << 20)
+#define LOCK_WAIT_US (600 * SD_SEC)
+#define LOCK_POLL_NS 50000000L
+
+struct file {
+	int version;
+	char *name; /* without folder */
+	struct sd_buf text;
+	char sha256[65];
+};
+
+struct files {
+	const char *dir;
+	struct file *v;
+	size_t n;
+};
+
+/* ---- the files ---- */
+
+static void sha256_hex(const struct sd_buf *b, char out[65])
+{
+	unsigned char sum[EVP_MAX_MD_SIZE];
+	unsigned len = 0;
+	EVP_Digest(b->data ? b->data : "", b->len, sum, &len, EVP_sha256(), NULL);
+	for (unsigned i = 0; i < 32; i++)
+		snprintf(out + 2 * i, 3, "%02x", i < len ? sum[i] : 0);
+}
+
+/* NNN_name.sql: its number; 0: another file. */
+static int version_of(const char *name)
+{
+	size_t digits = strspn(name, "0123456789"), len = strlen(name);
+	if (digits == 0 || digits > 6 || name[digits] != '_' || len < 5 || strcmp(name + len - 4, ".sql") != 0)
+		return 0;
+	return atoi(name);
+}
+
+static int by_version(const void *a, const void *b)
+{
+	const struct file *x = a, *y = b;
+	return (x->version > y->version) - (x->version < y->version);
+}
+
+static int files_check(const struct files *f, struct sd_err *err)
+{
+	if (f->n == 0) {
+		sd_err_set(err, SD_ERR_PERMANENT, "no migrations in %s", f->dir);
+		return sd_err_hint(err, "make install puts them there; STEPD_SQL_DIR names another folder.");
+	}
+	for (size_t i = 0; i < f->n; i++)
+		if (f->v[i].version != (int)i + 1)
+			return sd_err_set(err, SD_ERR_PERMANENT, "%s/%s: migration %03zu is expected here", f->dir,
+					  f->v[i].name, i + 1);
+	return 0;
+}
+
+static int files_load(struct files *f, struct sd_err *err)
+{
+	DIR *d = opendir(f->dir);
+	int result = -1;
+
+	if (!d)
+		return sd_err_errno(err, errno, "migrations: %s", f->dir);
+	for (struct dirent *e; (e = readdir(d));) {
+		int version = version_of(e->d_name);
+		if (version == 0)
+			continue;
+		f->v = sd_xrealloc(f->v, (f->n + 1) * sizeof *f->v);
+		struct file *file = &f->v[f->n++];
+		*file = (struct file){.version = version, .name = sd_xstrdup(e->d_name)};
+		char *path = sd_xasprintf("%s/%s", f->dir, e->d_name);
+		int failed = sd_read_file(path, FILE_MAX_BYTES, &file->text, err);
+		free(path);
+		if (failed)
+			goto out;
+		sha256_hex(&file->text, file->sha256);
+	}
+	if (f->n > 1)
+		qsort(f->v, f->n, sizeof *f->v, by_version);
+	result = files_check(f, err);
+out:
+	closedir(d);
+	return result;
+}
+
+static void files_fini(struct files *f)
+{
+	for (size_t i = 0; i < f->n; i++) {
+		free(f->v[i].name);
+		sd_buf_fini(&f->v[i].text);
+	}
+	free(f->v);
+}
+
+/* ---- the database ---- */
+
+static int run(PGconn *conn, const char *sql, struct sd_err *err)
+{
+	PGresult *res = PQexec(conn, sql);
+	int result = 0;
+	if (PQresultStatus(res) != PGRES_COMMAND_OK && PQresultStatus(res) != PGRES_TUPLES_OK)
+		result = sd_db_error(err, conn, res);
+	PQclear(res);
+	return result;
+}
+
+/* One value; "" for null and for no row. */
+static int ask(PGconn *conn, const char *sql, char *out, size_t size, struct sd_err *err)
+{
+	PGresult *res = PQexec(conn, sql);
+	int result = 0;
+	out[0] = '\0';
+	if (PQresultStatus(res) != PGRES_TUPLES_OK)
+		result = sd_db_error(err, conn, res);
+	else if (PQntuples(res) > 0)
+		snprintf(out, size, "%s", PQgetvalue(res, 0, 0));
+	PQclear(res);
+	return result;
+}
+
+static int check_server(PGconn *conn, struct sd_err *err)
+{
+	const char *encoding = PQparameterStatus(conn, "server_encoding");
+	if (PQserverVersion(conn) < OLDEST_SERVER)
+		return sd_err_set(err, SD_ERR_PERMANENT, "the server is PostgreSQL %s; stepd needs 14 or newer",
+				  PQparameterStatus(conn, "server_version"));
+	if (!encoding || strcmp(encoding, "UTF8") != 0) {
+		sd_err_set(err, SD_ERR_PERMANENT, "the database \"%s\" has the encoding %s; stepd needs UTF8", PQdb(conn),
+			   encoding ? encoding : "(unknown)");
+		return sd_err_hint(err, "Create it with: createdb -E UTF8 -T template0");
+	}
+	return 0;
+}
+
+static int version_now(PGconn *conn, int *version, struct sd_err *err)
+{
+	char found[32];
+	*version = 0;
+	if (ask(conn, "select to_regclass('stepd.migration')", found, sizeof found, err) < 0)
+		return -1;
+	if (!*found)
+		return 0;
+	if (ask(conn, "select coalesce(max(version), 0) from stepd.migration", found, sizeof found, err) < 0)
+		return -1;
+	*version = atoi(found);
+	return 0;
+}
+
+static int refuse_newer(PGconn *conn, const struct files *f, int version, struct sd_err *err)
+{
+	int known = f->v[f->n - 1].version;
+	if (version <= known)
+		return 0;
+	sd_err_set(err, SD_ERR_PERMANENT, "the schema in database \"%s\" is version %d, newer than this stepd, which knows up to %d",
+		   PQdb(conn), version, known);
+	return sd_err_hint(err, "Another node has upgraded it: install the same version of stepd here.");
+}
+
+static void warn_changed(PGconn *conn, const struct files *f)
+{
+	PGresult *res = PQexec(conn, "select version, sha256 from stepd.migration");
+	for (int i = 0; i < PQntuples(res); i++) {
+		size_t v = (size_t)atoi(PQgetvalue(res, i, 0));
+		if (v >= 1 && v <= f->n && strcmp(PQgetvalue(res, i, 1), f->v[v - 1].sha256) != 0)
+			sd_log(SD_LOG_WARN, "migration %s has changed since it was applied; it is not applied again",
+			       f->v[v - 1].name);
+	}
+	PQclear(res);
+}
+
+/* PostgreSQL counts characters of the whole text, from 1. */
+static int line_of(const struct sd_buf *text, const char *position)
+{
+	long left = position ? strtol(position, NULL, 10) - 1 : 0;
+	int line = 1;
+	for (size_t i = 0; i < text->len && left > 0; i++) {
+		left -= (text->data[i] & 0xC0) != 0x80;
+		line += text->data[i] == '\n';
+	}
+	return line;
+}
+
+static int apply(PGconn *conn, const struct files *f, const struct file *file, struct sd_err *err)
+{
+	PGresult *res = PQexec(conn, file->text.data ? file->text.data : "");
+	ExecStatusType status = PQresultStatus(res);
+	int result = 0;
+
+	if (status == PGRES_FATAL_ERROR || status == PGRES_BAD_RESPONSE || !res) {
+		const char *position = PQresultErrorField(res, PG_DIAG_STATEMENT_POSITION);
+		result = sd_db_error(err, conn, res);
+		if (position)
+			sd_err_prefix(err, "%s/%s:%d", f->dir, file->name, line_of(&file->text, position));
+		else
+			sd_err_prefix(err, "%s/%s", f->dir, file->name);
+	}
+	PQclear(res);
+	if (result < 0)
+		return -1;
+	if (PQtransactionStatus(conn) != PQTRANS_INTRANS)
+		return sd_err_set(err, SD_ERR_PERMANENT, "%s/%s: a migration must not end the transaction", f->dir, file->name);
+	char version[16];
+	snprintf(version, sizeof version, "%d", file->version);
+	const char *values[] = {version, file->name, file->sha256};
+	res = PQexecParams(conn, "insert into stepd.migration (version, name, sha256) values ($1, $2, $3)", 3, NULL, values,
+			   NULL, NULL, 0);
+	if (PQresultStatus(res) != PGRES_COMMAND_OK)
+		result = sd_db_error(err, conn, res);
+	PQclear(res);
+	return result;
+}
+
+/* Begin a transaction that holds the lock. */
+static int begin_locked(PGconn *conn, struct sd_err *err)
+{
+	int64_t since = sd_now_us();
+	bool told = false;
+
+	for (;;) {
+		char got[8];
+		/* "stepd" in ASCII */
+		if (run(conn, "begin", err) < 0 ||
+		    ask(conn, "select pg_try_advisory_xact_lock(x'7374657064'::bigint)", got, sizeof got, err) < 0)
+			return -1;
+		if (strcmp(got, "t") == 0)
+			return 0;
+		if (run(conn, "rollback", err) < 0)
+			return -1;
+		int64_t waited = sd_now_us() - since;
+		if (waited > LOCK_WAIT_US)
+			return sd_err_set(err, SD_ERR_TRANSIENT, "another node has been migrating this database for %lld s",
+					  (long long)(waited / SD_SEC));
+		if (waited > SD_SEC && !told)
+			sd_log(SD_LOG_INFO, "another node is migrating the database; waiting for it");
+		told = told || waited > SD_SEC;
+		nanosleep(&(struct timespec){.tv_nsec = LOCK_POLL_NS}, NULL);
+	}
+}
+
+static const char prepare_sql[] =
+	"set local search_path = pg_catalog, pg_temp;"
+	"set local client_min_messages = warning;"
+	"set local statement_timeout = 0;"
+	"set local synchronous_commit = on;"
+	/* "if not exists" would need the right to create schemas even where an administrator made ours */
+	"do $$ begin if to_regnamespace('stepd') is null then create schema stepd; end if; end $$;"
+	"create table if not exists stepd.migration ("
+	" version int primary key, name text not null, applied_at timestamptz not null default now(), sha256 text not null);"
+	"comment on table stepd.migration is 'The migrations that made this schema; written by stepd at start and by stepctl migrate.'";
+
+/* The next file, in a transaction; *version becomes what the database is at then. */
+static int turn(PGconn *conn, const struct files *f, int *version, struct sd_err *err)
+{
+	if (begin_locked(conn, err) < 0)
+		return -1;
+	if (run(conn, prepare_sql, err) < 0 || version_now(conn, version, err) < 0 || refuse_newer(conn, f, *version, err) < 0)
+		goto undo;
+	if (*version < (int)f->n) {
+		const struct file *file = &f->v[*version];
+		if (apply(conn, f, file, err) < 0)
+			goto undo;
+		*version = file->version;
+	}
+	return run(conn, "commit", err);
+undo:
+	if (PQtransactionStatus(conn) != PQTRANS_IDLE) {
+		struct sd_err ignored;
+		(void)run(conn, "rollback", &ignored);
+	}
+	return -1;
+}
+
+int sd_migrate(PGconn *conn, const char *sql_dir, int *from, int *to, struct sd_err *err)
+{
+	const char *env = getenv("STEPD_SQL_DIR");
+	struct files files = {.dir = sql_dir ? sql_dir : env && *env ? env : SD_PKGDATADIR "/sql"};
+	int result = -1, version = 0;
+
+	sd_err_clear(err);
+	*from = *to = 0;
+	if (files_load(&files, err) < 0 || check_server(conn, err) < 0 || version_now(conn, &version, err) < 0 ||
+	    refuse_newer(conn, &files, version, err) < 0)
+		goto out;
+	*from = version;
+	if (version > 0)
+		warn_changed(conn, &files);
+	while (version < (int)files.n)
+		if (turn(conn, &files, &version, err) < 0)
+			goto out;
+	result = 0;
+out:
+	*to = version;
+	files_fini(&files);
+	return result;
+}

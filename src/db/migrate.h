@@ -1,0 +1,24 @@
+/*
+ * Migrations: numbered files (001_name.sql, 002_…) applied in order, each in a
+ * transaction of its own under an advisory lock, recorded in stepd.migration.
+ * Any number of nodes may do it at once: one does, the others see it done.
+ */
+#ifndef SD_DB_MIGRATE_H
+#define SD_DB_MIGRATE_H
+
+#include "base/err.h"
+
+#include <libpq-fe.h>
+
+/*
+ * Bring the database to the version of the files in sql_dir (NULL:
+ * $STEPD_SQL_DIR, else where they are installed).  *from and *to are the
+ * versions before and after; 0 is an empty database.  Blocks.
+ *
+ * Permanent errors: no files, a file that fails (named with its line), a
+ * database newer than the files, a server too old or not in UTF-8.  A file
+ * that changed after it was applied is only warned about.
+ */
+int sd_migrate(PGconn *conn, const char *sql_dir, int *from, int *to, struct sd_err *err) SD_MUST_CHECK;
+
+#endif
