@@ -56,6 +56,7 @@ struct sd_conf {
 	struct sd_arena *arena;
 	const char *file; /* NULL: built-in defaults */
 	const char *database_url;
+	bool database_given; /* database.url is in the file, not the default */
 	int64_t database_wait_ms;  /* how long start waits for the database before exit 69 */
 	int64_t database_lease_ms; /* node lease, default 30 s */
 	const char *node_name;	   /* default: the host name */

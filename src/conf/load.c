@@ -364,6 +364,7 @@ static void read_tree(struct loader *l, const struct sd_yaml *root)
 	read_section(l, &top, root);
 	apply_defaults(l, &top);
 	apply_defaults(l, &defaults);
+	l->conf->database_given = sd_yaml_get(sd_yaml_get(root, "database"), "url") != NULL;
 	if (l->conf->npools == 0)
 		default_pools(l);
 	if (!l->conf->node_name)
@@ -403,7 +404,7 @@ struct sd_conf *sd_conf_load(const char *file, struct sd_conf_problems *problems
 	*problems = (struct sd_conf_problems){NULL, 0};
 	if (sd_read_file(file, SD_YAML_MAX_SIZE, &text, &err) < 0) {
 		struct loader l = {NULL, problems, NULL};
-		problem(&l, NULL, "%s", err.message);
+		problem(&l, NULL, "%s", err.errnum != 0 ? strerror(err.errnum) : err.message);
 		sd_buf_fini(&text);
 		return NULL;
 	}

@@ -298,10 +298,30 @@ undo:
 	return -1;
 }
 
-int sd_migrate(PGconn *conn, const char *sql_dir, int *from, int *to, struct sd_err *err)
+static const char *find_dir(const char *sql_dir)
 {
 	const char *env = getenv("STEPD_SQL_DIR");
-	struct files files = {.dir = sql_dir ? sql_dir : env && *env ? env : SD_PKGDATADIR "/sql"};
+	return sql_dir ? sql_dir : env && *env ? env : SD_PKGDATADIR "/sql";
+}
+
+int sd_migrate_versions(PGconn *conn, const char *sql_dir, int *have, int *known, struct sd_err *err)
+{
+	struct files files = {.dir = find_dir(sql_dir)};
+	int result = -1;
+
+	sd_err_clear(err);
+	*have = *known = 0;
+	if (files_load(&files, err) == 0 && version_now(conn, have, err) == 0) {
+		*known = files.v[files.n - 1].version;
+		result = 0;
+	}
+	files_fini(&files);
+	return result;
+}
+
+int sd_migrate(PGconn *conn, const char *sql_dir, int *from, int *to, struct sd_err *err)
+{
+	struct files files = {.dir = find_dir(sql_dir)};
 	int result = -1, version = 0;
 
 	sd_err_clear(err);

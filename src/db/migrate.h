@@ -21,4 +21,7 @@
  */
 int sd_migrate(PGconn *conn, const char *sql_dir, int *from, int *to, struct sd_err *err) SD_MUST_CHECK;
 
+/* Only look: the database's version (0: empty) and that of the files.  Says nothing about which of them is right. */
+int sd_migrate_versions(PGconn *conn, const char *sql_dir, int *have, int *known, struct sd_err *err) SD_MUST_CHECK;
+
 #endif

@@ -1,0 +1,86 @@
+/* stepctl cancel, retry. */
+#include "cli/cli.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/* What the job is now, after we asked for something. */
+static int tell_status(struct sd_cli *cli, const char *id)
+{
+	int rc;
+	PGresult *res = sd_cli_query(cli, "select status from stepd.jobs where id = $1", 1, &id, &rc);
+
+	if (!res)
+		return rc;
+	const char *status = PQntuples(res) > 0 ? PQgetvalue(res, 0, 0) : "gone";
+	if (cli->json)
+		printf("{\"id\":%s,\"status\":\"%s\"}\n", id, status);
+	else
+		printf("job %s is %s%s\n", id, status, strcmp(status, "running") == 0 ? " and is being stopped" : "");
+	PQclear(res);
+	return SD_EXIT_OK;
+}
+
+int sd_cmd_cancel(struct sd_cli *cli, const struct sd_command *cmd, int argc, char **argv)
+{
+	const char *id;
+	int64_t number;
+	int rc;
+
+	if (sd_cli_args(cli, cmd, argc, argv, NULL, 1, 1, &id, &rc) < 0)
+		return rc;
+	if (sd_cli_id(cmd, id, &number) < 0)
+		return SD_EXIT_USAGE;
+	if ((rc = sd_cli_connect(cli)) != SD_EXIT_OK)
+		return rc;
+	PGresult *res = sd_cli_query(cli, "select stepd.cancel($1)", 1, &id, &rc);
+	if (!res)
+		return rc;
+	bool refused = PQftype(res, 0) == 16 && PQntuples(res) > 0 && strcmp(PQgetvalue(res, 0, 0), "f") == 0;
+	PQclear(res);
+	if (refused) {
+		fprintf(stderr, "stepctl: job %s has ended already\n", id);
+		return SD_EXIT_FAILED;
+	}
+	return tell_status(cli, id);
+}
+
+static int retry_queue(struct sd_cli *cli, const char *queue)
+{
+	int rc;
+	PGresult *res = sd_cli_query(cli, "select stepd.retry_queue($1)", 1, &queue, &rc);
+
+	if (!res)
+		return rc;
+	const char *count = PQntuples(res) > 0 ? PQgetvalue(res, 0, 0) : "0";
+	if (cli->json)
+		printf("{\"retried\":%s}\n", count);
+	else
+		printf("%s job%s to run again\n", count, strcmp(count, "1") == 0 ? " is" : "s are");
+	PQclear(res);
+	return SD_EXIT_OK;
+}
+
+int sd_cmd_retry(struct sd_cli *cli, const struct sd_command *cmd, int argc, char **argv)
+{
+	const char *queue = NULL, *id = NULL;
+	const struct sd_flag flags[] = {{"queue", &queue}, {NULL, NULL}};
+	int64_t number;
+	int rc, n = sd_cli_args(cli, cmd, argc, argv, flags, 0, 1, &id, &rc);
+
+	if (n < 0)
+		return rc;
+	if ((n == 1) == (queue != NULL))
+		return sd_cli_usage(cmd, n == 1 ? "either a job or --queue, not both" : "which job, or which --queue?");
+	if (id && sd_cli_id(cmd, id, &number) < 0)
+		return SD_EXIT_USAGE;
+	if ((rc = sd_cli_connect(cli)) != SD_EXIT_OK)
+		return rc;
+	if (queue)
+		return retry_queue(cli, queue);
+	PGresult *res = sd_cli_query(cli, "select stepd.retry($1)", 1, &id, &rc);
+	if (!res)
+		return rc;
+	PQclear(res);
+	return tell_status(cli, id);
+}
