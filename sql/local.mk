@@ -1,1 +1,19 @@
-# SQL files
+# The migrations, applied in order of their numbers by the daemon and by stepctl migrate.
+sqldir = $(pkgdatadir)/sql
+dist_sql_DATA = \
+	sql/001_schema.sql \
+	sql/002_history.sql \
+	sql/003_node.sql \
+	sql/004_configure.sql \
+	sql/005_enqueue.sql \
+	sql/006_claim.sql \
+	sql/007_effect.sql \
+	sql/008_settle.sql \
+	sql/009_finish.sql \
+	sql/010_rescue.sql \
+	sql/011_control.sql \
+	sql/012_state.sql \
+	sql/013_cron.sql \
+	sql/014_http.sql \
+	sql/015_view.sql \
+	sql/016_maintain.sql

@@ -1,0 +1,74 @@
+-- Nodes: join, heartbeat, leave.
+--
+-- A node is one life of one daemon.  Nothing here takes part in fencing: a
+-- lease is valid as long as its row exists, and rescue() removes the leases of
+-- nodes that do not live.  So a node may be declared lost at any moment
+-- without locking out its workers first; what they deliver later finds no
+-- lease and is refused.
+
+create function stepd._bad(argument text, problem text, hint text default null) returns void
+language plpgsql as $$
+begin
+	if hint is null then
+		raise exception using errcode = '22023', message = argument || ': ' || problem;
+	end if;
+	raise exception using errcode = '22023', message = argument || ': ' || problem, hint = hint;
+end $$;
+comment on function stepd._bad(text, text, text) is 'Raise SQLSTATE 22023 for an argument.';
+
+create function stepd.node_join(boot_id uuid, name text, pid int, version text, lease_ms int) returns int
+language plpgsql as $$
+#variable_conflict use_column
+declare
+	n stepd.node;
+begin
+	if node_join.boot_id is null then
+		perform stepd._bad('boot_id', 'must not be null');
+	elsif coalesce(node_join.name, '') = '' then
+		perform stepd._bad('name', 'must not be empty');
+	elsif coalesce(node_join.lease_ms, 0) not between 100 and 86400000 then
+		perform stepd._bad('lease_ms', format('%s is not between 100 and 86400000', coalesce(lease_ms::text, 'null')));
+	end if;
+	insert into stepd.node as x (boot_id, name, pid, version, lease_ms)
+	values (node_join.boot_id, node_join.name, node_join.pid, node_join.version, node_join.lease_ms)
+	on conflict (boot_id) do update set heartbeat_at = clock_timestamp(), lease_ms = excluded.lease_ms, pid = excluded.pid
+		where x.left_at is null and x.lost_at is null
+	returning * into n;
+	if n.id is null then
+		raise exception using errcode = '22023', message = format('boot_id: %s has been declared dead', node_join.boot_id),
+			hint = 'Join again with a new boot id.';
+	end if;
+	return n.id;
+end $$;
+comment on function stepd.node_join(uuid, text, int, text, int) is
+	'Register one start of a daemon and return its node id; safe to repeat with the same boot id. Raises 22023 when that boot id left or was declared lost.';
+
+create function stepd.node_beat(node_id int, listening boolean) returns boolean
+language plpgsql as $$
+#variable_conflict use_column
+begin
+	update stepd.node set heartbeat_at = clock_timestamp(), listening = coalesce(node_beat.listening, false)
+	where id = node_beat.node_id and left_at is null and lost_at is null;
+	return found;
+end $$;
+comment on function stepd.node_beat(int, boolean) is
+	'Heartbeat. False: the node was declared dead, join anew with a new boot id. listening: send NOTIFY stepd_ready when work comes.';
+
+create function stepd._node_lives(n stepd.node) returns boolean
+language sql stable as $$
+	select n.left_at is null and n.lost_at is null
+		and greatest(n.heartbeat_at, pg_postmaster_start_time()) + n.lease_ms * interval '1 ms' > clock_timestamp()
+$$;
+comment on function stepd._node_lives(stepd.node) is
+	'It has not left, is not lost, and was heard of within its lease; the time that the server itself was down does not count.';
+
+-- Wake the keepers, when any wants to be woken.  PostgreSQL sends equal
+-- notifications of one transaction once.
+create function stepd._ring(payload text) returns void
+language plpgsql as $$
+begin
+	if exists (select from stepd.node n where n.listening) then
+		perform pg_notify('stepd_ready', payload);
+	end if;
+end $$;
+comment on function stepd._ring(text) is 'NOTIFY stepd_ready, if some node listens. Payload empty: ready work; due: something new waits for its time.';

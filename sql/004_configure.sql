@@ -1,0 +1,264 @@
+-- What a node brings along: its steps, their triggers, and its queue settings.
+--
+-- configure() replaces what its node name gave before.  It is serialised by an
+-- advisory lock (1937007984, 0), "step" in ASCII; the pairs (1937007984, N)
+-- with N > 0 are the locks of single queues (see 006_claim.sql).  Enqueues
+-- and claims read these tables without locks and see either the old settings
+-- or the new ones; a job placed by old settings just after a change of
+-- strategy is found and moved by the next claim (fifo) or promote() (others).
+
+create function stepd._queue_lock(queue_id int) returns void
+language sql as $$ select pg_advisory_xact_lock(1937007984, queue_id) $$;
+comment on function stepd._queue_lock(int) is 'The lock of one queue until the end of the transaction. Several are taken in ascending order.';
+
+create function stepd._rank(strategy text, priority int, again boolean) returns int
+language sql immutable parallel safe as $$
+	select case strategy when 'priority' then -priority when 'fifo' then 40000 else case when again then -1 else 0 end end
+$$;
+comment on function stepd._rank(text, int, boolean) is 'stepd.ready.rank of a job; again: it was ready or running before, or waited for its time.';
+
+create function stepd._queue_ensure(name text) returns int
+language plpgsql as $$
+#variable_conflict use_column
+declare
+	result int;
+begin
+	select id into result from stepd.queue where name = _queue_ensure.name;
+	if result is null then
+		insert into stepd.queue (name) values (_queue_ensure.name) returning id into result;
+	end if;
+	return result;
+end $$;
+comment on function stepd._queue_ensure(text) is 'Id of a queue, made with the built-in defaults if need be. Only under configure()''s lock.';
+
+create function stepd._lane_ensure(queue text, step_id int) returns int
+language plpgsql as $$
+#variable_conflict use_column
+declare
+	q int := stepd._queue_ensure(queue);
+	result int;
+begin
+	select id into result from stepd.lane where queue_id = q and step_id = _lane_ensure.step_id;
+	if result is null then
+		insert into stepd.lane (queue_id, step_id) values (q, _lane_ensure.step_id) returning id into result;
+	end if;
+	return result;
+end $$;
+comment on function stepd._lane_ensure(text, int) is 'Id of a lane, made if need be. Only under configure()''s lock.';
+
+-- Move the jobs of a queue to where its new strategy looks for them.  Claims
+-- that are under way have deleted their rows already (we wait for them at the
+-- delete) and are not concerned.
+create function stepd._queue_move(queue_id int, strategy text) returns void
+language plpgsql as $$
+#variable_conflict use_column
+begin
+	perform stepd._queue_lock(_queue_move.queue_id);
+	if _queue_move.strategy = 'fifo' then
+		with gone as (
+			delete from stepd.ready r using stepd.lane l
+			where r.lane_id = l.id and l.queue_id = _queue_move.queue_id
+			returning r.lane_id, r.pos, r.bucket, r.attempt)
+		insert into stepd.fifo_inbox (queue_id, id, lane_id, bucket, attempt, group_id)
+		select _queue_move.queue_id, g.pos, g.lane_id, g.bucket, g.attempt, coalesce(j.group_id, '')
+		from gone g join stepd.job j on j.id = g.pos and j.bucket = g.bucket;
+		return;
+	end if;
+	with inbox as (
+		delete from stepd.fifo_inbox where queue_id = _queue_move.queue_id
+		returning id, lane_id, bucket, attempt, ended
+	), backlog as (
+		delete from stepd.fifo_backlog where queue_id = _queue_move.queue_id
+		returning id, lane_id, bucket, attempt
+	), heads as (
+		delete from stepd.fifo_group where queue_id = _queue_move.queue_id
+	), ready as (
+		delete from stepd.ready r using stepd.lane l
+		where r.lane_id = l.id and l.queue_id = _queue_move.queue_id
+		returning r.pos, r.lane_id, r.bucket, r.attempt
+	), every as (
+		select id, lane_id, bucket, attempt from inbox where not ended
+		union all select * from backlog
+		union all select * from ready
+	)
+	insert into stepd.ready (lane_id, rank, pos, bucket, attempt)
+	select e.lane_id, stepd._rank(_queue_move.strategy, j.priority, true), e.id, e.bucket, e.attempt
+	from every e join stepd.job j on j.id = e.id and j.bucket = e.bucket;
+end $$;
+comment on function stepd._queue_move(int, text) is 'Re-place the unclaimed jobs of a queue for another strategy.';
+
+-- One queue's settings from its block, the defaults, or what is built in.
+create function stepd._queue_set(name text, block jsonb, defaults jsonb, configured_by text) returns void
+language plpgsql as $$
+#variable_conflict use_column
+declare
+	b jsonb;
+	was stepd.queue;
+	q stepd.queue;
+begin
+	-- camelCase as in the configuration file is as good as our names
+	select coalesce(jsonb_object_agg(regexp_replace(s.key, '([A-Z])', '_\1', 'g'), s.value), '{}') into b
+	from (select key, value from jsonb_each(coalesce(defaults, '{}'))
+		union all select key, value from jsonb_each(coalesce(block, '{}'))) s
+	where s.value <> 'null';
+	select jsonb_object_agg(lower(key), value) into b from jsonb_each(b);
+	b := coalesce(b, '{}') - 'name' - 'id' - 'paused' - 'configured_by';
+	b := b - array(select k from unnest(array['max_retry_delay', 'retry_delay', 'timeout', 'rate_window', 'history']) k)
+		|| coalesce((select jsonb_object_agg(e.key || '_ms', e.value) from jsonb_each(b) e
+			where e.key in ('max_retry_delay', 'retry_delay', 'timeout', 'rate_window', 'history')), '{}');
+	perform stepd._queue_ensure(_queue_set.name);
+	select * into was from stepd.queue x where x.name = _queue_set.name for update;
+	begin
+		q := jsonb_populate_record(null::stepd.queue, b);
+		update stepd.queue x set
+			strategy = coalesce(q.strategy, 'standard'),
+			max_retries = coalesce(q.max_retries, 3),
+			retry_delay_ms = coalesce(q.retry_delay_ms, 1000),
+			backoff = coalesce(q.backoff, 'exponential'),
+			max_retry_delay_ms = coalesce(q.max_retry_delay_ms, 3600000),
+			jitter = coalesce(q.jitter, 0.1),
+			max_concurrency = coalesce(q.max_concurrency, 0),
+			timeout_ms = coalesce(q.timeout_ms, 0),
+			rate_limit = coalesce(q.rate_limit, 0),
+			rate_window_ms = coalesce(nullif(q.rate_window_ms, 0), 1000),
+			concurrency_per_group = coalesce(q.concurrency_per_group, 0),
+			history_ms = coalesce(q.history_ms, 0),
+			configured_by = _queue_set.configured_by
+		where x.id = was.id
+		returning * into q;
+	exception when check_violation or invalid_text_representation or numeric_value_out_of_range then
+		perform stepd._bad('queues', format('queue "%s": %s', _queue_set.name, sqlerrm));
+	end;
+	if q.rate_limit > 0 then
+		perform stepd._bad('queues', format('queue "%s": rateLimit is not supported yet', _queue_set.name));
+	elsif q.concurrency_per_group > 0 then
+		perform stepd._bad('queues', format('queue "%s": concurrencyPerGroup is not supported yet', _queue_set.name));
+	end if;
+	if q.strategy <> was.strategy then
+		perform stepd._queue_move(q.id, q.strategy);
+	end if;
+end $$;
+comment on function stepd._queue_set(text, jsonb, jsonb, text) is 'Give a queue its settings; a change of strategy moves its jobs.';
+
+-- One step of a manifest: its row, lanes, subscriptions and schedules.
+create function stepd._step_set(s jsonb, node_name text) returns void
+language plpgsql as $$
+#variable_conflict use_column
+declare
+	sid int;
+	step text := s ->> 'name';
+	t record;
+	lane int;
+begin
+	if coalesce(step, '') = '' then
+		perform stepd._bad('manifest', 'a step has no name');
+	end if;
+	insert into stepd.step as x (name, description, file, kind, flows, enqueues, triggers)
+	values (step, s ->> 'description', s ->> 'file', s ->> 'kind',
+		array(select jsonb_array_elements_text(coalesce(nullif(s -> 'flows', 'null'), '[]'))),
+		array(select jsonb_array_elements_text(coalesce(nullif(s -> 'enqueues', 'null'), '[]'))),
+		coalesce(nullif(s -> 'triggers', 'null'), '[]'))
+	on conflict (name) do update set (description, file, kind, flows, enqueues, triggers, updated_at)
+		= (excluded.description, excluded.file, excluded.kind, excluded.flows, excluded.enqueues, excluded.triggers, clock_timestamp())
+	returning id into sid;
+	insert into stepd.step_provider (step_id, node_name) values (sid, _step_set.node_name) on conflict do nothing;
+
+	delete from stepd.subscription b where b.step_id = sid and not exists (
+		select from jsonb_array_elements(coalesce(nullif(s -> 'triggers', 'null'), '[]')) e
+		where e ->> 'type' = 'queue' and e ->> 'topic' = b.topic);
+	update stepd.schedule c set retired = true where c.step_id = sid;
+	for t in
+		select e.value v, (e.ordinality - 1)::int i
+		from jsonb_array_elements(coalesce(nullif(s -> 'triggers', 'null'), '[]')) with ordinality e
+	loop
+		case t.v ->> 'type'
+		when 'queue' then
+			if coalesce(t.v ->> 'topic', '') = '' then
+				perform stepd._bad('manifest', format('step "%s": trigger %s has no topic', step, t.i));
+			end if;
+			lane := stepd._lane_ensure(t.v ->> 'topic', sid);
+			insert into stepd.subscription as b (topic, step_id, lane_id, trigger_index)
+			values (t.v ->> 'topic', sid, lane, t.i)
+			on conflict (topic, step_id) do update set trigger_index = least(b.trigger_index, excluded.trigger_index);
+		when 'cron' then
+			if coalesce(t.v ->> 'expression', '') = '' then
+				perform stepd._bad('manifest', format('step "%s": trigger %s has no expression', step, t.i));
+			end if;
+			lane := stepd._lane_ensure(step, sid);
+			insert into stepd.schedule as c (step_id, trigger_index, lane_id, expression, timezone)
+			values (sid, t.i, lane, t.v ->> 'expression', coalesce(t.v ->> 'timezone', 'UTC'))
+			on conflict (step_id, trigger_index) do update set retired = false,
+				next_run = case when (c.expression, c.timezone) = (excluded.expression, excluded.timezone) then c.next_run end,
+				expression = excluded.expression, timezone = excluded.timezone;
+		when 'http' then
+			perform stepd._lane_ensure(step, sid);
+		else
+			perform stepd._bad('manifest', format('step "%s": trigger %s has the type %s', step, t.i, coalesce(t.v ->> 'type', 'null')),
+				'Types are queue, http and cron.');
+		end case;
+	end loop;
+end $$;
+comment on function stepd._step_set(jsonb, text) is 'Take over one step of a manifest.';
+
+create function stepd.configure(node_name text, manifest jsonb, queues jsonb, defaults jsonb) returns void
+language plpgsql as $$
+#variable_conflict use_column
+declare
+	steps jsonb := coalesce(manifest -> 'steps', '[]');
+	s jsonb;
+	q record;
+begin
+	if coalesce(configure.node_name, '') = '' then
+		perform stepd._bad('node_name', 'must not be empty');
+	elsif jsonb_typeof(steps) is distinct from 'array' then
+		perform stepd._bad('manifest', 'has no array "steps"');
+	elsif jsonb_typeof(coalesce(queues, '[]')) <> 'array' then
+		perform stepd._bad('queues', 'is not an array');
+	elsif jsonb_typeof(coalesce(defaults, '{}')) <> 'object' then
+		perform stepd._bad('defaults', 'is not an object');
+	end if;
+	perform pg_advisory_xact_lock(1937007984, 0);
+
+	delete from stepd.step_provider p where p.node_name = configure.node_name and not exists (
+		select from jsonb_array_elements(steps) e join stepd.step x on x.name = e ->> 'name' where x.id = p.step_id);
+	for s in select value from jsonb_array_elements(steps) order by value ->> 'name' loop
+		perform stepd._step_set(s, configure.node_name);
+	end loop;
+	delete from stepd.subscription b where not exists (select from stepd.step_provider p where p.step_id = b.step_id);
+	update stepd.schedule c set retired = true
+	where not c.retired and not exists (select from stepd.step_provider p where p.step_id = c.step_id);
+
+	for s in select value from jsonb_array_elements(coalesce(queues, '[]')) loop
+		if coalesce(s ->> 'name', '') = '' then
+			perform stepd._bad('queues', 'a queue has no name');
+		end if;
+		perform stepd._queue_ensure(s ->> 'name');
+	end loop;
+	-- in order of id, as every taker of several queue locks
+	for q in
+		select x.name, b.block, x.configured_by
+		from stepd.queue x
+		left join (select distinct on (value ->> 'name') value ->> 'name' as name, value as block
+			from jsonb_array_elements(coalesce(queues, '[]')) with ordinality
+			order by value ->> 'name', ordinality desc) b on b.name = x.name
+		where b.block is not null or coalesce(x.configured_by, configure.node_name) = configure.node_name
+		order by x.id
+	loop
+		perform stepd._queue_set(q.name, q.block, defaults, case when q.block is not null then configure.node_name end);
+	end loop;
+	update stepd.setting set version = version + 1, defaults = coalesce(configure.defaults, '{}');
+	perform pg_notify('stepd_settings', '');
+end $$;
+comment on function stepd.configure(text, jsonb, jsonb, jsonb) is
+	'Replace what this node name provides: steps with their triggers (the manifest), and the settings of the queues it has blocks for. Queues without a block get the defaults. NOTIFY stepd_settings.';
+
+create function stepd.lanes(steps text[]) returns table (lane_id int, step text, queue text, timeout_ms bigint, strategy text, paused boolean)
+language sql stable as $$
+	select l.id, s.name, q.name, q.timeout_ms, q.strategy, q.paused
+	from stepd.lane l
+	join stepd.step s on s.id = l.step_id
+	join stepd.queue q on q.id = l.queue_id
+	where s.name = any (steps)
+	order by l.id
+$$;
+comment on function stepd.lanes(text[]) is 'What a worker that has these steps may claim from, topics they no longer subscribe to included: jobs of those still run.';

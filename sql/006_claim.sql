@@ -1,0 +1,235 @@
+-- Claim: from ready to a lease.
+--
+-- Two claims never take the same job: each locks the rows it takes with
+-- SKIP LOCKED and deletes them in the same statement.  If the claim's
+-- transaction fails, the rows are back.  A claim never waits for another one
+-- but for the lock of a queue, see below.
+--
+-- Cost.  The claims of a standard lane go on where the worker's cursor stands
+-- (the highest pos it has seen), so they never read again the index entries
+-- of jobs that are gone, however long some old transaction keeps these from
+-- being vacuumed.  What comes to stand behind the cursor:
+--   - jobs that come again (retries, due times, given back) have rank -1 and
+--     are looked for first, from the start of that rank;
+--   - jobs of a transaction that took its ids earlier but committed later, or
+--     whose claim was rolled back.  So a worker gives cursor 0 now and then,
+--     and always before it goes to sleep: cursor 0 reads the whole lane.
+-- Lanes of other strategies have their own order and ignore the cursor.
+--
+-- Queue locks.  A fifo queue whose inbox holds letters, and a queue with
+-- maxConcurrency, are claimed under the queue's advisory lock, which is kept
+-- to the end of the transaction, so that the next holder's snapshots see what
+-- this one did.  All are taken first and in ascending order, and nothing after
+-- that waits for anybody, so claims cannot deadlock.  (Whoever calls claim()
+-- in one transaction with finish() calls it last, for the same reason.)
+--
+-- maxConcurrency counts workers that hold a lease of the queue: a worker runs
+-- one job at a time, so no more of its jobs can run than there are holders.
+-- A worker that dies keeps its leases, and so its place, until died() or
+-- rescue() has taken them back: never exceeded, and nothing to leak.
+--
+-- The planner is told to use the index whatever the statistics say: they may
+-- be from a moment when the table was empty, and a sort of the whole backlog
+-- for a batch costs a thousandfold.
+
+create type stepd._letter as (id bigint, lane_id int, bucket date, attempt smallint, ended boolean, group_id text);
+comment on type stepd._letter is 'A row of fifo_inbox.';
+
+-- Read a fifo queue's inbox: put jobs in line, and let the next of a group go
+-- when its head has ended.  Called under the queue's lock, so nobody else
+-- changes fifo_group; cancel() may take jobs out of inbox and backlog, whose
+-- uncommitted deletes we step around: a locked letter stays for the next
+-- reader, and so does, by a letter of our own, a group whose next is locked.
+create function stepd._fifo_sort(queue_id int, most int) returns void
+language plpgsql as $$
+#variable_conflict use_column
+declare
+	letters stepd._letter[];
+	direct bigint[];
+	olds bigint[];
+	old_groups text[];
+begin
+	-- jobs that another strategy's settings placed while it changed
+	with gone as (
+		delete from stepd.ready r using stepd.lane l
+		where l.queue_id = _fifo_sort.queue_id and r.lane_id = l.id and r.rank < 40000
+		returning r.pos, r.lane_id, r.bucket, r.attempt)
+	insert into stepd.fifo_inbox (queue_id, id, lane_id, bucket, attempt, group_id)
+	select _fifo_sort.queue_id, g.pos, g.lane_id, g.bucket, g.attempt, coalesce(j.group_id, '')
+	from gone g join stepd.job j on j.id = g.pos and j.bucket = g.bucket;
+
+	with gone as (
+		delete from stepd.fifo_inbox i
+		where i.ctid = any (array(
+			select x.ctid from stepd.fifo_inbox x where x.queue_id = _fifo_sort.queue_id
+			order by x.queue_id, x.id, x.ended limit most for update skip locked))
+		returning i.id, i.lane_id, i.bucket, i.attempt, i.ended, i.group_id)
+	select array_agg(row(g.id, g.lane_id, g.bucket, g.attempt, g.ended, g.group_id)::stepd._letter) into letters from gone g;
+	if letters is null then
+		return;
+	end if;
+
+	delete from stepd.fifo_group f using unnest(letters) e
+	where e.ended and f.queue_id = _fifo_sort.queue_id and f.group_id = e.group_id and f.head = e.id;
+
+	-- groups without a head: who is next, a letter or a job of the backlog
+	select array_agg(n.mine) filter (where n.mine < coalesce(n.old, n.mine + 1)),
+		array_agg(n.old order by n.group_id) filter (where n.old < coalesce(n.mine, n.old + 1)),
+		array_agg(n.group_id order by n.group_id) filter (where n.old < coalesce(n.mine, n.old + 1))
+	into direct, olds, old_groups
+	from (select g.group_id, g.mine, (select b.id from stepd.fifo_backlog b
+				where b.queue_id = _fifo_sort.queue_id and b.group_id = g.group_id order by b.queue_id, b.group_id, b.id limit 1) as old
+		from (select e.group_id, min(e.id) filter (where not e.ended) as mine from unnest(letters) e group by e.group_id) g
+		where not exists (select from stepd.fifo_group f where f.queue_id = _fifo_sort.queue_id and f.group_id = g.group_id)) n;
+
+	with head as materialized (
+		select e.id, e.lane_id, e.bucket, e.attempt, e.group_id
+		from unnest(letters) e where not e.ended and e.id = any (direct)
+	), line as (
+		insert into stepd.fifo_backlog (queue_id, group_id, id, lane_id, bucket, attempt)
+		select _fifo_sort.queue_id, e.group_id, e.id, e.lane_id, e.bucket, e.attempt
+		from unnest(letters) e where not e.ended and e.id <> all (coalesce(direct, '{}'))
+	), old as (
+		delete from stepd.fifo_backlog b
+		where b.ctid = any (array(
+			select x.ctid from unnest(olds, old_groups) o (id, group_id)
+			join stepd.fifo_backlog x on x.queue_id = _fifo_sort.queue_id and x.group_id = o.group_id and x.id = o.id
+			for update of x skip locked))
+		returning b.id, b.lane_id, b.bucket, b.attempt, b.group_id
+	), heads as (
+		select * from head union all select * from old
+	), grp as (
+		insert into stepd.fifo_group (queue_id, group_id, head)
+		select _fifo_sort.queue_id, h.group_id, h.id from heads h
+	), again as (
+		insert into stepd.fifo_inbox (queue_id, id, lane_id, bucket, ended, group_id)
+		select _fifo_sort.queue_id, o.id, 0, '-infinity', true, o.group_id
+		from unnest(olds, old_groups) o (id, group_id)
+		where not exists (select from old where old.id = o.id)
+		on conflict do nothing
+	)
+	insert into stepd.ready (lane_id, rank, pos, bucket, attempt)
+	select h.lane_id, 40000, h.id, h.bucket, h.attempt from heads h;
+end $$;
+comment on function stepd._fifo_sort(int, int) is 'Sort up to so many letters of a fifo queue''s inbox into its groups. Only under the queue''s lock.';
+
+-- Take up to want jobs of one lane; null when there are none.
+create function stepd._take(lane_id int, whole boolean, cursor bigint, want int,
+	out ids bigint[], out buckets date[], out attempts smallint[], out last bigint)
+language plpgsql
+set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off as $$
+#variable_conflict use_column
+begin
+	if whole then
+		with gone as (
+			delete from stepd.ready r
+			where r.ctid = any (array(
+				select x.ctid from stepd.ready x where x.lane_id = _take.lane_id
+				order by x.lane_id, x.rank, x.pos limit want for update skip locked))
+			returning r.rank, r.pos, r.bucket, r.attempt)
+		select array_agg(g.pos order by g.rank, g.pos), array_agg(g.bucket order by g.rank, g.pos),
+			array_agg(g.attempt order by g.rank, g.pos), max(g.pos) filter (where g.rank = 0)
+		into ids, buckets, attempts, last from gone g;
+		return;
+	end if;
+	with again as materialized (
+		select x.ctid from stepd.ready x where x.lane_id = _take.lane_id and x.rank < 0
+		order by x.lane_id, x.rank, x.pos limit want for update skip locked
+	), next as materialized (
+		select x.ctid from stepd.ready x where x.lane_id = _take.lane_id and x.rank = 0 and x.pos > cursor
+		order by x.lane_id, x.rank, x.pos limit want - (select count(*) from again) for update skip locked
+	), gone as (
+		delete from stepd.ready r
+		where r.ctid = any (array(select a.ctid from again a union all select n.ctid from next n))
+		returning r.rank, r.pos, r.bucket, r.attempt
+	)
+	select array_agg(g.pos order by g.rank, g.pos), array_agg(g.bucket order by g.rank, g.pos),
+		array_agg(g.attempt order by g.rank, g.pos), max(g.pos) filter (where g.rank = 0)
+	into ids, buckets, attempts, last from gone g;
+end $$;
+comment on function stepd._take(int, boolean, bigint, int) is
+	'Delete up to want ready rows of a lane and return them in order, with the highest pos of the main flow (null: none of it).';
+
+create function stepd.claim(node_id int, slot int, generation bigint, lanes int[], cursors bigint[], maxes int[], total int)
+returns table (lease_id bigint, lane_id int, job_id bigint, attempt int, max_attempts int, trigger text, trigger_index int,
+	queue text, group_id text, parent_id bigint, trace_id uuid, enqueued_at_us bigint, cursor bigint, input text)
+language plpgsql
+set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off as $$
+#variable_conflict use_column
+declare
+	l record;
+	t record;
+	room int := coalesce(total, 0);
+	locks int[];
+	lease bigint;
+	at timestamptz;
+begin
+	if cardinality(lanes) <> cardinality(cursors) or cardinality(lanes) <> cardinality(maxes) then
+		perform stepd._bad('lanes', 'has another length than cursors or maxes');
+	end if;
+	if not coalesce((select stepd._node_lives(n) from stepd.node n where n.id = claim.node_id), false) then
+		return;
+	end if;
+
+	for l in
+		select u.lane, coalesce(u.cur, 0) as cur, least(u.most, room) as most, q.id as queue_id, q.name, q.strategy, q.max_concurrency,
+			q.max_retries,
+			q.max_concurrency > 0 or (q.strategy = 'fifo' and exists (select from stepd.fifo_inbox i where i.queue_id = q.id)) as locked
+		from unnest(lanes, cursors, maxes) with ordinality u (lane, cur, most, ord)
+		join stepd.lane a on a.id = u.lane
+		join stepd.queue q on q.id = a.queue_id
+		where u.most > 0 and not q.paused
+			and (exists (select from stepd.ready r where r.lane_id = u.lane and r.rank < 0)
+				or case when q.strategy <> 'standard' or coalesce(u.cur, 0) = 0
+					then exists (select from stepd.ready r where r.lane_id = u.lane and r.rank >= 0)
+					else exists (select from stepd.ready r where r.lane_id = u.lane and r.rank = 0 and r.pos > u.cur) end
+				or q.strategy = 'fifo' and exists (select from stepd.fifo_inbox i where i.queue_id = q.id))
+		order by u.ord
+	loop
+		exit when room <= 0;
+		if l.locked then
+			if locks is null then
+				select array_agg(x.id order by x.id) into locks
+				from (select distinct q.id from stepd.queue q join stepd.lane a on a.queue_id = q.id
+					where a.id = any (lanes) and not q.paused
+						and (q.max_concurrency > 0 or (q.strategy = 'fifo' and exists (select from stepd.fifo_inbox i where i.queue_id = q.id)))) x;
+				for i in 1 .. cardinality(locks) loop
+					perform stepd._queue_lock(locks[i]);
+				end loop;
+			end if;
+			continue when not l.queue_id = any (locks);
+			if l.max_concurrency > 0 and l.max_concurrency <= (
+				select count(distinct (e.node_id, e.slot)) from stepd.lease e join stepd.lane a on a.id = e.lane_id
+				where a.queue_id = l.queue_id and (e.node_id, e.slot) <> (claim.node_id, claim.slot)) then
+				continue;
+			end if;
+			if l.strategy = 'fifo' then
+				perform stepd._fifo_sort(l.queue_id, greatest(room * 4, 1000));
+			end if;
+		end if;
+
+		t := stepd._take(l.lane, l.strategy <> 'standard' or l.cur = 0, l.cur, least(l.most, room));
+		continue when t.ids is null;
+		room := room - cardinality(t.ids);
+		at := clock_timestamp();
+		insert into stepd.lease (node_id, slot, generation, lane_id, claimed_at, since, has_unique, ids, buckets, attempts)
+		values (claim.node_id, claim.slot, claim.generation, l.lane, at, at,
+			exists (select from stepd.unique_job k where k.job_id = any (t.ids)), t.ids, t.buckets, t.attempts)
+		returning id into lease;
+		return query
+			select lease, l.lane, j.id, u.attempt + 1,
+				l.max_retries + 1 + case when u.attempt > 0
+					then coalesce((select n.attempts_before from stepd.renewal n where n.job_id = u.id), 0) else 0 end,
+				j.trigger, j.trigger_index::int, l.name, j.group_id, j.parent_id, j.trace_id,
+				(extract(epoch from j.enqueued_at) * 1000000)::bigint,
+				case when l.strategy = 'standard' then greatest(coalesce(t.last, 0), l.cur) else l.cur end,
+				j.input::text
+			from unnest(t.ids, t.buckets, t.attempts) with ordinality u (id, bucket, attempt, ord)
+			join stepd.job j on j.id = u.id and j.bucket = u.bucket
+			order by u.ord;
+	end loop;
+end $$;
+comment on function stepd.claim(int, int, bigint, int[], bigint[], int[], int) is
+'Take up to total jobs, of each lane up to its max, for one life of one worker, in the order of the given lanes; one lease a lane. Rows come in the order in which they are to run.
+attempt counts from 1. cursor is what to give for that lane next time; 0 reads the whole lane and is to be given before the worker sleeps, and about once a second.
+Returns nothing when the node is unknown, has left or was silent for longer than its lease. In one transaction with finish() it comes last.';

@@ -1,0 +1,161 @@
+-- Settle: what becomes of jobs that were held.
+--
+-- finish(), release(), died() and rescue() differ in who speaks and about
+-- what; from there on it is the same.  _unhold takes jobs out of their leases
+-- (that is the fence: under the lease row's lock, and only if they are there),
+-- and _settle puts each into its next place.
+--
+-- Locks, in this order: lease rows by id; then only inserts of rows that
+-- nobody else can have, deletes of unique keys and cancel requests of the own
+-- jobs, and letters to the fifo inbox.
+
+create type stepd._held as (
+	lease_id bigint, job_id bigint, bucket date, lane_id int, attempt int,
+	outcome text, started_at timestamptz, finished_at timestamptz, output text, error text, delay_ms bigint,
+	exit_code int, signal int, max_rss_kb bigint, cpu_ms bigint, node_id int, pid int
+);
+comment on type stepd._held is 'A job just taken out of its lease, and how its attempt ended. attempt: this one''s number. outcome: as in finish() and died(), lost, or release (it did not start; attempt is then the number of those used).';
+
+create type stepd._settled as (job_id bigint, bucket date, attempt int, status text);
+comment on type stepd._settled is 'What a job became: a final status, retrying, snoozed or ready.';
+
+-- Take jobs out of locked leases.  Leases that run empty go away.
+create function stepd._unhold(held stepd._held[]) returns void
+language plpgsql as $$
+#variable_conflict use_column
+declare
+	part bigint[];
+begin
+	with c as (
+		select h.lease_id, count(*) as n from unnest(held) h group by h.lease_id
+	), empty as (
+		delete from stepd.lease l using c where l.id = c.lease_id and cardinality(l.ids) <= c.n returning l.id
+	)
+	select array_agg(c.lease_id) into part from c where c.lease_id not in (select id from empty);
+	if part is null then
+		return;
+	end if;
+	update stepd.lease l set (ids, buckets, attempts) = (
+			select array_agg(u.id order by u.ord), array_agg(u.bucket order by u.ord), array_agg(u.attempt order by u.ord)
+			from unnest(l.ids, l.buckets, l.attempts) with ordinality u (id, bucket, attempt, ord)
+			where not exists (select from unnest(held) h where h.lease_id = l.id and h.job_id = u.id)),
+		since = greatest(l.since, (select max(h.finished_at) from unnest(held) h where h.lease_id = l.id and h.outcome <> 'release'))
+	where l.id = any (part);
+end $$;
+comment on function stepd._unhold(stepd._held[]) is 'Take jobs out of leases whose rows the caller has locked and read.';
+
+create function stepd._retry_delay(q stepd.queue, k int) returns interval
+language sql volatile as $$
+	select least(
+			q.retry_delay_ms * case q.backoff when 'exponential' then power(2.0::float8, least(k - 1, 60)) when 'linear' then k else 1 end
+				* (1 - q.jitter + 2 * q.jitter * random()),
+			q.max_retry_delay_ms) * interval '1 ms'
+$$;
+comment on function stepd._retry_delay(stepd.queue, int) is 'How long to wait before retry k, k from 1.';
+
+-- Back to ready.  A job of a fifo queue goes there only if it is the head of
+-- its group; it always is, unless the queue was not fifo when it was claimed.
+create function stepd._again(ids bigint[], buckets date[], lanes int[], attempts int[]) returns void
+language plpgsql as $$
+#variable_conflict use_column
+begin
+	with e as materialized (
+		select j.id, j.bucket, u.lane, u.attempt, j.priority, coalesce(j.group_id, '') as group_id, q.id as queue_id, q.strategy,
+			q.strategy <> 'fifo' or exists (select from stepd.fifo_group f
+				where f.queue_id = q.id and f.group_id = coalesce(j.group_id, '') and f.head = j.id) as straight
+		from unnest(ids, buckets, lanes, attempts) u (id, bucket, lane, attempt)
+		join stepd.job j on j.id = u.id and j.bucket = u.bucket
+		join stepd.lane a on a.id = u.lane
+		join stepd.queue q on q.id = a.queue_id
+	), inbox as (
+		insert into stepd.fifo_inbox (queue_id, id, lane_id, bucket, attempt, group_id)
+		select e.queue_id, e.id, e.lane, e.bucket, e.attempt, e.group_id from e where not e.straight
+	)
+	insert into stepd.ready (lane_id, rank, pos, bucket, attempt)
+	select e.lane, stepd._rank(e.strategy, e.priority, true), e.id, e.bucket, e.attempt
+	from e where e.straight;
+	perform stepd._ring('');
+end $$;
+comment on function stepd._again(bigint[], date[], int[], int[]) is 'Make jobs ready that were held or waiting; they come before the workers'' cursors.';
+
+create function stepd._settle(held stepd._held[], has_unique boolean) returns setof stepd._settled
+language plpgsql as $$
+#variable_conflict use_column
+declare
+	wanted bigint[];
+	result stepd._settled[];
+	back record;
+begin
+	if exists (select from stepd.cancel_request) then
+		with gone as (delete from stepd.cancel_request c where c.job_id in (select h.job_id from unnest(held) h) returning c.job_id)
+		select array_agg(g.job_id) into wanted from gone g;
+	end if;
+
+	with e as materialized (
+		select s.*, case
+				when s.job_id = any (wanted) then 'cancelled'
+				when s.outcome in ('completed', 'skipped', 'cancelled') then s.outcome
+				when s.outcome = 'release' then 'ready'
+				when s.outcome = 'snooze' then 'snoozed'
+				when s.outcome in ('fail', 'invalid_input') then 'failed'
+				when s.attempt < s.max_attempts then 'retrying'
+				else 'failed' end as status
+		from (
+			select h.*, a.queue_id, q as queue, q.strategy, coalesce(n.attempts_before, 0) as before,
+				q.max_retries + 1 + coalesce(n.attempts_before, 0) as max_attempts
+			from unnest(held) h
+			join stepd.lane a on a.id = h.lane_id
+			join stepd.queue q on q.id = a.queue_id
+			left join lateral (select r.attempts_before from stepd.renewal r where h.attempt > 1 and r.job_id = h.job_id) n on true
+			offset 0) s
+	), ended as (
+		insert into stepd.outcome (id, bucket, lane_id, status, attempt, max_attempts, started_at, finished_at, output, error, node_id, pid)
+		select e.job_id, e.bucket, e.lane_id, e.status, e.attempt, e.max_attempts, e.started_at, coalesce(e.finished_at, clock_timestamp()),
+			case when e.status = 'completed' then e.output::jsonb end, case when e.status not in ('completed', 'skipped') then e.error end,
+			e.node_id, e.pid
+		from e where e.status in ('completed', 'failed', 'cancelled', 'skipped')
+	), tried as (
+		insert into stepd.attempt (job_id, bucket, attempt, started_at, finished_at, outcome, error, exit_code, signal, max_rss_kb, cpu_ms,
+			node_id, pid)
+		select e.job_id, e.bucket, e.attempt, e.started_at, e.finished_at,
+			case when e.status = 'cancelled' then 'cancelled' when e.outcome = 'fail' then 'error' else e.outcome end,
+			e.error, e.exit_code, e.signal, e.max_rss_kb, e.cpu_ms, e.node_id, e.pid
+		from e where e.outcome <> 'release' and e.status <> 'snoozed'
+			and (e.outcome not in ('completed', 'skipped') or e.status = 'cancelled')
+	), wait as (
+		insert into stepd.waiting (id, lane_id, bucket, attempt, kind, run_at)
+		select e.job_id, e.lane_id, e.bucket, case when e.status = 'snoozed' then e.attempt - 1 else e.attempt end, e.status,
+			clock_timestamp() + case when e.delay_ms is not null then greatest(e.delay_ms, 0) * interval '1 ms'
+				when e.status = 'snoozed' then interval '0'
+				else stepd._retry_delay(e.queue, e.attempt - e.before) end
+		from e where e.status in ('retrying', 'snoozed')
+	), letters as (
+		insert into stepd.fifo_inbox (queue_id, id, lane_id, bucket, ended, group_id)
+		select e.queue_id, e.job_id, e.lane_id, e.bucket, true, coalesce(j.group_id, '')
+		from e join stepd.job j on j.id = e.job_id and j.bucket = e.bucket
+		where e.strategy = 'fifo' and e.status in ('completed', 'failed', 'cancelled', 'skipped')
+		on conflict do nothing
+	)
+	select array_agg(row(e.job_id, e.bucket, e.attempt, e.status)::stepd._settled) filter (where e.status <> 'completed')
+	into result from e;
+
+	if has_unique then
+		delete from stepd.unique_job k
+		where k.job_id in (select h.job_id from unnest(held) h)
+			and k.job_id not in (select r.job_id from unnest(result) r where r.status in ('retrying', 'snoozed', 'ready'));
+	end if;
+	if result is not null then
+		select array_agg(h.job_id) as ids, array_agg(h.bucket) as buckets, array_agg(h.lane_id) as lanes, array_agg(h.attempt) as attempts
+		into back
+		from unnest(held) h join unnest(result) r on r.job_id = h.job_id and r.status = 'ready';
+		if back.ids is not null then
+			perform stepd._again(back.ids, back.buckets, back.lanes, back.attempts);
+		end if;
+		if exists (select from unnest(result) r where r.status in ('retrying', 'snoozed')) then
+			perform stepd._ring('due');
+		end if;
+	end if;
+	return query select * from unnest(result);
+end $$;
+comment on function stepd._settle(stepd._held[], boolean) is
+	'Put jobs that _unhold took out of their leases into their next place. Returns those that did not become completed.';

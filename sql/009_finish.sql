@@ -1,0 +1,89 @@
+-- Finish and release: what a live worker says about the jobs it holds.
+--
+-- Both are fenced by the lease row: it must exist, belong to the node, and
+-- have the job in it.  The row is locked first (several in order of id), so
+-- of two who speak about one job (the worker and a rescuer, or the same
+-- message sent again after a lost connection) the second finds it gone.
+
+create function stepd.finish(node_id int, pid int, leases bigint[], jobs bigint[], outcomes text[], ages_us bigint[],
+	durations_us bigint[], outputs text[], errors text[], delays_ms bigint[], effects text)
+returns table (job_id bigint, verdict text)
+language plpgsql as $$
+#variable_conflict use_column
+declare
+	held stepd._held[];
+	settled stepd._settled[];
+	has_unique boolean;
+	at timestamptz := clock_timestamp();
+	n int := coalesce(cardinality(jobs), 0);
+begin
+	if n <> all (array[cardinality(leases), cardinality(outcomes), cardinality(ages_us), cardinality(durations_us),
+		cardinality(outputs), cardinality(errors), cardinality(delays_ms)]) then
+		perform stepd._bad('jobs', 'has another length than leases, outcomes, ages_us, durations_us, outputs, errors or delays_ms');
+	elsif not outcomes <@ '{completed,error,fail,snooze,invalid_input,cancelled,skipped}' then
+		perform stepd._bad('outcomes', 'has one that is none of completed, error, fail, snooze, invalid_input, cancelled, skipped');
+	end if;
+
+	select bool_or(x.has_unique) into has_unique from (
+		select l.has_unique from stepd.lease l
+		where l.id = any (leases) and l.node_id = finish.node_id order by l.id for update) x;
+	held := array(
+		select row(f.lease, f.job, h.bucket, h.lane_id, h.attempt + 1, f.outcome, at - f.age * interval '1 us',
+			at - (f.age - f.duration) * interval '1 us', f.output, f.error, f.delay, null, null, null, null, finish.node_id, finish.pid)::stepd._held
+		from unnest(leases, jobs, outcomes, ages_us, durations_us, outputs, errors, delays_ms)
+			with ordinality f (lease, job, outcome, age, duration, output, error, delay, ord)
+		join (select l.id, l.lane_id, u.job, u.bucket, u.attempt
+			from stepd.lease l cross join lateral unnest(l.ids, l.buckets, l.attempts) u (job, bucket, attempt)
+			where l.id = any (leases) and l.node_id = finish.node_id) h on h.id = f.lease and h.job = f.job
+		order by f.ord);
+	if cardinality(held) > 0 then
+		perform stepd._unhold(held);
+		settled := array(select s from stepd._settle(held, has_unique) s);
+		if effects is not null then
+			perform stepd._effects(effects::jsonb, array(
+				select row(h.job_id, h.bucket, h.attempt, case
+					when s.status is null then 'all'
+					when s.status = 'cancelled' and h.outcome <> 'cancelled' then 'logs'
+					else 'some' end)::stepd._effect_job
+				from unnest(held) h left join unnest(settled) s on s.job_id = h.job_id
+				where h.outcome <> 'invalid_input'));
+		end if;
+	end if;
+	if cardinality(held) < n then
+		return query
+			select f.job, 'refused'
+			from unnest(leases, jobs) f (lease, job)
+			where not exists (select from unnest(held) h where h.lease_id = f.lease and h.job_id = f.job);
+	end if;
+	return query select s.job_id, s.status from unnest(settled) s;
+end $$;
+comment on function stepd.finish(int, int, bigint[], bigint[], text[], bigint[], bigint[], text[], text[], bigint[], text) is
+'Outcomes of attempts, with their effects, in one transaction. The arrays go together, one element a job: lease and job as claimed; outcome completed, error, fail, snooze, invalid_input, cancelled or skipped; how long ago the handler started and how long it took; output (JSON text) and error, or null; delay before the next attempt, null: by the queue''s settings. effects: JSON array, see 007_effect.sql, or null.
+Returns the jobs that did not simply complete, with what they became (retrying, snoozed, failed, cancelled, skipped), or refused: the lease does not hold the job any more and nothing was changed.';
+
+create function stepd.release(leases bigint[], jobs bigint[]) returns int
+language plpgsql as $$
+#variable_conflict use_column
+declare
+	held stepd._held[];
+	has_unique boolean;
+begin
+	if cardinality(leases) <> cardinality(jobs) then
+		perform stepd._bad('jobs', 'has another length than leases');
+	end if;
+	select bool_or(x.has_unique) into has_unique from (
+		select l.has_unique from stepd.lease l where l.id = any (leases) order by l.id for update) x;
+	held := array(
+		select row(l.id, u.job, u.bucket, l.lane_id, u.attempt, 'release', null, null, null, null, null, null, null, null, null,
+			l.node_id, null)::stepd._held
+		from stepd.lease l
+		cross join lateral unnest(l.ids, l.buckets, l.attempts) u (job, bucket, attempt)
+		where l.id = any (leases) and exists (select from unnest(leases, jobs) f (lease, job) where f.lease = l.id and f.job = u.job));
+	if cardinality(held) > 0 then
+		perform stepd._unhold(held);
+		perform stepd._settle(held, has_unique);
+	end if;
+	return coalesce(cardinality(held), 0);
+end $$;
+comment on function stepd.release(bigint[], bigint[]) is
+	'Give unstarted jobs back to ready, with no attempt used; lease and job go together. Returns how many were still held.';

@@ -1,0 +1,152 @@
+-- Deaths, rescue, and due times: the keeper's transitions.
+--
+-- A worker runs the first job of its oldest lease (008, 001: stepd.lease); on
+-- any death that one alone has used an attempt, the others never started.
+-- When the supervisor saw the worker die it knows the running job itself.
+--
+-- died(), rescue() and node_leave() lock lease rows in order of id like
+-- finish(), so whoever comes second finds the job gone.  rescue() goes by
+-- leases without a live node, not by dead nodes: a claim that commits after
+-- its node was declared lost is found by the next rescue.
+
+create function stepd.died(node_id int, slot int, generation bigint, job bigint, outcome text, error text, exit_code int, signal int,
+	max_rss_kb bigint, cpu_ms bigint, age_us bigint, duration_us bigint, pid int) returns table (job_id bigint, verdict text)
+language plpgsql as $$
+#variable_conflict use_column
+declare
+	held stepd._held[];
+	has_unique boolean;
+	at timestamptz := clock_timestamp();
+	dead bigint := coalesce(died.job, 0);
+begin
+	if dead <> 0 and (died.outcome is null or died.outcome not in ('crashed', 'timeout', 'cancelled')) then
+		perform stepd._bad('outcome', format('%s is none of crashed, timeout, cancelled', coalesce(quote_literal(died.outcome), 'null')));
+	end if;
+	select bool_or(x.has_unique) into has_unique from (
+		select l.has_unique from stepd.lease l
+		where l.node_id = died.node_id and l.slot = died.slot and l.generation = died.generation
+		order by l.id for update) x;
+	held := array(
+		select case when u.job = dead then
+				row(l.id, u.job, u.bucket, l.lane_id, u.attempt + 1, died.outcome, at - coalesce(age_us, 0) * interval '1 us',
+					at - coalesce(age_us - duration_us, 0) * interval '1 us', null, died.error, null,
+					died.exit_code, died.signal, died.max_rss_kb, died.cpu_ms, died.node_id, died.pid)::stepd._held
+			else row(l.id, u.job, u.bucket, l.lane_id, u.attempt, 'release', null, null, null, null, null, null, null, null, null,
+				l.node_id, null)::stepd._held end
+		from stepd.lease l cross join lateral unnest(l.ids, l.buckets, l.attempts) with ordinality u (job, bucket, attempt, ord)
+		where l.node_id = died.node_id and l.slot = died.slot and l.generation = died.generation
+		order by l.id, u.ord);
+	if cardinality(held) > 0 then
+		perform stepd._unhold(held);
+		return query select s.job_id, s.status from stepd._settle(held, has_unique) s;
+	end if;
+	if dead <> 0 and not exists (select from unnest(held) h where h.job_id = dead) then
+		return query select dead, 'refused';
+	end if;
+end $$;
+comment on function stepd.died(int, int, bigint, bigint, text, text, int, int, bigint, bigint, bigint, bigint, int) is
+'A worker''s life ended. job (0: none) was running: its attempt is recorded with the outcome crashed, timeout or cancelled and how the process ended, and it is retried by its queue''s settings; whatever else that life held goes back to ready with no attempt used. Returns what each job became; refused: the running job was not held any more (its outcome had arrived). Safe to repeat.';
+
+-- All jobs of some leases come back: of each worker the one that ran was lost.
+create function stepd._take_back(leases bigint[], lost boolean) returns table (job_id bigint, node_id int, verdict text)
+language plpgsql as $$
+#variable_conflict use_column
+declare
+	held stepd._held[];
+	has_unique boolean;
+	at timestamptz := clock_timestamp();
+begin
+	select bool_or(x.has_unique) into has_unique from (
+		select l.has_unique from stepd.lease l where l.id = any (leases) order by l.id for update) x;
+	held := array(
+		select case when lost and o.ord = 1 and o.turn = 1 then
+				row(o.id, o.job, o.bucket, o.lane_id, o.attempt + 1, 'lost', o.since, at, null, 'The node that ran it vanished.', null,
+					null, null, null, null, o.node_id, null)::stepd._held
+			else row(o.id, o.job, o.bucket, o.lane_id, o.attempt, 'release', null, null, null, null, null, null, null, null, null,
+				o.node_id, null)::stepd._held end
+		from (select l.id, l.lane_id, l.node_id, l.since, u.job, u.bucket, u.attempt, u.ord,
+				dense_rank() over (partition by l.node_id, l.slot, l.generation order by l.id) as turn
+			from stepd.lease l cross join lateral unnest(l.ids, l.buckets, l.attempts) with ordinality u (job, bucket, attempt, ord)
+			where l.id = any (leases)) o
+		order by o.id, o.ord);
+	if cardinality(held) > 0 then
+		perform stepd._unhold(held);
+		return query
+			select s.job_id, h.node_id, s.status
+			from stepd._settle(held, has_unique) s join unnest(held) h on h.job_id = s.job_id;
+	end if;
+end $$;
+comment on function stepd._take_back(bigint[], boolean) is
+	'Empty leases: of each worker the job that ran is recorded lost (or released too, if not lost), the others are released.';
+
+create function stepd.rescue() returns table (job_id bigint, node_id int, verdict text)
+language plpgsql as $$
+#variable_conflict use_column
+declare
+	orphans bigint[];
+begin
+	update stepd.node n set lost_at = clock_timestamp(), listening = false
+	where n.id in (select x.id from stepd.node x
+			where x.left_at is null and x.lost_at is null and not stepd._node_lives(x) order by x.id for update skip locked)
+		and not stepd._node_lives(n);
+	orphans := array(
+		select l.id from stepd.lease l left join stepd.node n on n.id = l.node_id
+		where n.id is null or n.left_at is not null or n.lost_at is not null order by l.id);
+	if cardinality(orphans) > 0 then
+		return query select t.job_id, t.node_id, t.verdict from stepd._take_back(orphans, true) t;
+	end if;
+end $$;
+comment on function stepd.rescue() is
+'Declare nodes lost that were silent for longer than their lease, and take back what nodes that do not live hold: the job that a worker ran is recorded lost (it used an attempt), the others are ready again. Returns what each job became.';
+
+create function stepd.node_leave(node_id int) returns int
+language plpgsql as $$
+#variable_conflict use_column
+declare
+	n int;
+begin
+	update stepd.node set left_at = clock_timestamp(), listening = false
+	where id = node_leave.node_id and left_at is null and lost_at is null;
+	select count(*) into n
+	from stepd._take_back(array(select l.id from stepd.lease l where l.node_id = node_leave.node_id order by l.id), false) t;
+	return n;
+end $$;
+comment on function stepd.node_leave(int) is
+	'Say goodbye: every worker of the node has ended, and what they still hold goes back to ready with no attempt used. Returns the number of jobs.';
+
+create function stepd.promote(max int) returns table (promoted int, ready boolean, next_due_ms bigint)
+language plpgsql
+set enable_seqscan = off as $$
+#variable_conflict use_column
+declare
+	due record;
+	next timestamptz;
+	q int;
+begin
+	with gone as (
+		delete from stepd.waiting w
+		where w.ctid = any (array(
+			select x.ctid from stepd.waiting x where x.run_at <= clock_timestamp()
+			order by x.run_at limit promote.max for update skip locked))
+		returning w.id, w.bucket, w.lane_id, w.attempt::int)
+	select count(*)::int as n, array_agg(g.id order by g.id) as ids, array_agg(g.bucket order by g.id) as buckets,
+		array_agg(g.lane_id order by g.id) as lanes, array_agg(g.attempt order by g.id) as attempts
+	into due from gone g;
+	if due.n > 0 then
+		perform stepd._again(due.ids, due.buckets, due.lanes, due.attempts);
+	end if;
+	-- letters to a queue that is fifo no more
+	for q in select i.queue_id from (select distinct x.queue_id from stepd.fifo_inbox x) i
+		join stepd.queue x on x.id = i.queue_id and x.strategy <> 'fifo' order by i.queue_id
+	loop
+		perform stepd._queue_move(q, (select x.strategy from stepd.queue x where x.id = q));
+	end loop;
+	select min(w.run_at) into next from stepd.waiting w;
+	return query select due.n,
+		exists (select from stepd.lane l join stepd.queue x on x.id = l.queue_id
+			where not x.paused and (exists (select from stepd.ready r where r.lane_id = l.id)
+				or exists (select from stepd.fifo_inbox i where i.queue_id = x.id))),
+		greatest(ceil(extract(epoch from next - clock_timestamp()) * 1000), 0)::bigint;
+end $$;
+comment on function stepd.promote(int) is
+'Make up to max jobs ready whose time has come. Returns how many; whether any queue that is not paused has work to claim; and in how many milliseconds the next job is due (null: none waits).';

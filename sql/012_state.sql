@@ -1,0 +1,233 @@
+-- The steps' state.
+--
+-- Writers of one key wait for each other at its row; update() reads under
+-- that lock, so no update is lost.
+
+create function stepd._check_state(group_id text, key text) returns void
+language plpgsql as $$
+begin
+	if coalesce(group_id, '') = '' then
+		perform stepd._bad('group_id', 'must not be empty');
+	elsif octet_length(group_id) > 1000 then
+		perform stepd._bad('group_id', format('is %s bytes long, at most 1000 are allowed', octet_length(group_id)));
+	elsif coalesce(key, '') = '' then
+		perform stepd._bad('key', 'must not be empty');
+	elsif octet_length(key) > 1000 then
+		perform stepd._bad('key', format('is %s bytes long, at most 1000 are allowed', octet_length(key)));
+	end if;
+end $$;
+comment on function stepd._check_state(text, text) is 'Refuse what cannot be a group and key of state.';
+
+create function stepd.state_get(group_id text, key text) returns text
+language sql stable as $$
+	select s.value::text from stepd.state s where s.group_id = state_get.group_id and s.key = state_get.key
+$$;
+comment on function stepd.state_get(text, text) is 'The value as JSON text; null: there is none.';
+
+create function stepd.state_list(group_id text) returns text
+language sql stable as $$
+	select coalesce(json_object_agg(s.key, s.value order by s.key)::text, '{}') from stepd.state s where s.group_id = state_list.group_id
+$$;
+comment on function stepd.state_list(text) is 'All of a group as the text of a JSON object, in the order of the keys.';
+
+create function stepd.state_groups() returns text
+language sql stable as $$
+	select coalesce(json_agg(g.group_id order by g.group_id)::text, '[]') from (select distinct s.group_id from stepd.state s) g
+$$;
+comment on function stepd.state_groups() is 'The names of all groups that have a value, as the text of a JSON array.';
+
+-- The row's value, locked; a row with JSON null is made when there is none.
+create function stepd._state_lock(group_id text, key text, out value jsonb, out made boolean)
+language plpgsql as $$
+#variable_conflict use_column
+begin
+	loop
+		made := false;
+		select s.value into value from stepd.state s where s.group_id = _state_lock.group_id and s.key = _state_lock.key for update;
+		exit when found;
+		insert into stepd.state (group_id, key, value) values (_state_lock.group_id, _state_lock.key, 'null') on conflict do nothing;
+		made := found;
+		exit when made;
+	end loop;
+end $$;
+comment on function stepd._state_lock(text, text) is 'Lock a value, making the row if need be.';
+
+create function stepd.state_set(group_id text, key text, value jsonb) returns jsonb
+language plpgsql as $$
+#variable_conflict use_column
+declare
+	was record;
+begin
+	perform stepd._check_state(state_set.group_id, state_set.key);
+	select * into was from stepd._state_lock(state_set.group_id, state_set.key);
+	update stepd.state s set value = coalesce(state_set.value, 'null'), updated_at = clock_timestamp()
+	where s.group_id = state_set.group_id and s.key = state_set.key;
+	return jsonb_build_object('old', case when not was.made then was.value end, 'new', coalesce(state_set.value, 'null'));
+end $$;
+comment on function stepd.state_set(text, text, jsonb) is 'Set a value. Returns {"old": ..., "new": ...}; old is null when there was none.';
+
+create function stepd.state_delete(group_id text, key text) returns jsonb
+language plpgsql as $$
+#variable_conflict use_column
+declare
+	old jsonb;
+begin
+	perform stepd._check_state(state_delete.group_id, state_delete.key);
+	delete from stepd.state s where s.group_id = state_delete.group_id and s.key = state_delete.key returning s.value into old;
+	return old;
+end $$;
+comment on function stepd.state_delete(text, text) is 'Delete a value. Returns it; null: there was none.';
+
+create function stepd.state_clear(group_id text) returns int
+language plpgsql as $$
+#variable_conflict use_column
+declare
+	n int;
+begin
+	perform stepd._check_state(state_clear.group_id, 'x');
+	with locked as (
+		select s.key from stepd.state s where s.group_id = state_clear.group_id order by s.key for update
+	), gone as (
+		delete from stepd.state s using locked k where s.group_id = state_clear.group_id and s.key = k.key returning 1)
+	select count(*) into n from gone;
+	return n;
+end $$;
+comment on function stepd.state_clear(text) is 'Delete all of a group. Returns the number of values.';
+
+-- One operation on a value.
+create function stepd._state_op(value jsonb, op jsonb) returns jsonb
+language plpgsql immutable as $$
+declare
+	kind text := op ->> 'type';
+	path text[];
+	at jsonb;
+	v jsonb := coalesce(op -> 'value', 'null');
+	step numeric;
+begin
+	if jsonb_typeof(op) is distinct from 'object' then
+		perform stepd._bad('ops', 'has an operation that is not an object');
+	end if;
+	path := case jsonb_typeof(op -> 'path')
+		when 'array' then array(select jsonb_array_elements_text(op -> 'path'))
+		when 'string' then case when op ->> 'path' = '' then '{}' else array[op ->> 'path'] end
+		when 'number' then array[op ->> 'path']
+		else '{}' end;
+	at := case when path = '{}' then value else value #> path end;
+	case kind
+	when 'set' then
+		at := v;
+	when 'merge' then
+		if jsonb_typeof(v) <> 'object' then
+			perform stepd._bad('ops', 'merge needs a value that is an object');
+		elsif jsonb_typeof(coalesce(at, 'null')) not in ('object', 'null') then
+			perform stepd._bad('ops', format('merge into %s', jsonb_typeof(at)));
+		end if;
+		at := case when jsonb_typeof(coalesce(at, 'null')) = 'object' then at else '{}' end || v;
+	when 'increment', 'decrement' then
+		if jsonb_typeof(coalesce(at, 'null')) not in ('number', 'null') then
+			perform stepd._bad('ops', format('%s of %s', kind, jsonb_typeof(at)));
+		elsif jsonb_typeof(coalesce(op -> 'by', '1')) <> 'number' then
+			perform stepd._bad('ops', format('%s needs a number as "by"', kind));
+		end if;
+		step := coalesce((op ->> 'by')::numeric, 1) * case kind when 'increment' then 1 else -1 end;
+		at := to_jsonb(coalesce(nullif(at, 'null')::text::numeric, 0) + step);
+	when 'append' then
+		if jsonb_typeof(coalesce(at, 'null')) not in ('array', 'null') then
+			perform stepd._bad('ops', format('append to %s', jsonb_typeof(at)));
+		end if;
+		at := coalesce(nullif(at, 'null'), '[]') || jsonb_build_array(v);
+	when 'remove' then
+		return case when path = '{}' then 'null' when jsonb_typeof(value) in ('object', 'array') then value #- path else value end;
+	else
+		perform stepd._bad('ops', format('%s is not known', coalesce(quote_literal(kind), 'an operation without type')),
+			'Operations are set, merge, increment, decrement, append and remove.');
+	end case;
+	if path = '{}' then
+		return at;
+	end if;
+	-- jsonb_set makes only the last step of a path
+	if jsonb_typeof(coalesce(value, 'null')) = 'null' then
+		value := '{}';
+	end if;
+	for i in 1 .. cardinality(path) - 1 loop
+		if jsonb_typeof(coalesce(value #> path[:i], 'null')) = 'null' then
+			value := jsonb_set(value, path[:i], '{}', true);
+		end if;
+	end loop;
+	if jsonb_typeof(case when cardinality(path) = 1 then value else value #> path[:cardinality(path) - 1] end) not in ('object', 'array') then
+		perform stepd._bad('ops', format('path %s leads through a value that has no members', path::text));
+	end if;
+	return jsonb_set(value, path, at, true);
+end $$;
+comment on function stepd._state_op(jsonb, jsonb) is 'One operation of state_update on a value.';
+
+create function stepd.state_update(group_id text, key text, ops jsonb) returns jsonb
+language plpgsql as $$
+#variable_conflict use_column
+declare
+	was record;
+	v jsonb;
+	op jsonb;
+begin
+	perform stepd._check_state(state_update.group_id, state_update.key);
+	if jsonb_typeof(state_update.ops) is distinct from 'array' then
+		perform stepd._bad('ops', 'must be a JSON array of operations', 'For example [{"type": "increment", "path": ["count"], "by": 1}].');
+	end if;
+	select * into was from stepd._state_lock(state_update.group_id, state_update.key);
+	v := was.value;
+	for op in select e.value from jsonb_array_elements(state_update.ops) with ordinality e order by e.ordinality loop
+		v := stepd._state_op(v, op);
+	end loop;
+	update stepd.state s set value = v, updated_at = clock_timestamp()
+	where s.group_id = state_update.group_id and s.key = state_update.key;
+	return jsonb_build_object('old', case when not was.made then was.value end, 'new', v);
+end $$;
+comment on function stepd.state_update(text, text, jsonb) is
+'Change a value by operations, in order and atomically: {"type": "set"|"merge"|"append", "path": P, "value": V}, {"type": "increment"|"decrement", "path": P, "by": N}, {"type": "remove", "path": P}. A path is a member''s name or an array of names and array positions; without one the whole value is meant. Returns {"old": ..., "new": ...}.';
+
+-- The writes of a batch of attempts.  Rows that exist are locked in the order
+-- of group and key before the first write.  If nothing but sets and deletes is
+-- asked for, only the last of each key counts, and they are written at once.
+create function stepd._state_apply(ops jsonb) returns void
+language plpgsql as $$
+#variable_conflict use_column
+declare
+	o record;
+	simple boolean;
+begin
+	for o in
+		select e.value ->> 'group' as group_id, e.value ->> 'key' as key, e.value ->> 'op' as op from jsonb_array_elements(ops) e
+		where octet_length(e.value ->> 'group') not between 1 and 1000 or e.value ->> 'group' is null
+			or e.value ->> 'op' <> 'clear' and (octet_length(e.value ->> 'key') not between 1 and 1000 or e.value ->> 'key' is null)
+	loop
+		perform stepd._check_state(o.group_id, case when o.op = 'clear' then 'x' else o.key end);
+	end loop;
+	perform from stepd.state s
+	where (s.group_id, s.key) in (select distinct e.value ->> 'group', e.value ->> 'key' from jsonb_array_elements(ops) e)
+	order by s.group_id, s.key for update;
+
+	select bool_and(e.value ->> 'op' in ('set', 'delete')) into simple from jsonb_array_elements(ops) e;
+	if simple then
+		with last as materialized (
+			select distinct on (1, 2) e.value ->> 'group' as group_id, e.value ->> 'key' as key, e.value ->> 'op' as op, e.value -> 'value' as value
+			from jsonb_array_elements(ops) with ordinality e
+			order by 1, 2, e.ordinality desc
+		), gone as (
+			delete from stepd.state s using last l where l.op = 'delete' and s.group_id = l.group_id and s.key = l.key
+		)
+		insert into stepd.state (group_id, key, value)
+		select l.group_id, l.key, coalesce(l.value, 'null') from last l where l.op = 'set' order by l.group_id, l.key
+		on conflict (group_id, key) do update set value = excluded.value, updated_at = clock_timestamp();
+		return;
+	end if;
+	for o in select e.value as v from jsonb_array_elements(ops) with ordinality e order by e.ordinality loop
+		case o.v ->> 'op'
+		when 'set' then perform stepd.state_set(o.v ->> 'group', o.v ->> 'key', o.v -> 'value');
+		when 'delete' then perform stepd.state_delete(o.v ->> 'group', o.v ->> 'key');
+		when 'clear' then perform stepd.state_clear(o.v ->> 'group');
+		when 'update' then perform stepd.state_update(o.v ->> 'group', o.v ->> 'key', o.v -> 'ops');
+		else perform stepd._bad('effects.states', format('op %s is not known', coalesce(quote_literal(o.v ->> 'op'), 'null')));
+		end case;
+	end loop;
+end $$;
+comment on function stepd._state_apply(jsonb) is 'Apply the state writes that handlers left behind, in order.';

@@ -1,0 +1,76 @@
+-- HTTP triggers: runs that were answered at once, and bodies kept as jobs.
+
+create function stepd._http_lane(step text) returns int
+language plpgsql stable as $$
+#variable_conflict use_column
+declare
+	result int;
+begin
+	select a.id into result
+	from stepd.step s join stepd.queue q on q.name = s.name join stepd.lane a on a.queue_id = q.id and a.step_id = s.id
+	where s.name = _http_lane.step;
+	if result is null then
+		perform stepd._bad('step', format('%s is not known', coalesce('"' || _http_lane.step || '"', 'null')));
+	end if;
+	return result;
+end $$;
+comment on function stepd._http_lane(text) is 'The lane of a step''s own queue.';
+
+create function stepd.http_finish(node_id int, pid int, step text, trigger_index int, trace_id uuid, outcome text, age_us bigint,
+	duration_us bigint, input text, output text, error text, effects text) returns bigint
+language plpgsql as $$
+#variable_conflict use_column
+declare
+	lane int := stepd._http_lane(step);
+	id bigint := nextval('stepd.job_id');
+	bucket date := stepd._today();
+	at timestamptz := clock_timestamp();
+	started timestamptz := at - coalesce(age_us, 0) * interval '1 us';
+	finished timestamptz := at - coalesce(age_us - duration_us, 0) * interval '1 us';
+	e jsonb := http_finish.effects;
+begin
+	if http_finish.outcome is null or http_finish.outcome not in ('completed', 'error', 'fail', 'timeout', 'crashed', 'invalid_input', 'cancelled', 'skipped') then
+		perform stepd._bad('outcome', format('%s is none of completed, error, fail, timeout, crashed, invalid_input, cancelled, skipped',
+			coalesce(quote_literal(http_finish.outcome), 'null')));
+	end if;
+	insert into stepd.job (id, bucket, lane_id, trigger, trigger_index, enqueued_at, trace_id, input)
+	values (id, bucket, lane, 'http', http_finish.trigger_index, started,
+		coalesce(http_finish.trace_id, overlay(gen_random_uuid()::text placing stepd._trace_prefix() from 1 for 15)::uuid),
+		coalesce(http_finish.input, 'null')::jsonb);
+	insert into stepd.outcome (id, bucket, lane_id, status, attempt, max_attempts, started_at, finished_at, output, error, node_id, pid)
+	values (id, bucket, lane, case when http_finish.outcome in ('completed', 'cancelled', 'skipped') then http_finish.outcome else 'failed' end,
+		1, 1, started, finished, http_finish.output::jsonb, http_finish.error, http_finish.node_id, http_finish.pid);
+	if http_finish.outcome not in ('completed', 'skipped') then
+		insert into stepd.attempt (job_id, bucket, attempt, started_at, finished_at, outcome, error, node_id, pid)
+		values (id, bucket, 1, started, finished, case when http_finish.outcome = 'fail' then 'error' else http_finish.outcome end,
+			http_finish.error, http_finish.node_id, http_finish.pid);
+	end if;
+	if e is not null and http_finish.outcome in ('completed', 'error', 'fail', 'cancelled', 'skipped') then
+		-- one run: whatever number the caller gave it
+		select jsonb_agg(x.value || jsonb_build_object('job', id) order by x.ordinality) into e
+		from jsonb_array_elements(case when jsonb_typeof(e) = 'object' then jsonb_build_array(e) else e end) with ordinality x;
+		if e is not null then
+			perform stepd._effects(e, array[row(id, bucket, 1,
+				case when http_finish.outcome = 'completed' then 'all' else 'some' end)::stepd._effect_job]);
+		end if;
+	end if;
+	return id;
+end $$;
+comment on function stepd.http_finish(int, int, text, int, uuid, text, bigint, bigint, text, text, text, text) is
+'Record a run of an http trigger that was answered at once: a job of the step''s own queue that has ended already, with its effects, in one transaction. outcome: completed, error, fail, timeout, crashed, ...; no retries. effects as in finish(), with any "job". Returns the job''s id, the parent of what it enqueued.';
+
+create function stepd.http_accept(steps text[], trigger_indexes int[], inputs text[], trace_ids uuid[]) returns setof bigint
+language plpgsql as $$
+#variable_conflict use_column
+begin
+	if cardinality(steps) <> all (array[cardinality(trigger_indexes), cardinality(inputs), cardinality(trace_ids)]) then
+		perform stepd._bad('steps', 'has another length than trigger_indexes, inputs or trace_ids');
+	end if;
+	return query
+		select p.job_id from stepd._put(array(
+			select row(u.ord, null, stepd._http_lane(u.step), 'http', u.trigger_index, u.input::jsonb, 0, null, null, null, null, u.trace)::stepd._item
+			from unnest(steps, trigger_indexes, inputs, trace_ids) with ordinality u (step, trigger_index, input, trace, ord))) p
+		order by p.ord;
+end $$;
+comment on function stepd.http_accept(text[], int[], text[], uuid[]) is
+'Keep validated bodies as jobs of the steps'' own queues (trigger http); one element a request, trace id null: a new one. Returns the job ids in the same order.';

@@ -1,0 +1,178 @@
+-- Maintenance, for the keeper: partitions ahead, retention, old bookkeeping.
+--
+-- A partition is dropped when its day is older than what is kept.  Before
+-- that, what must stay is moved to today's partition: jobs that have not
+-- ended, and jobs that ended late enough to be kept.  (Both are few: a job's
+-- partition is that of its day, so only those that waited that long.)  While a
+-- job moves nobody may carry its old bucket about, so all places are locked
+-- for that moment; a day with a job that is held just now waits for the next
+-- time.
+--
+-- DDL here may have to wait for a reader of the old partition, and others
+-- would queue behind us: so with a short lock_timeout, and the next call tries
+-- again.  The default partitions catch what comes meanwhile.
+
+-- Give jobs of an old day today's bucket, in all tables.
+create function stepd._rehome(day date, jobs bigint[]) returns void
+language plpgsql as $$
+#variable_conflict use_column
+declare
+	today date := stepd._today();
+begin
+	with gone as (delete from stepd.job j where j.bucket = day and j.id = any (jobs) returning *)
+	insert into stepd.job (id, parent_id, enqueued_at, run_at, bucket, lane_id, trigger_index, priority, trace_id, trigger, group_id, unique_key, topic, input)
+	select id, parent_id, enqueued_at, run_at, today, lane_id, trigger_index, priority, trace_id, trigger, group_id, unique_key, topic, input from gone;
+	with gone as (delete from stepd.outcome o where o.bucket = day and o.id = any (jobs) returning *)
+	insert into stepd.outcome (id, started_at, finished_at, bucket, lane_id, node_id, pid, attempt, max_attempts, status, output, error)
+	select id, started_at, finished_at, today, lane_id, node_id, pid, attempt, max_attempts, status, output, error from gone;
+	with gone as (delete from stepd.attempt t where t.bucket = day and t.job_id = any (jobs) returning *)
+	insert into stepd.attempt (job_id, started_at, finished_at, max_rss_kb, cpu_ms, bucket, attempt, exit_code, signal, node_id, pid, outcome, error)
+	select job_id, started_at, finished_at, max_rss_kb, cpu_ms, today, attempt, exit_code, signal, node_id, pid, outcome, error from gone;
+	with gone as (delete from stepd.log g where g.bucket = day and g.job_id = any (jobs) returning *)
+	insert into stepd.log (job_id, at, bucket, attempt, level, message, fields)
+	select job_id, at, today, attempt, level, message, fields from gone;
+	update stepd.ready r set bucket = today where r.bucket = day;
+	update stepd.waiting w set bucket = today where w.bucket = day;
+	update stepd.fifo_inbox i set bucket = today where i.bucket = day;
+	update stepd.fifo_backlog b set bucket = today where b.bucket = day;
+	update stepd.unrouted u set bucket = today where u.bucket = day;
+	update stepd.renewal n set bucket = today where n.bucket = day and n.job_id = any (jobs);
+end $$;
+comment on function stepd._rehome(date, bigint[]) is 'Move jobs from an old day''s partitions to today''s. Only with the places locked.';
+
+-- Forget a day, but for what must stay.  False: not now.
+create function stepd._partition_drop(day date, keep_after timestamptz) returns boolean
+language plpgsql as $$
+#variable_conflict use_column
+declare
+	stay bigint[];
+	parent text;
+begin
+	select array_agg(j.id) into stay
+	from stepd.job j left join stepd.outcome o on o.id = j.id and o.bucket = j.bucket
+	where j.bucket = day and (o.id is null or o.finished_at >= keep_after);
+	if stay is not null then
+		lock table stepd.waiting, stepd.ready, stepd.fifo_inbox, stepd.fifo_backlog, stepd.unrouted, stepd.lease in exclusive mode;
+		if exists (select from stepd.lease l where day = any (l.buckets)) then
+			return false;
+		end if;
+		-- anew, now that nothing moves
+		select array_agg(j.id) into stay
+		from stepd.job j left join stepd.outcome o on o.id = j.id and o.bucket = j.bucket
+		where j.bucket = day and (o.id is null or o.finished_at >= keep_after);
+		if stay is not null then
+			perform stepd._rehome(day, stay);
+		end if;
+	end if;
+	delete from stepd.renewal n where n.bucket = day;
+	foreach parent in array array['log', 'attempt', 'outcome', 'job'] loop
+		execute format('drop table if exists stepd.%I', parent || to_char(day, '"_p"YYYYMMDD'));
+	end loop;
+	return true;
+end $$;
+comment on function stepd._partition_drop(date, timestamptz) is 'Drop the partitions of a day; what has not ended, or ended after that time, moves to today. False: a worker holds one of its jobs.';
+
+create function stepd.maintain(keep interval) returns text
+language plpgsql
+set lock_timeout = '2s' as $$
+#variable_conflict use_column
+declare
+	did text[] := '{}';
+	today date := stepd._today();
+	day date;
+	q record;
+	n bigint;
+	longest interval;
+	changed boolean := false;
+begin
+	if keep is null or keep < interval '1 minute' then
+		perform stepd._bad('keep', format('%s is not at least a minute', coalesce(keep::text, 'null')));
+	end if;
+	if not pg_try_advisory_xact_lock(1937007984, -1) then
+		return 'another node is at it';
+	end if;
+
+	for i in -1 .. 8 loop
+		begin
+			if stepd._partition_make(today + i) then
+				did := did || format('made the partitions of %s', today + i);
+				changed := true;
+			end if;
+		exception when lock_not_available then
+			did := did || format('could not make the partitions of %s: locked', today + i);
+		end;
+	end loop;
+
+	-- queues that keep less than the rest: row by row
+	select greatest(keep, max(x.history_ms) * interval '1 ms') into longest from stepd.queue x;
+	for q in
+		select x.id, x.name, coalesce(nullif(x.history_ms, 0) * interval '1 ms', keep) as span
+		from stepd.queue x where coalesce(nullif(x.history_ms, 0) * interval '1 ms', keep) < longest
+	loop
+		n := stepd._forget(q.id, clock_timestamp() - q.span);
+		if n > 0 then
+			did := did || format('forgot %s jobs of queue %s', n, q.name);
+		end if;
+	end loop;
+
+	for day in
+		select d.day from (
+			select to_date(substr(c.relname, 6), 'YYYYMMDD') as day
+			from pg_inherits i join pg_class c on c.oid = i.inhrelid
+			where i.inhparent = 'stepd.job'::regclass and c.relname ~ '^job_p[0-9]{8}$') d
+		where d.day < ((now() - longest) at time zone 'UTC')::date
+		order by d.day
+	loop
+		begin
+			if stepd._partition_drop(day, clock_timestamp() - longest) then
+				did := did || format('dropped the partitions of %s', day);
+				changed := true;
+			else
+				did := did || format('kept the partitions of %s: a job of it is held', day);
+			end if;
+		exception when lock_not_available then
+			did := did || format('could not drop the partitions of %s: locked', day);
+		end;
+	end loop;
+
+	delete from stepd.tick t where t.fire_at < now() - greatest(longest, interval '8 days')
+		and t.fire_at < coalesce((select c.last_run from stepd.schedule c where c.id = t.schedule_id), now());
+	delete from stepd.node d where coalesce(d.left_at, d.lost_at) < now() - longest - interval '8 days'
+		and not exists (select from stepd.lease l where l.node_id = d.id);
+	delete from stepd.cancel_request c where c.requested_at < now() - interval '1 hour'
+		and not exists (select from stepd.lease l where c.job_id = any (l.ids));
+	if changed then
+		analyze stepd.job, stepd.outcome, stepd.attempt, stepd.log;
+	end if;
+	return array_to_string(did, '; ');
+end $$;
+comment on function stepd.maintain(interval) is
+'Housekeeping, to be called about hourly: makes partitions for a week ahead, forgets ended jobs older than keep (or than their queue''s history setting), drops days that are past, and analyses the partitioned tables when these changed. Returns what it did as text, empty: nothing.';
+
+-- Jobs of one queue that ended before a time; the day's partition itself stays for the others.
+create function stepd._forget(queue_id int, before timestamptz) returns bigint
+language plpgsql as $$
+#variable_conflict use_column
+declare
+	n bigint;
+begin
+	with old as materialized (
+		select o.id, o.bucket from stepd.outcome o
+		where o.finished_at < before and o.bucket <= (before at time zone 'UTC')::date
+			and o.lane_id in (select a.id from stepd.lane a where a.queue_id = _forget.queue_id)
+		order by o.bucket, o.id limit 100000
+	), facts as (
+		delete from stepd.job j using old where j.id = old.id and j.bucket = old.bucket returning 1
+	), outcomes as (
+		delete from stepd.outcome o using old where o.id = old.id and o.bucket = old.bucket
+	), attempts as (
+		delete from stepd.attempt t using old where t.job_id = old.id and t.bucket = old.bucket
+	), logs as (
+		delete from stepd.log g using old where g.job_id = old.id and g.bucket = old.bucket
+	), renewals as (
+		delete from stepd.renewal r using old where r.job_id = old.id
+	)
+	select count(*) into n from facts;
+	return n;
+end $$;
+comment on function stepd._forget(int, timestamptz) is 'Delete up to 100,000 ended jobs of a queue that ended before that time. Returns how many.';
