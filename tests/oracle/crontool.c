@@ -1,7 +1,8 @@
 /*
  * Cron expressions for the oracles: each line of stdin is
  *     expression TAB zone TAB after (seconds since the epoch) TAB count
- * and is answered by a line of ticks in seconds, or "error: " and why.
+ * and is answered by a line of ticks in seconds, or "error: " and why.  The
+ * expression "offset" asks for the zone's offset at that time.
  */
 #include "base/clock.h"
 #include "base/cronspec.h"
@@ -28,7 +29,12 @@ int main(void)
 			return 64;
 		at = atoll(after) * SD_SEC;
 		count = atoi(rest);
-		if ((zone = sd_zoneset_get(zones, zone_name, &err)) == NULL || sd_cron_parse(expression, &spec, &err) < 0) {
+		zone = sd_zoneset_get(zones, zone_name, &err);
+		if (zone != NULL && strcmp(expression, "offset") == 0) {
+			printf("%d\n", sd_zone_offset(zone, at / SD_SEC));
+			continue;
+		}
+		if (zone == NULL || sd_cron_parse(expression, &spec, &err) < 0) {
 			printf("error: %s\n", err.message);
 			continue;
 		}
