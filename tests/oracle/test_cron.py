@@ -34,6 +34,12 @@ Pacific/Apia Africa/Casablanca Asia/Tehran Pacific/Kwajalein Europe/Dublin Ameri
 America/Havana Asia/Amman Pacific/Chatham Etc/GMT+5 UTC""".split()
 
 
+@pytest.fixture(scope="module", autouse=True)
+def crontool():
+    if (BUILD / "Makefile").exists():
+        subprocess.run(["make", "-s", "-C", BUILD, "tests/oracle/crontool"], check=True, timeout=300)
+
+
 def ask(questions):
     """One answer, a list of numbers or an error, for each (expression, zone, after, count)."""
     text = "".join("%s\t%s\t%d\t%d\n" % q for q in questions)
