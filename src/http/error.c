@@ -30,8 +30,8 @@ const char *sd_http_reason(int status)
 	return "Status";
 }
 
-/* Text that may not be UTF-8, as a JSON string: each bad byte becomes U+FFFD. */
-static void put_text(struct sd_buf *b, const char *s)
+/* Each bad byte becomes U+FFFD. */
+void sd_error_text(struct sd_buf *b, const char *s)
 {
 	struct sd_buf clean = SD_BUF_INIT;
 	const unsigned char *p = (const unsigned char *)s, *end = p + strlen(s);
@@ -49,22 +49,22 @@ static void put_text(struct sd_buf *b, const char *s)
 	sd_buf_fini(&clean);
 }
 
-void sd_error_body(struct sd_buf *b, const char *code, const char *message, const char *detail)
+void sd_error_body(struct sd_buf *b, const char *code, const char *message, const char *details)
 {
 	sd_buf_str(b, "{\"error\":{\"code\":");
-	put_text(b, code);
+	sd_error_text(b, code);
 	sd_buf_str(b, ",\"message\":");
-	put_text(b, message);
+	sd_error_text(b, message);
 	sd_buf_str(b, ",\"details\":[");
-	if (detail && *detail)
-		put_text(b, detail);
+	if (details)
+		sd_buf_str(b, details);
 	sd_buf_str(b, "]}}");
 }
 
 void sd_error_reply_with(struct sd_exchange *x, int status, const char *code, const char *message, const char *detail,
 			 const struct sd_pair *headers, size_t nheaders)
 {
-	struct sd_buf b = SD_BUF_INIT;
+	struct sd_buf b = SD_BUF_INIT, details = SD_BUF_INIT;
 	struct sd_pair h[8] = {{"content-type", "application/json", 16}};
 	size_t n = 1;
 
@@ -72,8 +72,11 @@ void sd_error_reply_with(struct sd_exchange *x, int status, const char *code, co
 		h[n++] = (struct sd_pair){"retry-after", "1", 1};
 	for (size_t i = 0; i < nheaders && n < sizeof(h) / sizeof(h[0]); i++)
 		h[n++] = headers[i];
-	sd_error_body(&b, code, message, detail);
+	if (detail && *detail)
+		sd_error_text(&details, detail);
+	sd_error_body(&b, code, message, details.data);
 	sd_exchange_reply(x, status, h, n, b.data, b.len);
+	sd_buf_fini(&details);
 	sd_buf_fini(&b);
 }
 

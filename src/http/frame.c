@@ -130,6 +130,13 @@ void sd_frame_put_return(struct sd_buf *b, const struct sd_frame_return *f)
 	(void)!end(b, at, NULL, 0, NULL);
 }
 
+void sd_frame_put_bye(struct sd_buf *b)
+{
+	size_t at = begin(b, SD_FRAME_BYE);
+
+	(void)!end(b, at, NULL, 0, NULL);
+}
+
 /* --- reading --- */
 
 struct cursor {
@@ -232,7 +239,7 @@ int sd_frame_next(const char *p, size_t n, size_t *size, enum sd_frame_type *typ
 	    word[1] > word[0] - sizeof(uint32_t) - 1)
 		return sd_err_set(err, SD_ERR_PERMANENT, "not a frame: %u bytes with a head of %u", word[0], word[1]);
 	*type = (enum sd_frame_type)(unsigned char)p[PREFIX];
-	if (*type < SD_FRAME_HELLO || *type > SD_FRAME_RETURN)
+	if (*type < SD_FRAME_HELLO || *type > SD_FRAME_BYE)
 		return sd_err_set(err, SD_ERR_PERMANENT, "not a frame: type %d", (int)*type);
 	*size = word[0] + sizeof(uint32_t);
 	if (n < *size)

@@ -11,8 +11,10 @@
  * strings are u32 length, bytes, '\0', so that a reader points into the frame
  * instead of copying.  The web worker sends one HELLO, then a REPLY or a RETURN
  * for every REQUEST.  A RETURN gives back a request whose handler has not
- * started: the http process hands it to another worker.  EOF is the worker's
- * death.
+ * started: the http process hands it to another worker.  BYE says that the
+ * worker was asked to stop: it gets no more work while others can do it, and
+ * the http process closes the connection when nothing of it is left there.
+ * EOF is the death of the other side.
  *
  * Either end may be a process gone wild, so nothing in a frame is believed:
  * each read is checked against the frame's end.
@@ -35,7 +37,7 @@
 #define SD_FRAME_MAX (66u * 1024u * 1024u)
 #define SD_FRAME_MAX_PAIRS 4096u
 
-enum sd_frame_type { SD_FRAME_HELLO = 1, SD_FRAME_REQUEST, SD_FRAME_REPLY, SD_FRAME_RETURN };
+enum sd_frame_type { SD_FRAME_HELLO = 1, SD_FRAME_REQUEST, SD_FRAME_REPLY, SD_FRAME_RETURN, SD_FRAME_BYE };
 
 struct sd_frame_hello {
 	uint32_t version, slot, generation; /* of the scoreboard */
@@ -66,6 +68,7 @@ void sd_frame_put_hello(struct sd_buf *b, const struct sd_frame_hello *f);
 int sd_frame_put_request(struct sd_buf *b, const struct sd_frame_request *f, struct sd_err *err) SD_MUST_CHECK;
 int sd_frame_put_reply(struct sd_buf *b, const struct sd_frame_reply *f, struct sd_err *err) SD_MUST_CHECK;
 void sd_frame_put_return(struct sd_buf *b, const struct sd_frame_return *f);
+void sd_frame_put_bye(struct sd_buf *b);
 
 /*
  * Is there a whole frame at p?  1: yes, *size bytes long, *type its type; 0: not yet, *size is how many bytes it will have

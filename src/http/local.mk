@@ -4,6 +4,7 @@ src_libstepd_a_SOURCES += \
 	src/http/error.c src/http/error.h \
 	src/http/frame.c src/http/frame.h \
 	src/http/metrics.c src/http/metrics.h \
+	src/http/reply.c src/http/reply.h \
 	src/http/router.c src/http/router.h \
 	src/http/server.c src/http/server.h \
 	src/http/target.c src/http/target.h

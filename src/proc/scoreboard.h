@@ -52,6 +52,7 @@ struct sd_slot {
 	_Atomic int64_t started_us;  /* start of that handler */
 	_Atomic int64_t deadline_us; /* end the process (TERM, grace, KILL) when this passes; 0: none. Written after job, cleared before it. */
 	_Atomic int64_t beat_us;     /* last time the loop thread was alive */
+	_Atomic uint64_t request;    /* web: id of the request whose handler runs or ran last. Set before the handler starts. */
 	_Atomic uint64_t jobs_done;
 	_Atomic uint64_t jobs_failed;
 	_Atomic uint32_t db_up;

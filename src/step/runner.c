@@ -140,6 +140,8 @@ static void announce(struct sd_slot *slot, const struct sd_attempt *a)
 	PUT(attempt, a->attempt);
 	PUT(step, a->step_index);
 	PUT(started_us, a->started_us);
+	if (a->http != NULL)
+		PUT(request, a->http->id);
 	PUT(job, a->job_id);
 	PUT(deadline_us, a->timeout_ms > 0 ? a->started_us + a->timeout_ms * SD_MS : 0);
 }

@@ -1,0 +1,209 @@
+/*
+ * The http process: serves the routes of http triggers by handing requests to
+ * web workers, and the admin listener.  It runs no step code and holds no
+ * database connection.
+ *
+ * A turn of the loop: handle what came (requests become waiting flights,
+ * replies free their workers), hand out waiting flights, write each worker's
+ * frames with one send.  Ten times a second, when something is under way, it
+ * looks at deadlines and at the workers.
+ *
+ * Drain: the listening sockets are closed (the next generation has them too),
+ * idle connections are closed, the rest is answered; then the process ends.
+ */
+#include "role/http.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/uuid.h"
+#include "proc/spawn.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <string.h>
+#include <sys/signalfd.h>
+#include <unistd.h>
+
+#define READ_MS 30000
+#define TICK_MS 100
+#define IDLE_MS 1000
+
+static void on_request(void *arg, struct sd_exchange *x)
+{
+	sd_http_request(arg, x);
+}
+
+static void on_gone(void *arg, struct sd_exchange *x)
+{
+	sd_http_gone(arg, x);
+}
+
+static void on_replied(void *arg, enum sd_listener listener, int status, int64_t took_us)
+{
+	struct sd_http *h = arg;
+
+	if (listener == SD_LISTENER_PUBLIC)
+		sd_http_metrics_count(&h->metrics, status, took_us);
+}
+
+static void drain(struct sd_http *h)
+{
+	if (h->draining)
+		return;
+	h->draining = true;
+	sd_server_drain(h->server);
+}
+
+static void on_chan(void *arg)
+{
+	struct sd_http *h = arg;
+	struct sd_msg msg;
+	struct sd_err err;
+	int r;
+
+	while ((r = sd_chan_recv(h->child->chan, &msg, &err)) > 0) {
+		if (msg.type == SD_MSG_DRAIN)
+			drain(h);
+		else if (msg.type == SD_MSG_REOPEN_LOGS && sd_log_reopen(&err) != 0)
+			sd_log_err(SD_LOG_ERROR, &err, "cannot reopen the log");
+	}
+	if (r < 0)
+		sd_orphaned();
+}
+
+static void on_term(void *arg)
+{
+	struct sd_http *h = arg;
+	struct signalfd_siginfo info;
+
+	while (read(sd_watch_fd(h->term), &info, sizeof(info)) == sizeof(info))
+		drain(h);
+}
+
+/* Routes of all http triggers.  Discovery refused what cannot be routed, so an error here is a defect. */
+static int load_routes(struct sd_http *h, struct sd_err *err)
+{
+	h->arena = sd_arena_new();
+	h->scratch = sd_arena_new();
+	h->manifest = sd_manifest_parse(h->child->manifest, h->child->manifest_len, h->arena, err);
+	if (!h->manifest)
+		return -1;
+	h->router = sd_router_new(h->arena);
+	for (size_t i = 0; i < h->manifest->nsteps; i++) {
+		const struct sd_mf_step *s = &h->manifest->steps[i];
+
+		for (size_t k = 0; k < s->ntriggers; k++) {
+			const struct sd_mf_trigger *t = &s->triggers[k];
+
+			if (t->type != SD_TRIGGER_HTTP)
+				continue;
+			if (sd_router_add(h->router, t->method, t->path, (int)i, (int)k, s->file, err) != 0)
+				return sd_err_prefix(err, "step %s", s->name);
+		}
+	}
+	return 0;
+}
+
+/* A descriptor of its own for a watch, which closes what it watches; -1 stays -1. */
+static int own_copy(int fd, struct sd_err *err)
+{
+	int copy = fcntl(fd, F_DUPFD_CLOEXEC, 3);
+
+	if (copy < 0)
+		sd_err_errno(err, errno, "cannot duplicate a descriptor");
+	else
+		fcntl(copy, F_SETFL, fcntl(copy, F_GETFL) | O_NONBLOCK);
+	return copy;
+}
+
+static int watch_signals(struct sd_http *h, struct sd_err *err)
+{
+	sigset_t set;
+	int fd;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigprocmask(SIG_BLOCK, &set, NULL);
+	fd = signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC);
+	if (fd < 0)
+		return sd_err_errno(err, errno, "cannot make a signalfd");
+	h->term = sd_watch_new(h->server, fd, on_term, NULL, h);
+	return 0;
+}
+
+static int listen_on(struct sd_http *h, int fd, enum sd_listener which, struct sd_err *err)
+{
+	int own;
+
+	if (fd < 0)
+		return 0;
+	own = own_copy(fd, err);
+	if (own < 0)
+		return -1;
+	sd_server_listen(h->server, own, which);
+	return 0;
+}
+
+static int start(struct sd_http *h, struct sd_err *err)
+{
+	const struct sd_server_options options = {.body_limit = (size_t)h->child->conf->http.body_limit, .read_ms = READ_MS};
+	const struct sd_server_events events = {on_request, on_gone, on_replied, h};
+	int chan, web;
+
+	sd_random_bytes(h->random, sizeof(h->random));
+	h->server = sd_server_new(&options, &events, err);
+	if (!h->server || load_routes(h, err) != 0)
+		return -1;
+	sd_dispatch_init(&h->dispatch, h->manifest->nsteps, (uint64_t)sd_now_us() * 1000);
+	chan = own_copy(h->child->chan, err);
+	web = own_copy(h->child->web_listen, err);
+	if (chan < 0 || web < 0 || watch_signals(h, err) != 0)
+		return -1;
+	h->chan = sd_watch_new(h->server, chan, on_chan, NULL, h);
+	h->web_listener = sd_watch_new(h->server, web, sd_http_accept_workers, NULL, h);
+	if (listen_on(h, h->child->http_listen, SD_LISTENER_PUBLIC, err) != 0 ||
+	    listen_on(h, h->child->admin_listen, SD_LISTENER_ADMIN, err) != 0)
+		return -1;
+	return 0;
+}
+
+/* Nothing left to answer: the end of a drain. */
+static bool drained(const struct sd_http *h)
+{
+	return h->draining && h->in_flight == 0 && sd_server_connections(h->server) == 0;
+}
+
+static int64_t tick(struct sd_http *h)
+{
+	sd_http_expire(h);
+	sd_http_check_workers(h);
+	return h->now_us + TICK_MS * SD_MS;
+}
+
+_Noreturn void sd_http_main(const struct sd_child *child)
+{
+	struct sd_http h = {.child = child};
+	int64_t next_tick = 0;
+	struct sd_err err;
+
+	sd_err_clear(&err);
+	if (start(&h, &err) != 0)
+		sd_child_fail(child, 78, &err);
+	sd_child_ready(child);
+	while (!drained(&h)) {
+		bool busy = h.in_flight > 0 || h.draining;
+
+		sd_server_run(h.server, busy ? TICK_MS : IDLE_MS);
+		h.now_us = sd_now_us();
+		atomic_store(&child->slot->beat_us, h.now_us);
+		if (h.now_us >= next_tick)
+			next_tick = tick(&h);
+		do { /* burying a dead worker may set requests free */
+			if (h.dispatch_due)
+				sd_http_dispatch(&h);
+			sd_http_flush_workers(&h);
+		} while (h.dispatch_due);
+	}
+	_exit(0);
+}

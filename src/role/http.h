@@ -1,0 +1,86 @@
+/*
+ * Inside of the http process; shared by the http*.c files of this folder only.
+ *
+ * One thread, one loop (http/server.h).  A request of the public listener
+ * becomes a flight: it waits in the dispatcher, goes to a web worker as a
+ * frame, and comes back as a reply frame, as a returned one (to be sent to
+ * another worker), or not at all when its worker dies.
+ *
+ * A flight outlives its exchange when the client leaves or the time is over:
+ * its worker still has it.  Then x is NULL and what comes back is dropped.
+ */
+#ifndef SD_ROLE_HTTP_H
+#define SD_ROLE_HTTP_H
+
+#include "http/dispatch.h"
+#include "http/frame.h"
+#include "http/metrics.h"
+#include "http/router.h"
+#include "http/server.h"
+#include "role/role.h"
+#include "step/manifest.h"
+
+struct sd_http_flight {
+	struct sd_flight f; /* first */
+	struct sd_exchange *x;
+	struct sd_arena *arena;
+	struct sd_frame_request frame;
+	char trace_id[37];
+	struct sd_http_flight *spare_next;
+};
+
+/* The connection of one web worker. */
+struct sd_http_worker {
+	struct sd_backend b; /* first */
+	struct sd_http *http;
+	struct sd_http_worker *next;
+	struct sd_watch *watch;
+	struct sd_buf in, out;
+	size_t sent;	 /* of out */
+	pid_t pid;
+	bool greeted;	 /* the hello came */
+	bool leaving;	 /* it said goodbye */
+	bool dirty;	 /* out is to be written at the end of this turn */
+	bool dead;	 /* to be freed at the end of this turn */
+	bool blocked;	 /* its socket is full */
+	uint32_t slot, generation;
+	int64_t since_us; /* of the connection; of the goodbye when leaving */
+};
+
+struct sd_http {
+	const struct sd_child *child;
+	struct sd_server *server;
+	struct sd_arena *arena; /* manifest and routes */
+	struct sd_manifest *manifest;
+	struct sd_router *router;
+	struct sd_dispatch dispatch;
+	struct sd_http_worker *workers;
+	struct sd_http_flight *spare;
+	size_t nspare, in_flight; /* exchanges that wait for an answer */
+	struct sd_http_metrics metrics;
+	struct sd_arena *scratch; /* for the decoding of one frame */
+	struct sd_watch *web_listener, *chan, *term;
+	uint64_t random[2]; /* of the span ids */
+	int64_t now_us;	    /* at the start of the turn */
+	bool draining, dispatch_due;
+};
+
+/* http_request.c: a request's way to the dispatcher and back to its client. */
+void sd_http_request(struct sd_http *h, struct sd_exchange *x);
+void sd_http_gone(struct sd_http *h, struct sd_exchange *x);
+void sd_http_answer(struct sd_http *h, struct sd_http_flight *fl, const struct sd_frame_reply *r);
+void sd_http_answer_error(struct sd_http *h, struct sd_http_flight *fl, int status, const char *code, const char *message);
+void sd_http_forget(struct sd_http *h, struct sd_http_flight *fl); /* out of the dispatcher, into spare */
+void sd_http_expire(struct sd_http *h);	/* answer those whose time is over, or whose database is away */
+
+/* http_worker.c: connections of web workers. */
+void sd_http_accept_workers(void *arg);
+void sd_http_dispatch(struct sd_http *h);	/* send waiting requests to workers that may take them */
+void sd_http_flush_workers(struct sd_http *h);	/* write what this turn put together; bury the dead */
+void sd_http_check_workers(struct sd_http *h);	/* now and then: late greetings, goodbyes, database state */
+bool sd_http_database_away(const struct sd_http *h);
+
+/* http_admin.c: /health, /ready and /metrics. */
+void sd_http_admin(struct sd_http *h, struct sd_exchange *x);
+
+#endif

@@ -1,0 +1,301 @@
+/*
+ * A request's way from its client to the dispatcher, and back.
+ *
+ * All that can be refused is refused here, before a worker hears of it: paths,
+ * methods, queries, bodies that are not what the route takes, too many
+ * requests at once, a database that is away.
+ */
+#include "role/http.h"
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "base/uuid.h"
+#include "http/error.h"
+#include "http/target.h"
+
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_SPARE 256
+#define MAX_SPARE_ARENA (64 * 1024)
+#define TRACE_HEADERS 2
+
+static uint64_t next_random(struct sd_http *h)
+{
+	uint64_t a = h->random[0], b = h->random[1]; /* xorshift128+: span ids need to differ, not to be secret */
+
+	h->random[0] = b;
+	a ^= a << 23;
+	h->random[1] = a ^ b ^ (a >> 17) ^ (b >> 26);
+	return h->random[1] + b;
+}
+
+static struct sd_http_flight *take_flight(struct sd_http *h)
+{
+	struct sd_http_flight *fl = h->spare;
+	struct sd_arena *arena;
+
+	if (fl) {
+		h->spare = fl->spare_next;
+		h->nspare--;
+		arena = fl->arena;
+	} else {
+		fl = sd_xmalloc(sizeof(*fl));
+		arena = sd_arena_new();
+	}
+	memset(fl, 0, sizeof(*fl));
+	fl->arena = arena;
+	return fl;
+}
+
+static void put_flight(struct sd_http *h, struct sd_http_flight *fl)
+{
+	if (h->nspare >= MAX_SPARE || sd_arena_size(fl->arena) > MAX_SPARE_ARENA) {
+		sd_arena_free(fl->arena);
+		free(fl);
+		return;
+	}
+	sd_arena_reset(fl->arena);
+	fl->spare_next = h->spare;
+	h->spare = fl;
+	h->nspare++;
+}
+
+void sd_http_forget(struct sd_http *h, struct sd_http_flight *fl)
+{
+	sd_dispatch_remove(&h->dispatch, &fl->f);
+	put_flight(h, fl);
+}
+
+/* --- replies --- */
+
+static void trace_headers(struct sd_http *h, const struct sd_http_flight *fl, char parent[56], struct sd_pair out[TRACE_HEADERS])
+{
+	sd_traceparent_format(fl->trace_id, next_random(h), parent);
+	out[0] = (struct sd_pair){"x-trace-id", fl->trace_id, strlen(fl->trace_id)};
+	out[1] = (struct sd_pair){"traceparent", parent, strlen(parent)};
+}
+
+/* Refuse a request that is in no list yet; Allow for 405 and OPTIONS. */
+static void refuse(struct sd_http *h, struct sd_http_flight *fl, int status, const char *code, const char *message, const char *detail,
+		   const char *allow)
+{
+	struct sd_pair headers[TRACE_HEADERS + 1];
+	char parent[56];
+	size_t n = TRACE_HEADERS;
+
+	trace_headers(h, fl, parent, headers);
+	if (allow)
+		headers[n++] = (struct sd_pair){"allow", allow, strlen(allow)};
+	if (status == 204)
+		sd_exchange_reply(fl->x, status, headers, n, "", 0);
+	else
+		sd_error_reply_with(fl->x, status, code, message, detail, headers, n);
+	put_flight(h, fl);
+}
+
+static struct sd_exchange *detach(struct sd_http *h, struct sd_http_flight *fl)
+{
+	struct sd_exchange *x = fl->x;
+
+	fl->x = NULL;
+	h->in_flight--;
+	return x;
+}
+
+void sd_http_answer(struct sd_http *h, struct sd_http_flight *fl, const struct sd_frame_reply *r)
+{
+	struct sd_pair *headers = sd_arena_alloc(fl->arena, (r->nheaders + TRACE_HEADERS) * sizeof(*headers));
+	char parent[56];
+
+	trace_headers(h, fl, parent, headers);
+	if (r->nheaders)
+		memcpy(headers + TRACE_HEADERS, r->headers, r->nheaders * sizeof(*headers));
+	sd_exchange_reply(detach(h, fl), (int)r->status, headers, r->nheaders + TRACE_HEADERS, r->body, r->body_len);
+}
+
+void sd_http_answer_error(struct sd_http *h, struct sd_http_flight *fl, int status, const char *code, const char *message)
+{
+	struct sd_pair headers[TRACE_HEADERS];
+	char parent[56];
+
+	trace_headers(h, fl, parent, headers);
+	sd_error_reply_with(detach(h, fl), status, code, message, NULL, headers, TRACE_HEADERS);
+}
+
+void sd_http_gone(struct sd_http *h, struct sd_exchange *x)
+{
+	struct sd_http_flight *fl = x->data;
+
+	if (!fl)
+		return;
+	detach(h, fl);
+	if (!fl->f.backend)
+		sd_http_forget(h, fl);
+}
+
+/* --- requests --- */
+
+static void set_trace(struct sd_http_flight *fl)
+{
+	size_t len;
+	const char *parent = sd_exchange_header(fl->x, "traceparent", &len);
+
+	if (!parent || !sd_traceparent_parse(parent, len, fl->trace_id))
+		sd_uuid_v4(fl->trace_id);
+}
+
+/* false: refused. */
+static bool set_route(struct sd_http *h, struct sd_http_flight *fl)
+{
+	struct sd_route_match *m = sd_arena_alloc(fl->arena, sizeof(*m));
+	struct sd_exchange *x = fl->x;
+
+	switch (sd_router_match(h->router, x->method, x->path, x->path_len, fl->arena, m)) {
+	case SD_ROUTE_FOUND:
+		fl->frame.step = (uint32_t)m->step;
+		fl->frame.trigger = (uint32_t)m->trigger;
+		fl->frame.http.path = m->path;
+		fl->frame.http.params = m->params;
+		fl->frame.http.nparams = m->nparams;
+		return true;
+	case SD_ROUTE_BAD_PATH:
+		refuse(h, fl, 400, "bad_path", "the path has a broken percent-encoding", NULL, NULL);
+		return false;
+	case SD_ROUTE_WRONG_METHOD:
+		refuse(h, fl, 405, "method_not_allowed", "this path does not take this method", NULL, m->allow);
+		return false;
+	case SD_ROUTE_OPTIONS:
+		refuse(h, fl, 204, NULL, NULL, NULL, m->allow);
+		return false;
+	case SD_ROUTE_NOT_FOUND:
+		break;
+	}
+	if (strcmp(x->method, "OPTIONS") == 0 && x->path_len == 1 && x->path[0] == '*')
+		refuse(h, fl, 204, NULL, NULL, NULL, NULL);
+	else
+		refuse(h, fl, 404, "not_found", "no step serves this path", NULL, NULL);
+	return false;
+}
+
+static bool set_query(struct sd_http *h, struct sd_http_flight *fl)
+{
+	struct sd_http_request *q = &fl->frame.http;
+	struct sd_err err;
+
+	if (sd_query_parse(fl->x->query, fl->x->query_len, fl->arena, &q->query, &q->nquery, &err) == 0)
+		return true;
+	refuse(h, fl, 400, "bad_query", err.message, NULL, NULL);
+	return false;
+}
+
+/*
+ * A route with a body schema takes JSON only (no Content-Type counts as JSON
+ * there).  Other routes take anything; what says it is JSON must be.
+ */
+static bool set_body(struct sd_http *h, struct sd_http_flight *fl, const struct sd_mf_trigger *t)
+{
+	struct sd_exchange *x = fl->x;
+	size_t len = 0;
+	const char *type = sd_exchange_header(x, "content-type", &len);
+	enum sd_media media = sd_media_of(type, len);
+	struct sd_err err;
+
+	fl->frame.http.raw_body = x->body;
+	fl->frame.http.raw_body_len = x->body_len;
+	if (x->body_len == 0)
+		return true;
+	if (t->schema && media == SD_MEDIA_OTHER) {
+		refuse(h, fl, 415, "unsupported_media_type", "this route takes application/json in UTF-8", NULL, NULL);
+		return false;
+	}
+	if (media == SD_MEDIA_OTHER || (media == SD_MEDIA_NONE && !t->schema))
+		return true;
+	sd_err_clear(&err);
+	if (sd_json_check(x->body, x->body_len, &err) != 0) {
+		refuse(h, fl, 400, "invalid_json", err.message, err.detail, NULL);
+		return false;
+	}
+	fl->frame.json = true;
+	return true;
+}
+
+static bool has_room(struct sd_http *h, struct sd_http_flight *fl)
+{
+	if (sd_http_database_away(h)) {
+		refuse(h, fl, 503, "database_unavailable", "the database is away", NULL, NULL);
+		return false;
+	}
+	if (h->in_flight >= (size_t)h->child->conf->http.max_in_flight) {
+		refuse(h, fl, 503, "saturated", "too many requests are under way", NULL, NULL);
+		return false;
+	}
+	return true;
+}
+
+void sd_http_request(struct sd_http *h, struct sd_exchange *x)
+{
+	const struct sd_mf_trigger *t;
+	struct sd_http_flight *fl;
+	int64_t timeout_ms = h->child->conf->http.timeout_ms;
+
+	if (x->listener == SD_LISTENER_ADMIN) {
+		sd_http_admin(h, x);
+		return;
+	}
+	fl = take_flight(h);
+	fl->x = x;
+	set_trace(fl);
+	if (!set_route(h, fl))
+		return;
+	t = &h->manifest->steps[fl->frame.step].triggers[fl->frame.trigger];
+	if (t->accepted) {
+		refuse(h, fl, 501, "not_supported", "respond: accepted is not supported yet", NULL, NULL);
+		return;
+	}
+	if (!set_query(h, fl) || !set_body(h, fl, t) || !has_room(h, fl))
+		return;
+	fl->frame.trace_id = fl->trace_id;
+	fl->frame.http.method = x->method;
+	fl->frame.http.remote = x->remote;
+	fl->frame.http.headers = (struct sd_pair *)x->headers;
+	fl->frame.http.nheaders = x->nheaders;
+	fl->f.step = fl->frame.step;
+	fl->f.deadline_us = timeout_ms > 0 ? x->began_us + timeout_ms * SD_MS : INT64_MAX;
+	x->data = fl;
+	h->in_flight++;
+	sd_dispatch_add(&h->dispatch, &fl->f);
+	h->dispatch_due = true;
+}
+
+/* --- time --- */
+
+static void expire_waiting(struct sd_http *h, bool away)
+{
+	for (struct sd_flight *f = h->dispatch.waiting.head, *next; f; f = next) {
+		struct sd_http_flight *fl = (struct sd_http_flight *)f;
+
+		next = f->next;
+		if (away)
+			sd_http_answer_error(h, fl, 503, "database_unavailable", "the database is away");
+		else if (h->now_us >= f->deadline_us)
+			sd_http_answer_error(h, fl, 503, "saturated", "no worker was free in time; the request was not begun");
+		else
+			continue;
+		sd_http_forget(h, fl);
+	}
+}
+
+void sd_http_expire(struct sd_http *h)
+{
+	expire_waiting(h, sd_http_database_away(h));
+	for (struct sd_http_worker *w = h->workers; w; w = w->next) {
+		for (struct sd_flight *f = w->b.flights.head; f; f = f->next) {
+			struct sd_http_flight *fl = (struct sd_http_flight *)f;
+
+			if (fl->x && h->now_us >= f->deadline_us)
+				sd_http_answer_error(h, fl, 504, "timeout", "the handler did not finish in time");
+		}
+	}
+}

@@ -1,0 +1,98 @@
+/*
+ * Inside of a web worker; shared by the web*.c files only.
+ *
+ * Two threads, as in the queue worker: the step thread (step/runner.h) runs
+ * handlers one at a time; everything here is the loop thread.  It reads request
+ * frames from the http process, gives attempts to the runner, answers the
+ * handler's state reads, stores what an attempt left behind (one transaction,
+ * before the reply), and writes reply frames.
+ *
+ * An attempt is in exactly one place: with the runner, in `unsent` (ran, to be
+ * stored), in `sending` (being stored), or in `spare`.
+ */
+#ifndef SD_ROLE_WEB_H
+#define SD_ROLE_WEB_H
+
+#include "db/db.h"
+#include "http/frame.h"
+#include "http/reply.h"
+#include "role/role.h"
+#include "step/manifest.h"
+#include "step/registry.h"
+#include "step/runner.h"
+
+#include <ev.h>
+
+#define SD_WEB_BATCH SD_DB_MAX_CALLS
+
+/* What belongs to an attempt beside it; in its arena. */
+struct sd_web_call {
+	struct sd_frame_request frame;
+	uint64_t connection;  /* on which it came: its reply goes nowhere else */
+	int64_t deadline_us;  /* INT64_MAX: none */
+	bool database_failed; /* a state read failed because the database was away */
+	char error_id[37];    /* "": no error */
+};
+
+struct sd_web_list {
+	struct sd_attempt *head, **tail;
+	size_t n;
+};
+
+struct sd_web {
+	const struct sd_child *child;
+	struct ev_loop *loop;
+	struct sd_db_loop db_loop;
+	struct sd_db_ev *db_ev;
+	struct sd_db *db;
+	struct sd_registry *registry;
+	struct sd_runner *runner;
+	struct sd_arena *arena;
+	struct sd_manifest *manifest;
+
+	ev_io chan_io, runner_io, read_io, write_io;
+	ev_timer connect_timer; /* the http process is away: try again */
+	ev_timer slow_timer;	/* nothing waits behind a slow handler */
+	ev_timer retry_timer;	/* the database is away: try again */
+	ev_timer beat_timer;
+	ev_prepare turn;
+	ev_signal term;
+
+	int sock; /* to the http process; -1: not connected */
+	uint64_t connection; /* counts connections */
+	struct sd_buf in, out;
+	size_t sent; /* of out */
+
+	size_t running; /* attempts with the runner */
+	struct sd_web_list unsent, sending;
+	size_t one_by_one; /* so many are stored singly: the database refuses one of them */
+	bool storing;	   /* a request to the database is under way */
+	struct sd_attempt *spare;
+	size_t nspare;
+	bool said_ready, draining, ending;
+};
+
+static inline struct sd_web_call *sd_web_call_of(const struct sd_attempt *a)
+{
+	return (struct sd_web_call *)((char *)a->http - offsetof(struct sd_web_call, frame.http));
+}
+
+/* web.c */
+void sd_web_settle(struct sd_web *w); /* look whether it is time to say ready or to leave */
+void sd_web_forget(struct sd_web *w, struct sd_attempt *a); /* into spare */
+void sd_web_list_init(struct sd_web_list *l);
+void sd_web_list_push(struct sd_web_list *l, struct sd_attempt *a);
+struct sd_attempt *sd_web_list_pop(struct sd_web_list *l);
+
+/* web_link.c: the connection to the http process. */
+void sd_web_connect(struct sd_web *w);
+void sd_web_reply(struct sd_web *w, struct sd_attempt *a, const struct sd_frame_reply *r); /* and forget a */
+void sd_web_give_back(struct sd_web *w); /* return what has not started */
+void sd_web_write(struct sd_web *w);	 /* what is in out */
+void sd_web_link_init(struct sd_web *w);
+
+/* web_commit.c: outcomes. */
+void sd_web_finished(struct sd_web *w, struct sd_attempt *a); /* it ran: store what is to be stored, then reply */
+void sd_web_store(struct sd_web *w);			      /* the next batch of unsent, if none is under way */
+void sd_web_answer(struct sd_web *w, struct sd_ask *ask);
+#endif

@@ -1,0 +1,271 @@
+/*
+ * A web worker's end of the connection to the http process.
+ *
+ * The connection outlives neither side.  When it ends, what runs goes on and is
+ * stored, but its reply has no place to go; a new connection is tried until
+ * there is one.
+ */
+#include "role/web.h"
+
+#include "base/clock.h"
+#include "base/fdutil.h"
+#include "base/log.h"
+
+#include <errno.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define READ_CHUNK (64 * 1024)
+#define KEEP_BUFFER (1024 * 1024)
+#define RECONNECT_SECONDS 0.05
+
+static void connect_later(struct sd_web *w)
+{
+	ev_timer_stop(w->loop, &w->connect_timer);
+	ev_timer_set(&w->connect_timer, RECONNECT_SECONDS, 0.);
+	ev_timer_start(w->loop, &w->connect_timer);
+}
+
+static void disconnect(struct sd_web *w)
+{
+	ev_io_stop(w->loop, &w->read_io);
+	ev_io_stop(w->loop, &w->write_io);
+	sd_close(&w->sock);
+	sd_buf_fini(&w->in);
+	sd_buf_fini(&w->out);
+	w->sent = 0;
+	if (!w->draining)
+		connect_later(w);
+	sd_web_settle(w);
+}
+
+/* --- requests --- */
+
+static void fill(struct sd_web *w, struct sd_attempt *a, struct sd_web_call *c, const struct sd_step *step)
+{
+	const struct sd_frame_request *f = &c->frame;
+
+	c->connection = w->connection;
+	c->deadline_us = f->timeout_ms > 0 ? sd_now_us() + f->timeout_ms * SD_MS : INT64_MAX;
+	c->database_failed = false;
+	c->error_id[0] = '\0';
+	a->step = step;
+	a->step_index = (int)f->step;
+	a->trigger = SD_TRIGGER_HTTP;
+	a->trigger_index = (int)f->trigger;
+	a->attempt = a->max_attempts = 1;
+	a->queue = sd_step_name(step);
+	a->trace_id = f->trace_id;
+	a->enqueued_wall_us = sd_wall_us();
+	a->input = f->json ? f->http.raw_body : "null";
+	a->input_len = f->json ? f->http.raw_body_len : 4;
+	a->http = &f->http;
+	a->timeout_ms = f->timeout_ms;
+}
+
+/* An attempt from a request frame; NULL when it is not understood. */
+static struct sd_attempt *take_request(struct sd_web *w, const char *p, size_t size)
+{
+	struct sd_attempt *a = w->spare ? w->spare : sd_attempt_new();
+	struct sd_web_call *c;
+	struct sd_err err;
+
+	if (w->spare) {
+		w->spare = a->next;
+		w->nspare--;
+		a->next = NULL;
+	}
+	c = sd_arena_alloc(a->arena, sizeof(*c));
+	if (sd_frame_get_request(sd_arena_memdup(a->arena, p, size), size, a->arena, &c->frame, &err) != 0 ||
+	    c->frame.step >= w->manifest->nsteps || c->frame.trigger >= w->manifest->steps[c->frame.step].ntriggers) {
+		sd_attempt_free(a);
+		return NULL;
+	}
+	fill(w, a, c, sd_registry_step(w->registry, c->frame.step));
+	return a;
+}
+
+/* All whole frames in w->in go to the runner.  How many bytes the next one needs in all, or 0; -1: the other side talks nonsense. */
+static ptrdiff_t take_frames(struct sd_web *w)
+{
+	struct sd_attempt *list = NULL, **tail = &list;
+	size_t at = 0, size = 0;
+	bool bad = false;
+
+	for (;;) {
+		enum sd_frame_type type;
+		struct sd_err err;
+		struct sd_attempt *a;
+		int r = sd_frame_next(w->in.data + at, w->in.len - at, &size, &type, &err);
+
+		bad = r < 0;
+		if (r <= 0)
+			break;
+		a = type == SD_FRAME_REQUEST ? take_request(w, w->in.data + at, size) : NULL;
+		bad = a == NULL;
+		if (bad)
+			break;
+		*tail = a;
+		tail = &a->next;
+		w->running++;
+		at += size;
+	}
+	sd_buf_consume(&w->in, at);
+	if (list)
+		sd_runner_give(w->runner, list);
+	return bad ? -1 : (ptrdiff_t)size;
+}
+
+static void on_readable(struct ev_loop *loop, ev_io *io, int revents)
+{
+	struct sd_web *w = io->data;
+	size_t want = READ_CHUNK;
+
+	for (;;) {
+		ptrdiff_t whole;
+		ssize_t n;
+
+		sd_buf_reserve(&w->in, want);
+		n = recv(w->sock, w->in.data + w->in.len, want, MSG_DONTWAIT);
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+			break;
+		if (n <= 0) {
+			disconnect(w);
+			return;
+		}
+		w->in.len += (size_t)n;
+		whole = take_frames(w);
+		if (whole < 0) {
+			sd_log(SD_LOG_ERROR, "the http process sent a frame that is not understood");
+			disconnect(w);
+			return;
+		}
+		if ((size_t)n < want)
+			break;
+		want = (size_t)whole > w->in.len + READ_CHUNK ? (size_t)whole - w->in.len : READ_CHUNK;
+	}
+	if (w->in.len == 0 && w->in.cap > KEEP_BUFFER)
+		sd_buf_fini(&w->in);
+}
+
+/* --- replies --- */
+
+void sd_web_write(struct sd_web *w)
+{
+	if (w->sock < 0)
+		return;
+	while (w->sent < w->out.len) {
+		ssize_t n = send(w->sock, w->out.data + w->sent, w->out.len - w->sent, MSG_DONTWAIT | MSG_NOSIGNAL);
+
+		if (n < 0 && errno == EINTR)
+			continue;
+		if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
+			ev_io_start(w->loop, &w->write_io);
+			return;
+		}
+		if (n < 0) {
+			disconnect(w);
+			return;
+		}
+		w->sent += (size_t)n;
+	}
+	ev_io_stop(w->loop, &w->write_io);
+	w->sent = 0;
+	if (w->out.cap > KEEP_BUFFER)
+		sd_buf_fini(&w->out);
+	else
+		sd_buf_reset(&w->out);
+}
+
+static void on_writable(struct ev_loop *loop, ev_io *io, int revents)
+{
+	sd_web_write(io->data);
+}
+
+void sd_web_reply(struct sd_web *w, struct sd_attempt *a, const struct sd_frame_reply *r)
+{
+	struct sd_frame_reply too_large;
+	struct sd_err err;
+
+	if (w->sock >= 0 && sd_web_call_of(a)->connection == w->connection && sd_frame_put_reply(&w->out, r, &err) != 0) {
+		sd_log_err(SD_LOG_ERROR, &err, "the reply of step %s", a->queue);
+		sd_reply_error(a, &too_large, 500, "reply_too_large", "the handler's reply is too large", NULL, 0);
+		if (sd_frame_put_reply(&w->out, &too_large, &err) != 0)
+			sd_log_err(SD_LOG_ERROR, &err, "the reply of step %s", a->queue);
+	}
+	sd_web_forget(w, a);
+}
+
+void sd_web_give_back(struct sd_web *w)
+{
+	struct sd_attempt *a = sd_runner_recall(w->runner), *next;
+
+	for (; a; a = next) {
+		const struct sd_frame_return r = {a->http->id};
+
+		next = a->next;
+		w->running--;
+		if (w->sock >= 0 && sd_web_call_of(a)->connection == w->connection)
+			sd_frame_put_return(&w->out, &r);
+		sd_web_forget(w, a);
+	}
+}
+
+/* --- the connection --- */
+
+/* The listening socket is the supervisor's, which may still be root. */
+static bool peer_is_ours(int fd)
+{
+	struct ucred peer;
+	socklen_t len = sizeof(peer);
+
+	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) == 0 && (peer.uid == geteuid() || peer.uid == 0);
+}
+
+static int open_socket(struct sd_web *w)
+{
+	struct sockaddr_storage sa;
+	socklen_t len = sizeof(sa);
+	int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+
+	if (fd >= 0 && getsockname(w->child->web_listen, (struct sockaddr *)&sa, &len) == 0 &&
+	    connect(fd, (struct sockaddr *)&sa, len) == 0 && peer_is_ours(fd))
+		return fd;
+	sd_close(&fd);
+	return -1;
+}
+
+void sd_web_connect(struct sd_web *w)
+{
+	const struct sd_frame_hello hello = {SD_FRAME_VERSION, w->child->slot_index, w->child->slot_generation};
+
+	w->sock = open_socket(w);
+	if (w->sock < 0) {
+		connect_later(w);
+		return;
+	}
+	w->connection++;
+	ev_io_set(&w->read_io, w->sock, EV_READ);
+	ev_io_set(&w->write_io, w->sock, EV_WRITE);
+	ev_io_start(w->loop, &w->read_io);
+	sd_frame_put_hello(&w->out, &hello);
+	sd_web_settle(w);
+}
+
+static void on_connect_timer(struct ev_loop *loop, ev_timer *t, int revents)
+{
+	sd_web_connect(t->data);
+}
+
+void sd_web_link_init(struct sd_web *w)
+{
+	w->sock = -1;
+	ev_io_init(&w->read_io, on_readable, -1, EV_READ);
+	ev_io_init(&w->write_io, on_writable, -1, EV_WRITE);
+	ev_timer_init(&w->connect_timer, on_connect_timer, 0., 0.);
+	w->read_io.data = w->write_io.data = w->connect_timer.data = w;
+}
