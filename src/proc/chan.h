@@ -16,7 +16,11 @@ enum sd_msg_type {
 	SD_MSG_DEATH_ACK,   /* keeper: the death with this serial is recorded */
 	SD_MSG_STATUS,	    /* text for sd_notify STATUS= */
 	/* supervisor → child */
-	SD_MSG_DRAIN = 64,  /* stop taking work, finish what runs, exit 0 */
+	/*
+	 * Stop taking work, finish what runs, exit 0.  A keeper is drained last at a stop, and also when a reload or a
+	 * recycling replaces it: it leaves the node (stepd.node_leave) only when scoreboard->stopping is set.
+	 */
+	SD_MSG_DRAIN = 64,
 	SD_MSG_DEATH,	    /* to the keeper: a worker died; death is filled */
 	SD_MSG_REOPEN_LOGS,
 };

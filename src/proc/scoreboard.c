@@ -30,3 +30,40 @@ void sd_scoreboard_free(struct sd_scoreboard *sb)
 	if (sb != NULL)
 		munmap(sb, size_of(sb->nslots));
 }
+
+void sd_slot_look(const struct sd_slot *slot, int64_t now_us, struct sd_seen *seen)
+{
+	/* The deadline is written after the job and cleared before it: the job is the same before and after, or there is no deadline. */
+	int64_t job = atomic_load(&slot->job);
+
+	*seen = (struct sd_seen){
+		.job = job > 0 ? job : 0,
+		.cancel_job = atomic_load(&slot->cancel_job),
+		.attempt = atomic_load(&slot->attempt),
+		.started_us = atomic_load(&slot->started_us),
+		.deadline_us = atomic_load(&slot->deadline_us),
+		.jobs_done = atomic_load(&slot->jobs_done),
+	};
+	if (atomic_load(&slot->job) != job || seen->deadline_us < 0)
+		seen->deadline_us = 0;
+	if (seen->started_us <= 0 || seen->started_us > now_us)
+		seen->started_us = 0;
+	if (seen->attempt < 0)
+		seen->attempt = 0;
+}
+
+uint32_t sd_slot_renew(struct sd_slot *slot)
+{
+	atomic_store(&slot->job, 0);
+	atomic_store(&slot->attempt, 0);
+	atomic_store(&slot->step, 0);
+	atomic_store(&slot->started_us, 0);
+	atomic_store(&slot->deadline_us, 0);
+	atomic_store(&slot->beat_us, 0);
+	atomic_store(&slot->jobs_done, 0);
+	atomic_store(&slot->jobs_failed, 0);
+	atomic_store(&slot->db_up, 0);
+	atomic_store(&slot->asleep, 0);
+	atomic_store(&slot->cancel_job, 0);
+	return atomic_fetch_add(&slot->generation, 1) + 1;
+}

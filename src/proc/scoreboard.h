@@ -76,4 +76,15 @@ struct sd_scoreboard {
 struct sd_scoreboard *sd_scoreboard_new(uint32_t nslots, struct sd_err *err);
 void sd_scoreboard_free(struct sd_scoreboard *sb);
 
+/* What the supervisor takes from a slot: a copy, with impossible values replaced by "nothing". */
+struct sd_seen {
+	int64_t job, cancel_job;
+	int32_t attempt;
+	int64_t started_us, deadline_us;
+	uint64_t jobs_done;
+};
+void sd_slot_look(const struct sd_slot *slot, int64_t now_us, struct sd_seen *seen);
+/* A new life in this slot: all of the child's fields zero, generation + 1.  Only the supervisor, only when no child has it. */
+uint32_t sd_slot_renew(struct sd_slot *slot);
+
 #endif
