@@ -1,0 +1,473 @@
+/*
+ * One child from the supervisor's side: its start, what it says, the ladder by
+ * which it is asked and then made to go, and its death.
+ *
+ * A dead child is looked at before it is reaped (WNOWAIT): while it is a
+ * zombie its pid, and so its process group, cannot belong to anyone else, and
+ * what its handlers started can be killed with it.
+ */
+#include "base/clock.h"
+#include "base/fdutil.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "proc/spawn.h"
+#include "role/super.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#define POSTGRES_QUIT_US (10 * SD_SEC) /* SIGQUIT → SIGKILL */
+
+/* ---- looking ---- */
+
+bool sd_kid_present(const struct sd_kid *kid)
+{
+	return (kid->state == SD_KID_STARTING || kid->state == SD_KID_READY) && !kid->superseded;
+}
+
+unsigned sd_kids_count(const struct sd_super *su, const struct sd_group *group, bool ready_only)
+{
+	unsigned n = 0;
+
+	for (const struct sd_kid *k = su->kids; k != NULL; k = k->next)
+		if (k->group == group && sd_kid_present(k) && (!ready_only || k->state == SD_KID_READY))
+			n++;
+	return n;
+}
+
+struct sd_kid *sd_keeper_ready(const struct sd_super *su)
+{
+	struct sd_kid *found = NULL;
+
+	for (struct sd_kid *k = su->kids; k != NULL; k = k->next) {
+		if (k->group->role != SD_ROLE_KEEPER || k->state != SD_KID_READY || k->chan < 0)
+			continue;
+		if (found == NULL || k->group->gen == su->live)
+			found = k;
+	}
+	return found;
+}
+
+static struct sd_slot *slot_of(const struct sd_kid *kid)
+{
+	return &kid->su->sb->slot[kid->slot];
+}
+
+/* ---- what it says ---- */
+
+static void note_ready(struct sd_kid *kid)
+{
+	kid->ready_us = sd_now_us();
+	atomic_store(&slot_of(kid)->state, SD_SLOT_READY);
+	sd_log(SD_LOG_DEBUG, "%s (pid %d) is ready", kid->name, kid->pid);
+}
+
+static void note_failed(struct sd_kid *kid, const struct sd_msg *msg)
+{
+	struct sd_gen *gen = kid->group->gen;
+	bool first = gen != NULL ? gen->why[0] == '\0' : kid->su->building != NULL;
+
+	sd_log(SD_LOG_ERROR, "%s (pid %d) cannot start: %s", kid->name, kid->pid, msg->text);
+	if (gen == NULL)
+		gen = kid->su->building; /* postgres: the generation that waits for it */
+	if (gen == NULL || !first || gen->state == SD_GEN_LIVE || gen->state == SD_GEN_RETIRING ||
+	    !sd_roles[kid->group->role].vital_at_start)
+		return;
+	snprintf(gen->why, sizeof gen->why, "%s: %s", kid->name, msg->text);
+	gen->exit_code = msg->exit_code > 0 && msg->exit_code < 256 ? msg->exit_code : 1;
+}
+
+static void on_message(struct sd_kid *kid, struct sd_msg *msg)
+{
+	struct sd_kid_step step;
+
+	msg->text[sizeof msg->text - 1] = '\0';
+	switch (msg->type) {
+	case SD_MSG_READY:
+		sd_kid_event(kid, SD_KID_SAYS_READY, 0);
+		break;
+	case SD_MSG_FAILED:
+		step = sd_kid_decide(kid->state, SD_KID_SAYS_FAILED);
+		kid->state = step.next;
+		if (step.action == SD_KID_NOTE_FAILED)
+			note_failed(kid, msg);
+		break;
+	case SD_MSG_DEATH_ACK:
+		if (kid->group->role == SD_ROLE_KEEPER)
+			sd_deaths_ack(&kid->su->deaths, msg->serial);
+		break;
+	case SD_MSG_STATUS:
+		sd_log(SD_LOG_DEBUG, "%s: %s", kid->name, msg->text);
+		if (kid->su->phase == SD_PHASE_START)
+			sd_notify_say(&kid->su->notify, "STATUS=%s: %s\n", kid->name, msg->text);
+		break;
+	default:
+		sd_log(SD_LOG_ERROR, "%s (pid %d) sent a message of unknown type %u; ending it", kid->name, kid->pid, msg->type);
+		sd_kid_event(kid, SD_KID_WANT_END, 0);
+	}
+}
+
+static void close_channel(struct sd_kid *kid)
+{
+	ev_io_stop(kid->su->loop, &kid->io);
+	sd_close(&kid->chan);
+}
+
+/* At most so many at a time: a child that floods its channel must not starve the others. */
+static void read_channel(struct sd_kid *kid)
+{
+	struct sd_msg msg;
+	struct sd_err err;
+
+	for (int i = 0; i < 64 && kid->chan >= 0; i++) {
+		int rc = sd_chan_recv(kid->chan, &msg, &err);
+
+		if (rc == 0)
+			return;
+		if (rc > 0) {
+			on_message(kid, &msg);
+			continue;
+		}
+		if (err.errnum == 0 && err.class == SD_ERR_BUG) {
+			sd_log_err(SD_LOG_ERROR, &err, "%s (pid %d) broke the channel's protocol; ending it", kid->name, kid->pid);
+			sd_kid_event(kid, SD_KID_WANT_END, 0);
+		}
+		close_channel(kid); /* it died, or it executed another program, as postgres does */
+	}
+}
+
+static void on_channel(struct ev_loop *loop, ev_io *w, int events)
+{
+	struct sd_kid *kid = w->data;
+	struct sd_super *su = kid->su;
+
+	(void)loop, (void)events;
+	read_channel(kid);
+	sd_super_settle(su);
+}
+
+/* ---- the ladder ---- */
+
+static void send_signal(struct sd_kid *kid, int sig)
+{
+	bool postgres = kid->group->role == SD_ROLE_POSTGRES;
+
+	if (postgres && sig == SIGTERM)
+		sig = SIGQUIT; /* the postmaster's TERM waits for its clients */
+	if (kill(postgres ? kid->pid : -kid->pid, sig) != 0 && errno != ESRCH)
+		sd_log(SD_LOG_ERROR, "cannot send signal %d to %s (pid %d): %s", sig, kid->name, kid->pid, strerror(errno));
+}
+
+static void send_drain(struct sd_kid *kid)
+{
+	struct sd_msg msg = {.type = SD_MSG_DRAIN};
+	struct sd_err err;
+
+	atomic_store(&slot_of(kid)->state, SD_SLOT_DRAINING);
+	if (kid->group->role == SD_ROLE_POSTGRES) {
+		send_signal(kid, SIGINT); /* fast shutdown */
+		return;
+	}
+	if (kid->chan >= 0 && sd_chan_send(kid->chan, &msg, &err) == 0)
+		return;
+	kid->late_us = sd_now_us(); /* it does not listen */
+}
+
+void sd_kid_event(struct sd_kid *kid, enum sd_kid_event event, int64_t late_us)
+{
+	struct sd_kid_step step = sd_kid_decide(kid->state, event);
+
+	kid->state = step.next;
+	switch (step.action) {
+	case SD_KID_NOTE_READY:
+		note_ready(kid);
+		break;
+	case SD_KID_SEND_DRAIN:
+		kid->asked = true;
+		kid->late_us = late_us;
+		send_drain(kid);
+		break;
+	case SD_KID_SEND_TERM:
+		kid->asked = true;
+		kid->late_us = sd_now_us() + kid->grace_us;
+		send_signal(kid, SIGTERM);
+		break;
+	case SD_KID_SEND_KILL:
+		kid->late_us = sd_now_us() + SD_SEC;
+		sd_log(SD_LOG_WARN, "%s (pid %d) did not end within %lld ms of TERM: KILL", kid->name, kid->pid,
+		       (long long)(kid->grace_us / SD_MS));
+		send_signal(kid, SIGKILL);
+		break;
+	case SD_KID_NOTE_FAILED: /* comes with a message: on_message */
+	case SD_KID_NOTHING:
+		break;
+	}
+}
+
+void sd_kid_end(struct sd_kid *kid, int reason, int64_t job)
+{
+	kid->reason = reason;
+	kid->reason_job = job;
+	sd_kid_event(kid, SD_KID_WANT_END, 0);
+}
+
+void sd_kids_late(struct sd_super *su, int64_t now_us)
+{
+	for (struct sd_kid *k = su->kids; k != NULL; k = k->next)
+		if (k->late_us != 0 && k->late_us <= now_us)
+			sd_kid_event(k, SD_KID_LATE, 0);
+}
+
+/* ---- start ---- */
+
+static int free_slot(const struct sd_super *su)
+{
+	for (uint32_t i = 0; i < su->sb->nslots; i++)
+		if (su->kid_of_slot[i] == NULL)
+			return (int)i;
+	return -1;
+}
+
+static void fill_slot(struct sd_kid *kid)
+{
+	struct sd_slot *slot = slot_of(kid);
+	const struct sd_gen *gen = kid->group->gen;
+
+	kid->slot_generation = sd_slot_renew(slot);
+	atomic_store(&slot->pid, 0);
+	atomic_store(&slot->role, (int32_t)kid->group->role);
+	atomic_store(&slot->pool, kid->group->pool_index);
+	atomic_store(&slot->index, kid->index);
+	atomic_store(&slot->conf_generation, gen != NULL ? (int32_t)gen->number : 0);
+	atomic_store(&slot->spawned_us, kid->spawned_us);
+	atomic_store(&slot->state, SD_SLOT_STARTING);
+}
+
+static _Noreturn void enter_role(void *arg)
+{
+	const struct sd_child *child = arg;
+
+	sd_roles[child->role].main(child);
+}
+
+static void describe_child(const struct sd_kid *kid, int chan, struct sd_child *c)
+{
+	const struct sd_super *su = kid->su;
+	const struct sd_gen *gen = kid->group->gen;
+	bool http = kid->group->role == SD_ROLE_HTTP, web = kid->group->role == SD_ROLE_WEB;
+
+	*c = (struct sd_child){
+		.role = kid->group->role,
+		.scoreboard = su->sb,
+		.slot = slot_of(kid),
+		.slot_index = kid->slot,
+		.slot_generation = kid->slot_generation,
+		.pool = kid->group->pool,
+		.chan = chan,
+		.wake = su->wake,
+		.http_listen = -1,
+		.admin_listen = -1,
+		.web_listen = -1,
+		.boot_id = su->boot_id,
+		.embedded = su->embedded,
+	};
+	if (gen == NULL)
+		return;
+	c->conf = gen->conf;
+	c->conninfo = su->embedded != NULL ? su->embedded->conninfo : gen->conf->database_url;
+	c->manifest = gen->manifest;
+	c->manifest_len = gen->manifest_len;
+	if (http && gen->http != NULL)
+		c->http_listen = gen->http->fd;
+	if (http && gen->admin != NULL)
+		c->admin_listen = gen->admin->fd;
+	if (http || web)
+		c->web_listen = gen->web_listen;
+}
+
+static pid_t fork_kid(const struct sd_kid *kid, int chan, struct sd_err *err)
+{
+	struct sd_child child;
+
+	describe_child(kid, chan, &child);
+	struct sd_spawn spawn = {
+		.title = kid->name,
+		.comm = sd_roles[child.role].comm,
+		.keep = {child.chan, child.wake, child.http_listen, child.admin_listen, child.web_listen},
+		.nkeep = 5,
+		.drop = sd_super_drop,
+		.drop_arg = kid->su,
+		.main = enter_role,
+		.main_arg = &child,
+	};
+	return sd_spawn(&spawn, err);
+}
+
+static void free_kid(struct sd_kid *kid)
+{
+	close_channel(kid);
+	atomic_store(&slot_of(kid)->state, SD_SLOT_FREE);
+	atomic_store(&slot_of(kid)->pid, 0);
+	kid->su->kid_of_slot[kid->slot] = NULL;
+	free(kid);
+}
+
+/* NULL when it could not be started; the group's health knows. */
+struct sd_kid *sd_kid_start(struct sd_super *su, struct sd_group *group, int index)
+{
+	struct sd_life stillborn = {.spawned_us = sd_now_us()};
+	struct sd_kid *kid = sd_xcalloc(1, sizeof *kid);
+	struct sd_err err;
+	int slot = free_slot(su), chan[2] = {-1, -1};
+
+	if (slot < 0) {
+		sd_log(SD_LOG_ERROR, "cannot start %s: all %u slots of the scoreboard are in use", group->name, su->sb->nslots);
+		free(kid);
+		sd_health_died(&group->health, &stillborn, sd_now_us());
+		return NULL;
+	}
+	*kid = (struct sd_kid){.su = su, .group = group, .index = index, .slot = (uint32_t)slot, .chan = -1,
+			       .state = SD_KID_STARTING, .spawned_us = stillborn.spawned_us};
+	kid->grace_us = group->gen != NULL ? group->gen->conf->kill_grace_ms * SD_MS : POSTGRES_QUIT_US;
+	if (group->pool != NULL)
+		snprintf(kid->name, sizeof kid->name, "%s/%d", group->name, index);
+	else
+		snprintf(kid->name, sizeof kid->name, "%s", group->name);
+	ev_init(&kid->io, on_channel);
+	kid->io.data = kid;
+	su->kid_of_slot[slot] = kid;
+	fill_slot(kid);
+	if (sd_chan_pair(chan, &err) == 0)
+		kid->pid = fork_kid(kid, chan[1], &err);
+	else
+		kid->pid = -1;
+	kid->chan = chan[0];
+	sd_close(&chan[1]);
+	if (kid->pid < 0) {
+		sd_log_err(SD_LOG_ERROR, &err, "cannot start %s", kid->name);
+		free_kid(kid);
+		sd_health_died(&group->health, &stillborn, sd_now_us());
+		return NULL;
+	}
+	atomic_store(&slot_of(kid)->pid, kid->pid);
+	ev_io_set(&kid->io, kid->chan, EV_READ);
+	ev_io_start(su->loop, &kid->io);
+	kid->next = su->kids;
+	su->kids = kid;
+	sd_log(SD_LOG_DEBUG, "%s started, pid %d", kid->name, kid->pid);
+	return kid;
+}
+
+/* ---- death ---- */
+
+static void describe_death(const struct sd_kid *kid, int status, const struct rusage *ru, const struct sd_seen *seen,
+			   int64_t now_us, struct sd_msg_death *d)
+{
+	*d = (struct sd_msg_death){
+		.slot = kid->slot,
+		.generation = kid->slot_generation,
+		.node_id = atomic_load(&kid->su->sb->node_id),
+		.pid = kid->pid,
+		.job = seen->job,
+		.attempt = seen->attempt,
+		.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1,
+		.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0,
+		.started_us = seen->started_us,
+		.died_us = now_us,
+		.max_rss_kb = ru->ru_maxrss,
+		.cpu_ms = (int64_t)(ru->ru_utime.tv_sec + ru->ru_stime.tv_sec) * 1000 +
+			  (ru->ru_utime.tv_usec + ru->ru_stime.tv_usec) / 1000,
+	};
+	if (kid->reason != SD_SLOT_REASON_NONE) {
+		if (seen->job == kid->reason_job)
+			d->reason = kid->reason;
+		else
+			d->job = 0; /* the job it was ended for had just finished: what came after it is given back, not blamed */
+	} else if (kid->asked && sd_super_stopping(kid->su) && kid->state >= SD_KID_TERMED) {
+		d->reason = SD_SLOT_REASON_STOP;
+		d->job = 0;
+	}
+}
+
+static void log_death(const struct sd_kid *kid, int status, const struct sd_seen *seen, const struct sd_msg_death *d)
+{
+	char how[96], job[80] = "";
+	enum sd_loglevel level = SD_LOG_WARN;
+
+	if (WIFSIGNALED(status))
+		snprintf(how, sizeof how, "was killed by signal %d (%s)", WTERMSIG(status), strsignal(WTERMSIG(status)));
+	else
+		snprintf(how, sizeof how, "ended with exit code %d", WEXITSTATUS(status));
+	if (seen->job != 0)
+		snprintf(job, sizeof job, " while running job %lld (attempt %d)", (long long)seen->job, seen->attempt);
+	if (kid->asked && (status == 0 || sd_super_stopping(kid->su)) && seen->job == 0)
+		level = SD_LOG_DEBUG;
+	sd_log(level, "%s (pid %d) %s%s%s; %lld ms CPU, %lld KiB at most", kid->name, kid->pid, how, job,
+	       seen->job != 0 && d->job == 0 ? ", which is given back" : "", (long long)d->cpu_ms, (long long)d->max_rss_kb);
+}
+
+static void bury(struct sd_kid *kid, int status, const struct rusage *ru)
+{
+	struct sd_super *su = kid->su;
+	struct sd_group *group = kid->group;
+	int64_t now = sd_now_us();
+	struct sd_seen seen;
+	struct sd_msg_death death;
+	bool clean;
+
+	read_channel(kid); /* its last words */
+	sd_slot_look(slot_of(kid), now, &seen);
+	describe_death(kid, status, ru, &seen, now, &death);
+	clean = WIFEXITED(status) && WEXITSTATUS(status) == 0 && seen.job == 0 && kid->asked;
+	log_death(kid, status, &seen, &death);
+	if (!clean && sd_roles[group->role].holds_jobs)
+		sd_deaths_add(&su->deaths, &death);
+	sd_health_died(&group->health,
+		       &(struct sd_life){kid->spawned_us, kid->ready_us, seen.job, seen.jobs_done, kid->asked}, now);
+	for (struct sd_kid **p = &su->kids; *p != NULL; p = &(*p)->next) {
+		if (*p == kid) {
+			*p = kid->next;
+			break;
+		}
+	}
+	free_kid(kid);
+}
+
+static struct sd_kid *kid_of_pid(const struct sd_super *su, pid_t pid)
+{
+	struct sd_kid *k = su->kids;
+
+	while (k != NULL && k->pid != pid)
+		k = k->next;
+	return k;
+}
+
+void sd_kids_reap(struct sd_super *su)
+{
+	for (;;) {
+		siginfo_t info = {.si_pid = 0};
+		struct rusage ru;
+		struct sd_kid *kid;
+		int status;
+		pid_t pid;
+
+		if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) != 0 || info.si_pid == 0)
+			return;
+		pid = info.si_pid;
+		kid = kid_of_pid(su, pid);
+		if (kid != NULL || (su->loader != NULL && sd_loader_pid(su->loader) == pid))
+			kill(-pid, SIGKILL);
+		if (wait4(pid, &status, 0, &ru) != pid)
+			return;
+		if (kid != NULL)
+			bury(kid, status, &ru);
+		else if (su->loader != NULL && sd_loader_pid(su->loader) == pid)
+			sd_loader_reaped(su->loader, status);
+	}
+}

@@ -1,0 +1,123 @@
+/* Before the loop: who we are, where we log; and --check. */
+#include "role/setup.h"
+#include "base/log.h"
+#include "role/loader.h"
+#include "role/supervisor.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+int sd_setup_user(const struct sd_conf *conf, bool embedded, struct sd_user *user, struct sd_err *err)
+{
+	static const char *const usual[] = {"stepd", "postgres", "nobody"};
+
+	if (geteuid() != 0) {
+		if (conf->user != NULL)
+			sd_log(SD_LOG_DEBUG, "user: %s is honoured only when started as root", conf->user);
+		return 0;
+	}
+	if (conf->user != NULL) {
+		if (sd_user_find(conf->user, user, err) != 0)
+			return sd_err_prefix(err, "user");
+		if (embedded && user->uid == 0)
+			return sd_err_set(err, SD_ERR_PERMANENT, "user: PostgreSQL does not run as root; name another user");
+		return 1;
+	}
+	if (!embedded) {
+		sd_log(SD_LOG_WARN, "running as root, and so will the steps; set `user:` in the configuration");
+		return 0;
+	}
+	for (size_t i = 0; i < sizeof usual / sizeof usual[0]; i++)
+		if (sd_user_find(usual[i], user, err) == 0)
+			return 1;
+	return sd_err_set(err, SD_ERR_PERMANENT, "no user to run PostgreSQL as: set `user:` in the configuration");
+}
+
+int sd_setup_log(const struct sd_conf *conf, const struct sd_user *user, struct sd_err *err)
+{
+	enum sd_loglevel level;
+
+	if (conf->log_level != NULL && sd_loglevel_parse(conf->log_level, &level) == 0)
+		sd_log_set_level(level);
+	sd_log_set_json(conf->log_format != NULL && strcmp(conf->log_format, "json") == 0);
+	if (sd_log_set_file(conf->log_file, err) != 0)
+		return -1;
+	if (conf->log_file != NULL && user != NULL && fchown(sd_log_fd(), user->uid, user->gid) != 0)
+		return sd_err_errno(err, errno, "cannot give %s to user \"%s\"", conf->log_file, user->name);
+	return 0;
+}
+
+/* ---- --check ---- */
+
+struct check {
+	struct ev_loop *loop;
+	struct sd_loader *loader;
+	ev_signal chld;
+	int problems;
+};
+
+static void drop_check(void *arg)
+{
+	struct check *c = arg;
+
+	ev_signal_stop(c->loop, &c->chld);
+}
+
+static void on_checked(void *arg, struct sd_loaded *loaded, const struct sd_err *err)
+{
+	struct check *c = arg;
+
+	if (loaded == NULL) {
+		fprintf(stderr, "stepd: %s\n", err->message);
+		c->problems = -1;
+	} else {
+		fwrite(loaded->problems.data, 1, loaded->problems.len, stderr);
+		c->problems = (int)loaded->nproblems;
+	}
+	ev_break(c->loop, EVBREAK_ALL);
+}
+
+static void on_check_child(struct ev_loop *loop, ev_signal *w, int events)
+{
+	struct check *c = w->data;
+	int status;
+	pid_t pid;
+
+	(void)loop, (void)events;
+	while ((pid = waitpid(-1, &status, WNOHANG)) > 0)
+		if (pid == sd_loader_pid(c->loader))
+			sd_loader_reaped(c->loader, status);
+}
+
+int sd_supervise_check(const struct sd_conf *conf, bool embedded)
+{
+	struct check c = {.problems = -1};
+	struct sd_user user;
+	struct sd_err err;
+	int become = sd_setup_user(conf, embedded, &user, &err);
+
+	if (become < 0 || (become > 0 && sd_user_become(&user, &err) != 0)) {
+		fprintf(stderr, "stepd: %s\n", err.message);
+		return -1;
+	}
+	c.loop = ev_loop_new(EVFLAG_AUTO);
+	if (c.loop == NULL) {
+		fprintf(stderr, "stepd: cannot make an event loop\n");
+		return -1;
+	}
+	ev_signal_init(&c.chld, on_check_child, SIGCHLD);
+	c.chld.data = &c;
+	ev_signal_start(c.loop, &c.chld);
+	c.loader = sd_loader_start(c.loop, conf, NULL, drop_check, &c, on_checked, &c, &err);
+	if (c.loader == NULL)
+		fprintf(stderr, "stepd: %s\n", err.message);
+	else
+		ev_run(c.loop, 0);
+	sd_loader_free(c.loader);
+	ev_signal_stop(c.loop, &c.chld);
+	ev_loop_destroy(c.loop);
+	return c.problems;
+}

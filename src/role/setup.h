@@ -1,0 +1,16 @@
+/* What is done once, before the loop: user, log, sockets; and what `--check` does instead of a loop. */
+#ifndef SD_ROLE_SETUP_H
+#define SD_ROLE_SETUP_H
+
+#include "conf/conf.h"
+#include "proc/user.h"
+
+/*
+ * Who to become.  1: *user is filled; 0: stay who we are.  Started as root: conf->user, else for an embedded PostgreSQL
+ * (which refuses root) the first of stepd, postgres, nobody; else root stays, with a warning.
+ */
+int sd_setup_user(const struct sd_conf *conf, bool embedded, struct sd_user *user, struct sd_err *err) SD_MUST_CHECK;
+/* Level, format and file of the log; the file is made user's (NULL: it is not). */
+int sd_setup_log(const struct sd_conf *conf, const struct sd_user *user, struct sd_err *err) SD_MUST_CHECK;
+
+#endif

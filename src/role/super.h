@@ -1,0 +1,148 @@
+/*
+ * What the files of the supervisor share.  One struct, one thread, one loop:
+ *
+ *   supervisor.c   signals, phases, the tick, what the service manager is told
+ *   generation.c   one configuration's children: start order, swap, retirement
+ *   kids.c         one child: spawn, messages, ladder, death
+ *   enforce.c      looking at running attempts and at workers' size
+ *   deaths.c       deaths on their way to the keeper
+ *   reload.c       a new generation from the loader to the swap
+ *   embedded.c     the private PostgreSQL's directory; postgres.c its child
+ *   decide.c       all decisions, pure
+ *
+ * Everything is driven by sd_super_settle(): after any event it compares what
+ * is with what should be and does the next step.  Handlers only note facts.
+ */
+#ifndef SD_ROLE_SUPER_H
+#define SD_ROLE_SUPER_H
+
+#include "proc/listen.h"
+#include "proc/notify.h"
+#include "role/deaths.h"
+#include "role/decide.h"
+#include "role/embedded.h"
+#include "role/loader.h"
+
+#include <ev.h>
+
+struct sd_super;
+struct sd_gen;
+
+/* Like children of one generation: the keeper, a pool. */
+struct sd_group {
+	enum sd_role_kind role;
+	const struct sd_conf_pool *pool; /* NULL unless worker or web */
+	int pool_index;			 /* -1 without */
+	unsigned want;
+	char name[64];			 /* "worker default" */
+	struct sd_health health;
+	struct sd_gen *gen;		 /* NULL: postgres, which belongs to none */
+};
+
+struct sd_kid {
+	struct sd_kid *next;
+	struct sd_super *su;
+	struct sd_group *group;
+	char name[80]; /* "worker default/0" */
+	int index;
+	uint32_t slot, slot_generation;
+	pid_t pid;
+	int chan; /* -1: closed */
+	ev_io io;
+	enum sd_kid_state state;
+	int64_t spawned_us, ready_us;
+	int64_t late_us;   /* when the present state's time is over; 0: never */
+	int64_t grace_us;  /* TERM → KILL */
+	bool superseded;   /* a younger one takes its place, then it drains */
+	bool asked;	   /* it was told to go */
+	struct sd_watch watch;
+	int reason;	   /* SD_SLOT_REASON_*: why it was told to end */
+	int64_t reason_job; /* the attempt it was ended for */
+};
+
+enum sd_gen_state {
+	SD_GEN_KEEPER, /* its keeper is not ready yet */
+	SD_GEN_REST,   /* the others are starting */
+	SD_GEN_LIVE,
+	SD_GEN_RETIRING,
+};
+#define SD_GEN_FIXED 3 /* keeper, cron, http */
+
+struct sd_gen {
+	struct sd_gen *next;
+	uint32_t number;
+	enum sd_gen_state state;
+	struct sd_conf *conf;
+	char *manifest;
+	size_t manifest_len, nsteps;
+	struct sd_listener *http, *admin;
+	int web_listen;
+	bool keeper_was_ready;
+	int64_t give_up_us; /* 0: never */
+	char why[768];	    /* why it cannot be built; "": no reason yet */
+	int exit_code;	    /* that belongs to why */
+	struct sd_group *groups;
+	size_t ngroups;
+};
+
+struct sd_super {
+	struct ev_loop *loop;
+	ev_signal on_term, on_int, on_hup, on_usr1, on_chld;
+	ev_timer tick, watchdog;
+	enum sd_phase phase;
+	const char *conf_file; /* NULL: built-in defaults */
+	struct sd_notify_socket notify;
+	struct sd_scoreboard *sb;
+	struct sd_kid **kid_of_slot;
+	struct sd_kid *kids;
+	struct sd_gen *gens; /* newest first */
+	struct sd_gen *live, *building;
+	uint32_t last_number;
+	int wake;
+	char boot_id[40];
+	struct sd_deaths deaths;
+	struct sd_embedded *embedded; /* NULL: none */
+	struct sd_group postgres;
+	struct sd_loader *loader;
+	bool reload_later, settling, done;
+	int64_t stop_late_us; /* end of the drain time */
+	int64_t start_late_us; /* embedded: PostgreSQL is up by then */
+	int exit_code;
+	int64_t slow_us; /* last slow tick */
+	char status[256];     /* last STATUS= */
+};
+
+/* supervisor.c */
+void sd_super_settle(struct sd_super *su);
+void sd_super_event(struct sd_super *su, enum sd_daemon_event event);
+void sd_super_drop(void *su); /* in a fresh child: let go of every watcher */
+bool sd_super_stopping(const struct sd_super *su);
+
+/* generation.c: takes conf and manifest.  NULL with *err: conf stays the caller's. */
+struct sd_gen *sd_gen_new(struct sd_super *su, struct sd_conf *conf, char *manifest, size_t manifest_len, size_t nsteps,
+			  struct sd_err *err);
+void sd_gen_settle(struct sd_super *su, struct sd_gen *gen);
+void sd_gen_retire(struct sd_super *su, struct sd_gen *gen);
+bool sd_gen_collect(struct sd_super *su, struct sd_gen *gen); /* free a retiring one without children: true when it did */
+unsigned sd_conf_children(const struct sd_conf *conf);
+void sd_group_fill(struct sd_super *su, struct sd_group *group);
+
+/* kids.c */
+struct sd_kid *sd_kid_start(struct sd_super *su, struct sd_group *group, int index);
+void sd_kid_event(struct sd_kid *kid, enum sd_kid_event event, int64_t late_us);
+void sd_kid_end(struct sd_kid *kid, int reason, int64_t job);
+void sd_kids_reap(struct sd_super *su);
+void sd_kids_late(struct sd_super *su, int64_t now_us);
+bool sd_kid_present(const struct sd_kid *kid); /* starting or ready, and not superseded */
+unsigned sd_kids_count(const struct sd_super *su, const struct sd_group *group, bool ready_only);
+struct sd_kid *sd_keeper_ready(const struct sd_super *su); /* the one deaths go to; NULL: none now */
+
+/* enforce.c */
+void sd_enforce(struct sd_super *su, int64_t now_us, bool slow);
+
+/* reload.c */
+void sd_load_first(struct sd_super *su, struct sd_conf *conf);
+void sd_reload_start(struct sd_super *su);
+void sd_reload_failed(struct sd_super *su, const char *why);
+
+#endif

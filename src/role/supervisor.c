@@ -1,0 +1,583 @@
+/*
+ * The supervisor.  It forks, watches and ends; it holds the sockets; it has no
+ * database connection, runs no step and parses nothing that comes from outside
+ * (the loader child reads a new configuration before it does).  It stays so
+ * small that it cannot crash: the postmaster's rule.
+ *
+ * Its loop is its own (ev_loop_new) and SIGCHLD an ordinary signal watcher:
+ * libev's ev_child would reap children and lose their rusage, which the
+ * attempt's record needs.
+ */
+#include "role/supervisor.h"
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/fdutil.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/uuid.h"
+#include "role/setup.h"
+#include "role/super.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define TICK_SECONDS 0.1
+#define FAST_TICK_SECONDS 0.02 /* while something is starting or stopping */
+#define SLOW_EVERY_US SD_SEC
+#define FAST_DRAIN_US (500 * SD_MS)	/* a fast stop: from DRAIN to TERM */
+#define KEEPER_DRAIN_US (5 * SD_SEC)
+#define POSTGRES_FAST_US (30 * SD_SEC)	/* SIGINT → SIGQUIT */
+#define MIN_SLOTS 256
+
+bool sd_super_stopping(const struct sd_super *su)
+{
+	return su->phase == SD_PHASE_DRAIN || su->phase == SD_PHASE_FAST;
+}
+
+/* Memory and signal dispositions only: the loop's descriptors are shared with the parent and are just closed later. */
+void sd_super_drop(void *arg)
+{
+	struct sd_super *su = arg;
+
+	ev_signal_stop(su->loop, &su->on_term);
+	ev_signal_stop(su->loop, &su->on_int);
+	ev_signal_stop(su->loop, &su->on_hup);
+	ev_signal_stop(su->loop, &su->on_usr1);
+	ev_signal_stop(su->loop, &su->on_chld);
+}
+
+/* ---- what is said to the service manager ---- */
+
+static void count(const struct sd_super *su, unsigned *ready, unsigned *running)
+{
+	*ready = *running = 0;
+	for (const struct sd_kid *k = su->kids; k != NULL; k = k->next) {
+		*ready += k->state == SD_KID_READY;
+		*running += atomic_load(&su->sb->slot[k->slot].job) != 0;
+	}
+}
+
+static void degraded_names(const struct sd_super *su, char *out, size_t outlen)
+{
+	size_t n = 0;
+
+	out[0] = '\0';
+	for (size_t i = 0; su->live != NULL && i < su->live->ngroups && n < outlen; i++)
+		if (su->live->groups[i].health.degraded)
+			n += (size_t)snprintf(out + n, outlen - n, "%s%s", n == 0 ? "; degraded: " : ", ", su->live->groups[i].name);
+}
+
+static void say_status(struct sd_super *su)
+{
+	char text[sizeof su->status], degraded[128];
+	unsigned ready, running;
+
+	if (su->phase != SD_PHASE_RUN || strncmp(su->status, "reload failed", 13) == 0)
+		return;
+	count(su, &ready, &running);
+	degraded_names(su, degraded, sizeof degraded);
+	snprintf(text, sizeof text, "%u processes ready, %u jobs running%s", ready, running, degraded);
+	if (strcmp(text, su->status) == 0)
+		return;
+	snprintf(su->status, sizeof su->status, "%s", text);
+	sd_notify_say(&su->notify, "STATUS=%s\n", text);
+}
+
+static void on_watchdog(struct ev_loop *loop, ev_timer *w, int events)
+{
+	struct sd_super *su = w->data;
+
+	(void)loop, (void)events;
+	sd_notify_say(&su->notify, "WATCHDOG=1\n");
+}
+
+/* ---- actions of the phases ---- */
+
+static void say_psql(const struct sd_super *su)
+{
+	if (su->embedded != NULL)
+		sd_log(SD_LOG_INFO, "the embedded PostgreSQL: %s/psql \"%s\"", su->embedded->bindir, su->embedded->conninfo);
+}
+
+static void serve(struct sd_super *su)
+{
+	su->live = su->building;
+	su->building = NULL;
+	sd_log(SD_LOG_INFO, "ready: %u processes, %zu steps", sd_conf_children(su->live->conf), su->live->nsteps);
+	say_psql(su);
+	snprintf(su->status, sizeof su->status, "ready");
+	sd_notify_say(&su->notify, "READY=1\nSTATUS=ready\n");
+}
+
+static void swap(struct sd_super *su)
+{
+	struct sd_gen *old = su->live;
+	struct sd_err err;
+
+	su->live = su->building;
+	su->building = NULL;
+	su->live->give_up_us = 0;
+	if (sd_setup_log(su->live->conf, NULL, &err) != 0)
+		sd_log_err(SD_LOG_ERROR, &err, "the log stays as it is");
+	sd_log(SD_LOG_INFO, "reloaded: %zu steps", su->live->nsteps);
+	snprintf(su->status, sizeof su->status, "reloaded");
+	sd_notify_say(&su->notify, "READY=1\nSTATUS=reloaded\n");
+	sd_gen_retire(su, old);
+}
+
+/* Its keeper has told the database of the new steps and queues: a fresh keeper of the old one takes that back. */
+static void restore_settings(struct sd_super *su)
+{
+	for (struct sd_kid *k = su->kids; k != NULL; k = k->next)
+		if (k->group->gen == su->live && k->group->role == SD_ROLE_KEEPER && sd_kid_present(k))
+			k->superseded = true;
+}
+
+static void keep_old(struct sd_super *su)
+{
+	struct sd_gen *gen = su->building;
+
+	su->building = NULL;
+	if (gen != NULL) {
+		sd_reload_failed(su, gen->why);
+		if (gen->keeper_was_ready)
+			restore_settings(su);
+		sd_gen_retire(su, gen);
+	}
+	sd_notify_say(&su->notify, "READY=1\nSTATUS=%s\n", su->status);
+}
+
+static void give_up(struct sd_super *su)
+{
+	if (su->building != NULL && su->building->why[0] != '\0') {
+		sd_log(SD_LOG_ERROR, "cannot start: %s", su->building->why);
+		su->exit_code = su->building->exit_code;
+	}
+	if (su->exit_code == 0)
+		su->exit_code = 1;
+}
+
+static void begin_stop(struct sd_super *su, bool fast)
+{
+	const struct sd_gen *gen = su->live != NULL ? su->live : su->building;
+	int64_t now = sd_now_us();
+
+	sd_log(SD_LOG_INFO, fast ? "stopping fast" : "stopping: running jobs get %lld ms", (long long)gen->conf->stop_timeout_ms);
+	sd_notify_say(&su->notify, "STOPPING=1\nSTATUS=%s\n", fast ? "stopping fast" : "draining");
+	atomic_store(&su->sb->stopping, 1);
+	su->stop_late_us = fast ? now + FAST_DRAIN_US : now + gen->conf->stop_timeout_ms * SD_MS;
+	for (struct sd_kid *k = su->kids; k != NULL; k = k->next)
+		if (fast && k->state == SD_KID_DRAINING && sd_role_tier(k->group->role) <= SD_TIER_WEB)
+			k->late_us = su->stop_late_us;
+	if (su->loader != NULL) {
+		sd_loader_free(su->loader);
+		su->loader = NULL;
+	}
+}
+
+void sd_super_event(struct sd_super *su, enum sd_daemon_event event)
+{
+	struct sd_daemon_step step = sd_daemon_decide(su->phase, event);
+
+	su->phase = step.next;
+	switch (step.action) {
+	case SD_DO_NOTHING:
+		break;
+	case SD_DO_DRAIN:
+		begin_stop(su, false);
+		break;
+	case SD_DO_FAST:
+		begin_stop(su, true);
+		break;
+	case SD_DO_RELOAD:
+		sd_reload_start(su);
+		break;
+	case SD_DO_RELOAD_LATER:
+		su->reload_later = true;
+		break;
+	case SD_DO_SERVE:
+		serve(su);
+		break;
+	case SD_DO_SWAP:
+		swap(su);
+		break;
+	case SD_DO_KEEP_OLD:
+		keep_old(su);
+		break;
+	case SD_DO_GIVE_UP:
+		give_up(su);
+		begin_stop(su, true);
+		break;
+	}
+}
+
+/* ---- what is, against what should be ---- */
+
+static bool postgres_ready(struct sd_super *su)
+{
+	for (struct sd_kid *k = su->kids; k != NULL; k = k->next) {
+		if (k->group != &su->postgres)
+			continue;
+		if (k->state == SD_KID_STARTING && sd_embedded_ready(su->embedded, k->pid))
+			sd_kid_event(k, SD_KID_SAYS_READY, 0);
+		if (k->state == SD_KID_READY)
+			return true;
+	}
+	return false;
+}
+
+/* True when the generations may go on: PostgreSQL is someone else's, or up. */
+static bool settle_postgres(struct sd_super *su)
+{
+	struct sd_err err;
+	char why[400];
+
+	if (su->embedded == NULL)
+		return true;
+	sd_group_fill(su, &su->postgres);
+	if (postgres_ready(su)) {
+		if (su->start_late_us != 0 && sd_embedded_announce(su->embedded, &err) != 0)
+			sd_log_err(SD_LOG_WARN, &err, "the embedded PostgreSQL cannot be found by stepctl");
+		su->start_late_us = 0;
+		return true;
+	}
+	if (su->start_late_us == 0)
+		return su->live != NULL; /* it was up and comes again; the children reconnect by themselves */
+	if (su->building != NULL && su->building->why[0] == '\0' && su->postgres.health.respawn.deaths > 0 &&
+	    (su->postgres.health.respawn.deaths > 3 || sd_now_us() > su->start_late_us)) {
+		sd_embedded_why(su->embedded, why, sizeof why);
+		snprintf(su->building->why, sizeof su->building->why, "the embedded PostgreSQL does not start: %.300s (%.300s)", why,
+			 su->embedded->log);
+		su->building->exit_code = 69;
+	}
+	if (su->building != NULL && su->building->why[0] != '\0')
+		sd_super_event(su, SD_ON_GEN_FAILED);
+	return false;
+}
+
+static void settle_generations(struct sd_super *su)
+{
+	struct sd_gen *next;
+
+	if (su->building != NULL && (su->loader != NULL || su->building->manifest == NULL))
+		return; /* the first start: the steps are not known yet */
+	if (!sd_super_stopping(su) && !settle_postgres(su))
+		return;
+	for (struct sd_gen *g = su->gens; g != NULL; g = next) {
+		next = g->next;
+		if (!sd_super_stopping(su))
+			sd_gen_settle(su, g);
+		if (sd_gen_collect(su, g))
+			next = su->gens; /* the list changed; what was done already has nothing more to do */
+	}
+}
+
+static int64_t late_of(const struct sd_super *su, enum sd_role_kind role, int64_t now_us)
+{
+	switch (sd_role_tier(role)) {
+	case SD_TIER_KEEPER:
+		return now_us + KEEPER_DRAIN_US;
+	case SD_TIER_POSTGRES:
+		return now_us + POSTGRES_FAST_US;
+	default:
+		return su->stop_late_us > now_us ? su->stop_late_us : now_us + 1;
+	}
+}
+
+static void settle_stop(struct sd_super *su)
+{
+	unsigned left[SD_ROLE_COUNT] = {0};
+	int64_t now = sd_now_us();
+	int tier;
+
+	for (struct sd_kid *k = su->kids; k != NULL; k = k->next)
+		left[k->group->role]++;
+	tier = sd_stop_tier(left);
+	if (tier == SD_TIER_NONE) {
+		su->done = true;
+		ev_break(su->loop, EVBREAK_ALL);
+		return;
+	}
+	/* While others end, whoever records how must be there. */
+	if (tier <= SD_TIER_WEB && su->phase == SD_PHASE_DRAIN && su->live != NULL) {
+		if (su->embedded != NULL) {
+			sd_group_fill(su, &su->postgres);
+			postgres_ready(su);
+		}
+		sd_group_fill(su, &su->live->groups[0]);
+	}
+	if (su->phase == SD_PHASE_FAST && tier < SD_TIER_WEB)
+		tier = SD_TIER_WEB;
+	if (tier == SD_TIER_KEEPER && su->deaths.n > 0 && sd_keeper_ready(su) != NULL && now < su->stop_late_us + KEEPER_DRAIN_US)
+		return;
+	for (struct sd_kid *k = su->kids; k != NULL; k = k->next)
+		if (sd_role_tier(k->group->role) <= tier)
+			sd_kid_event(k, SD_KID_WANT_DRAIN, late_of(su, k->group->role, now));
+}
+
+static void count_degraded(struct sd_super *su)
+{
+	uint32_t n = 0;
+
+	for (struct sd_kid *k = su->kids; k != NULL; k = k->next) {
+		if (k->state != SD_KID_READY)
+			continue;
+		if (sd_health_up(&k->group->health, k->ready_us, atomic_load(&su->sb->slot[k->slot].jobs_done), sd_now_us()))
+			sd_log(SD_LOG_INFO, "%s is no longer degraded", k->group->name);
+	}
+	for (size_t i = 0; su->live != NULL && i < su->live->ngroups; i++)
+		n += su->live->groups[i].health.degraded;
+	if (n > atomic_load(&su->sb->degraded)) {
+		char names[128];
+
+		degraded_names(su, names, sizeof names);
+		sd_log(SD_LOG_ERROR, "children die at once, starting them again is delayed%s", names);
+	}
+	atomic_store(&su->sb->degraded, n);
+}
+
+/* Watched closely while something starts or stops, otherwise ten times a second. */
+static void set_tick(struct sd_super *su)
+{
+	ev_tstamp want = su->phase == SD_PHASE_RUN ? TICK_SECONDS : FAST_TICK_SECONDS;
+
+	if (su->tick.repeat == want)
+		return;
+	su->tick.repeat = want;
+	ev_timer_again(su->loop, &su->tick);
+}
+
+void sd_super_settle(struct sd_super *su)
+{
+	struct sd_kid *keeper;
+
+	if (su->settling)
+		return;
+	su->settling = true;
+	settle_generations(su);
+	if (sd_super_stopping(su))
+		settle_stop(su);
+	else if (su->phase == SD_PHASE_RUN && su->reload_later) {
+		su->reload_later = false;
+		sd_super_event(su, SD_ON_HUP);
+	}
+	keeper = sd_keeper_ready(su);
+	if (keeper != NULL)
+		sd_deaths_send(&su->deaths, keeper->chan, keeper->pid);
+	count_degraded(su);
+	set_tick(su);
+	su->settling = false;
+}
+
+/* ---- events ---- */
+
+static void on_tick(struct ev_loop *loop, ev_timer *w, int events)
+{
+	struct sd_super *su = w->data;
+	int64_t now = sd_now_us();
+	bool slow = now - su->slow_us >= SLOW_EVERY_US;
+
+	(void)loop, (void)events;
+	if (slow)
+		su->slow_us = now;
+	sd_enforce(su, now, slow);
+	sd_kids_late(su, now);
+	sd_super_settle(su);
+	if (slow)
+		say_status(su);
+}
+
+static void reopen_logs(struct sd_super *su)
+{
+	struct sd_msg msg = {.type = SD_MSG_REOPEN_LOGS};
+	struct sd_err err;
+
+	if (sd_log_reopen(&err) != 0)
+		sd_log_err(SD_LOG_ERROR, &err, "the old log file is still written");
+	for (struct sd_kid *k = su->kids; k != NULL; k = k->next)
+		if (k->chan >= 0 && sd_chan_send(k->chan, &msg, &err) != 0)
+			sd_log_err(SD_LOG_WARN, &err, "%s was not told to reopen its log", k->name);
+	sd_log(SD_LOG_INFO, "log reopened");
+}
+
+static void on_signal(struct ev_loop *loop, ev_signal *w, int events)
+{
+	struct sd_super *su = w->data;
+
+	(void)loop, (void)events;
+	switch (w->signum) {
+	case SIGCHLD:
+		sd_kids_reap(su);
+		break;
+	case SIGTERM:
+		sd_super_event(su, SD_ON_TERM);
+		break;
+	case SIGINT:
+		sd_super_event(su, SD_ON_INT);
+		break;
+	case SIGHUP:
+		sd_super_event(su, SD_ON_HUP);
+		break;
+	case SIGUSR1:
+		reopen_logs(su);
+		break;
+	}
+	sd_super_settle(su);
+}
+
+/* ---- beginning and end ---- */
+
+static void watch_signal(struct sd_super *su, ev_signal *w, int sig)
+{
+	ev_signal_init(w, on_signal, sig);
+	w->data = su;
+	ev_signal_start(su->loop, w);
+}
+
+static void watch(struct sd_super *su)
+{
+	watch_signal(su, &su->on_term, SIGTERM);
+	watch_signal(su, &su->on_int, SIGINT);
+	watch_signal(su, &su->on_hup, SIGHUP);
+	watch_signal(su, &su->on_usr1, SIGUSR1);
+	watch_signal(su, &su->on_chld, SIGCHLD);
+	ev_init(&su->tick, on_tick);
+	su->tick.data = su;
+	ev_init(&su->watchdog, on_watchdog);
+	su->watchdog.data = su;
+	su->watchdog.repeat = (ev_tstamp)su->notify.watchdog_us / 2e6;
+	if (su->watchdog.repeat > 0)
+		ev_timer_again(su->loop, &su->watchdog);
+	set_tick(su);
+}
+
+static int make_shared(struct sd_super *su, const struct sd_conf *conf, struct sd_err *err)
+{
+	uint32_t nslots = 4 * sd_conf_children(conf) + 32;
+
+	su->sb = sd_scoreboard_new(nslots < MIN_SLOTS ? MIN_SLOTS : nslots, err);
+	if (su->sb == NULL)
+		return -1;
+	su->kid_of_slot = sd_xcalloc(su->sb->nslots, sizeof *su->kid_of_slot);
+	su->wake = eventfd(0, EFD_SEMAPHORE | EFD_NONBLOCK | EFD_CLOEXEC);
+	if (su->wake < 0)
+		return sd_err_errno(err, errno, "cannot make the wake-up descriptor");
+	su->loop = ev_loop_new(EVFLAG_AUTO);
+	if (su->loop == NULL)
+		return sd_err_set(err, SD_ERR_PERMANENT, "cannot make an event loop");
+	sd_uuid_v4(su->boot_id);
+	return 0;
+}
+
+/* Everything that may need root comes before leaving it. */
+static int prepare(struct sd_super *su, const struct sd_supervise *what, struct sd_err *err)
+{
+	struct sd_user user;
+	int become = sd_setup_user(what->conf, what->embedded_dir != NULL, &user, err);
+
+	if (become < 0 || sd_setup_log(what->conf, become ? &user : NULL, err) != 0)
+		return -1;
+	if (sd_notify_open(&su->notify, err) != 0)
+		sd_log_err(SD_LOG_WARN, err, "the service manager will not hear of us");
+	if (what->embedded_dir != NULL) {
+		su->embedded = sd_embedded_open(what->embedded_dir, become ? &user : NULL, sd_conf_children(what->conf), err);
+		if (su->embedded == NULL)
+			return -1;
+		su->postgres = (struct sd_group){.role = SD_ROLE_POSTGRES, .pool_index = -1, .want = 1, .name = "postgres"};
+		su->start_late_us = sd_now_us() + what->conf->database_wait_ms * SD_MS;
+	}
+	if (make_shared(su, what->conf, err) != 0)
+		return -1;
+	su->building = sd_gen_new(su, what->conf, NULL, 0, 0, err);
+	if (su->building == NULL)
+		return -1;
+	sd_notify_listen_done();
+	if (become && sd_user_become(&user, err) != 0)
+		return -1;
+	if (become)
+		sd_log(SD_LOG_INFO, "running as user \"%s\"", user.name);
+	return 0;
+}
+
+static bool kill_children(void)
+{
+	char path[64], text[4096], *p = text, *end;
+	struct sd_err err;
+	struct sd_buf b = SD_BUF_INIT;
+	bool any = false;
+
+	snprintf(path, sizeof path, "/proc/self/task/%d/children", getpid());
+	if (sd_read_file(path, sizeof text - 1, &b, &err) != 0)
+		return false;
+	memcpy(text, b.len > 0 ? b.data : "", b.len + 1);
+	sd_buf_fini(&b);
+	for (long pid; (pid = strtol(p, &end, 10)) > 0 && end != p; p = end) {
+		kill((pid_t)pid, SIGKILL);
+		any = true;
+	}
+	return any;
+}
+
+/* What handlers left behind outside their process groups came to us, the subreaper: it goes with us. */
+static void end_strays(void)
+{
+	struct timespec moment = {.tv_nsec = 10 * 1000 * 1000};
+
+	for (int tries = 0; tries < 100 && kill_children(); tries++) {
+		while (waitpid(-1, NULL, WNOHANG) > 0)
+			;
+		nanosleep(&moment, NULL);
+	}
+}
+
+static void clean_up(struct sd_super *su)
+{
+	end_strays();
+	for (struct sd_gen *g; (g = su->gens) != NULL;) {
+		g->state = SD_GEN_RETIRING;
+		sd_gen_collect(su, g);
+	}
+	sd_embedded_close(su->embedded);
+	sd_deaths_fini(&su->deaths);
+	if (su->loop != NULL)
+		ev_loop_destroy(su->loop);
+	sd_close(&su->wake);
+	free(su->kid_of_slot);
+	sd_scoreboard_free(su->sb);
+	sd_notify_close(&su->notify);
+}
+
+int sd_supervise(const struct sd_supervise *what)
+{
+	struct sd_super su = {.conf_file = what->conf_file, .wake = -1, .notify = {.fd = -1}};
+	struct sd_err err;
+
+	sd_log_set_name("supervisor");
+	signal(SIGPIPE, SIG_IGN);
+	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	if (prepare(&su, what, &err) != 0) {
+		sd_log_err(SD_LOG_ERROR, &err, "cannot start");
+		if (su.building == NULL)
+			sd_conf_free(what->conf);
+		clean_up(&su);
+		return 78;
+	}
+	sd_notify_say(&su.notify, "STATUS=starting\n");
+	watch(&su);
+	sd_load_first(&su, su.building->conf);
+	sd_super_settle(&su);
+	while (!su.done)
+		ev_run(su.loop, 0);
+	sd_super_drop(&su);
+	sd_log(SD_LOG_INFO, "stopped");
+	clean_up(&su);
+	return su.exit_code;
+}
