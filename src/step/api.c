@@ -124,31 +124,60 @@ static bool api_cancelled(struct stepd_ctx *pub)
 	return c->saw_cancel;
 }
 
-int sd_ctx_put_json(struct sd_ctx *c, struct sd_buf *b, const cJSON *tree, const char *text, const char *what)
+/* Why a tree can not be printed as valid JSON; NULL: it can, but for raw nodes, which are counted. */
+static const char *bad_tree(const cJSON *v, int depth, size_t *raws)
 {
-	size_t at = b->len;
+	const char *why = NULL;
+
+	for (; v != NULL && why == NULL; v = depth > 0 ? v->next : NULL) {
+		if (v->string != NULL && !sd_text_valid(v->string))
+			return "invalid UTF-8";
+		if (cJSON_IsString(v) && !sd_text_valid(v->valuestring))
+			return "invalid UTF-8";
+		if (depth >= SD_JSON_MAX_DEPTH && (cJSON_IsArray(v) || cJSON_IsObject(v)))
+			return "nested too deep";
+		if (cJSON_IsRaw(v))
+			++*raws;
+		else if (v->child != NULL)
+			why = bad_tree(v->child, depth + 1, raws);
+	}
+	return why;
+}
+
+static int put_tree(struct sd_ctx *c, struct sd_buf *b, const cJSON *tree, const char *what)
+{
+	size_t at = b->len, raws = 0;
+	const char *why = bad_tree(tree, 0, &raws);
 	struct sd_err err;
 
-	if (text != NULL) {
-		size_t len = strnlen(text, SD_TEXT_MAX + 1);
-
-		if (len > SD_TEXT_MAX)
-			return sd_ctx_error(c, "%s is larger than 64 MiB", what);
-		if (sd_json_check(text, len, &err) < 0)
-			return sd_ctx_error_from(c, &err, what);
-		sd_buf_append(b, text, len);
-		return 0;
-	}
+	if (why != NULL)
+		return sd_ctx_error(c, "%s: %s", what, why);
 	sd_json_print(b, tree);
 	if (b->len - at > SD_TEXT_MAX)
 		sd_ctx_error(c, "%s is larger than 64 MiB", what);
-	else if (sd_json_check(b->data + at, b->len - at, &err) < 0)
+	else if (raws > 0 && sd_json_check(b->data + at, b->len - at, &err) < 0)
 		sd_ctx_error_from(c, &err, what);
 	else
 		return 0;
 	b->len = at;
 	b->data[at] = '\0';
 	return -1;
+}
+
+int sd_ctx_put_json(struct sd_ctx *c, struct sd_buf *b, const cJSON *tree, const char *text, const char *what)
+{
+	struct sd_err err;
+	size_t len;
+
+	if (text == NULL)
+		return put_tree(c, b, tree, what);
+	len = strnlen(text, SD_TEXT_MAX + 1);
+	if (len > SD_TEXT_MAX)
+		return sd_ctx_error(c, "%s is larger than 64 MiB", what);
+	if (sd_json_check(text, len, &err) < 0)
+		return sd_ctx_error_from(c, &err, what);
+	sd_buf_append(b, text, len);
+	return 0;
 }
 
 void sd_put_fields(struct sd_arena *arena, struct sd_buf *b, const struct stepd_field *fields, size_t n)

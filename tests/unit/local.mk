@@ -21,3 +21,14 @@ tests_unit_test_db_SOURCES = tests/unit/test_db.c
 tests_unit_test_db_LDADD = $(SD_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_migrate_SOURCES = tests/unit/test_migrate.c
 tests_unit_test_migrate_LDADD = $(SD_LIBS) $(CMOCKA_LIBS)
+
+check_PROGRAMS += tests/unit/test_attempt tests/unit/test_runner tests/unit/test_registry
+tests_unit_test_attempt_SOURCES = tests/unit/test_attempt.c tests/unit/step_fixture.h
+tests_unit_test_attempt_LDADD = $(SD_LIBS) $(CMOCKA_LIBS)
+tests_unit_test_runner_SOURCES = tests/unit/test_runner.c tests/unit/step_fixture.h
+tests_unit_test_runner_LDADD = $(SD_LIBS) $(CMOCKA_LIBS)
+# Builds good and broken step files with the compiler, and runs the sample steps of this build.
+tests_unit_test_registry_SOURCES = tests/unit/test_registry.c
+tests_unit_test_registry_CPPFLAGS = $(AM_CPPFLAGS) -DSD_CC='"$(CC)"' -DSD_STEP_INCLUDE='"$(abs_top_srcdir)/src/step"' \
+	-DSD_SAMPLES='"$(abs_top_builddir)/steps"'
+tests_unit_test_registry_LDADD = $(SD_LIBS) $(CMOCKA_LIBS)

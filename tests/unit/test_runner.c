@@ -1,0 +1,296 @@
+/* The step thread, fed and emptied as a worker's loop thread does it. */
+#include "step_fixture.h"
+
+#include "base/clock.h"
+
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static struct sd_slot slot;
+
+static struct sd_runner *new_runner(void)
+{
+	struct sd_err err;
+	struct sd_runner *r;
+
+	memset(&slot, 0, sizeof slot);
+	r = sd_runner_new(NULL, &slot, &err);
+	assert_non_null(r);
+	return r;
+}
+
+static void wait_readable(struct sd_runner *r)
+{
+	struct pollfd p = {.fd = sd_runner_fd(r), .events = POLLIN};
+
+	assert_int_equal(poll(&p, 1, 10000), 1);
+	sd_runner_clear(r);
+}
+
+/* Wait for the next n ended attempts; they are freed, their jobs are checked to be first, first + 1 … */
+static void expect_ended(struct sd_runner *r, int64_t first, int n)
+{
+	while (n > 0) {
+		struct sd_attempt *a = sd_runner_take(r), *next;
+
+		if (a == NULL)
+			wait_readable(r);
+		for (; a != NULL; a = next) {
+			next = a->next;
+			assert_int_equal(a->job_id, first++);
+			assert_true(a->finished_us >= a->started_us);
+			sd_attempt_free(a);
+			n--;
+		}
+	}
+	assert_int_equal(n, 0);
+}
+
+static struct sd_attempt *chain(const struct sd_step *s, int64_t first, int n)
+{
+	struct sd_attempt *head = NULL, **tail = &head;
+
+	for (int i = 0; i < n; i++) {
+		*tail = fixture_attempt(s, first + i, "null");
+		tail = &(*tail)->next;
+	}
+	return head;
+}
+
+static int trivial(struct stepd_ctx *ctx)
+{
+	(void)ctx;
+	return STEPD_OK;
+}
+
+static void test_order(void **state)
+{
+	struct sd_step s = fixture_step(trivial);
+	struct sd_runner *r = new_runner();
+
+	(void)state;
+	for (int round = 0; round < 50; round++) {
+		sd_runner_give(r, chain(&s, 100 * round, 30));
+		sd_runner_give(r, chain(&s, 100 * round + 30, 1));
+		expect_ended(r, 100 * round, 31);
+	}
+	assert_int_equal(atomic_load(&slot.jobs_done), 50 * 31);
+	assert_int_equal(atomic_load(&slot.job), 0);
+	assert_int_equal(atomic_load(&slot.deadline_us), 0);
+	sd_runner_free(r);
+}
+
+/* ---- a handler that waits for the test ---- */
+
+static pthread_mutex_t gate = PTHREAD_MUTEX_INITIALIZER;
+static _Atomic int entered;
+
+static int gated(struct stepd_ctx *ctx)
+{
+	(void)ctx;
+	atomic_fetch_add(&entered, 1);
+	pthread_mutex_lock(&gate);
+	pthread_mutex_unlock(&gate);
+	return STEPD_FAIL;
+}
+
+static void wait_entered(int n)
+{
+	while (atomic_load(&entered) < n)
+		sched_yield();
+}
+
+static void test_slot_and_recall(void **state)
+{
+	struct sd_step s = fixture_step(gated);
+	struct sd_runner *r = new_runner();
+	struct sd_attempt *list = chain(&s, 1, 5), *back;
+	const struct sd_attempt *current;
+	int64_t since;
+
+	(void)state;
+	list->timeout_ms = 60000;
+	list->step_index = 3;
+	list->attempt = 2;
+	atomic_store(&entered, 0);
+	pthread_mutex_lock(&gate);
+	sd_runner_give(r, list);
+	wait_entered(1);
+	current = sd_runner_current(r, &since);
+	assert_ptr_equal(current, list);
+	assert_int_equal(atomic_load(&slot.job), 1);
+	assert_int_equal(atomic_load(&slot.step), 3);
+	assert_int_equal(atomic_load(&slot.attempt), 2);
+	assert_int_equal(atomic_load(&slot.started_us), since);
+	assert_int_equal(atomic_load(&slot.deadline_us), since + 60000 * SD_MS);
+	assert_int_equal(sd_runner_queued(r), 4);
+	back = sd_runner_recall(r);
+	assert_int_equal(sd_runner_queued(r), 0);
+	assert_null(sd_runner_recall(r));
+	pthread_mutex_unlock(&gate);
+	expect_ended(r, 1, 1);
+	assert_null(sd_runner_current(r, &since));
+	assert_int_equal(atomic_load(&slot.jobs_failed), 1);
+	sd_runner_give(r, back);
+	expect_ended(r, 2, 4);
+	sd_runner_free(r);
+}
+
+/* What ended is seen while the next one runs and runs. */
+static void test_seen_in_time(void **state)
+{
+	struct sd_step quick = fixture_step(trivial), slow = fixture_step(gated);
+	struct sd_runner *r = new_runner();
+	struct sd_attempt *list = chain(&quick, 1, 1);
+
+	(void)state;
+	list->next = chain(&slow, 2, 1);
+	atomic_store(&entered, 0);
+	pthread_mutex_lock(&gate);
+	sd_runner_give(r, list);
+	expect_ended(r, 1, 1);
+	pthread_mutex_unlock(&gate);
+	expect_ended(r, 2, 1);
+	sd_runner_free(r);
+}
+
+static int wait_for_cancel(struct stepd_ctx *ctx)
+{
+	atomic_fetch_add(&entered, 1);
+	while (!stepd_cancelled(ctx))
+		sched_yield();
+	return STEPD_OK;
+}
+
+static void test_cancel(void **state)
+{
+	struct sd_step s = fixture_step(wait_for_cancel);
+	struct sd_runner *r = new_runner();
+	struct sd_attempt *a;
+
+	(void)state;
+	atomic_store(&entered, 0);
+	sd_runner_give(r, chain(&s, 9, 1));
+	wait_entered(1);
+	atomic_store(&slot.cancel_job, 8); /* another job's */
+	atomic_store(&slot.cancel_job, 9);
+	while ((a = sd_runner_take(r)) == NULL)
+		wait_readable(r);
+	assert_int_equal(a->outcome, SD_OUTCOME_CANCELLED);
+	sd_attempt_free(a);
+	sd_runner_free(r);
+}
+
+/* ---- questions ---- */
+
+static int reader(struct stepd_ctx *ctx)
+{
+	const char *text;
+	cJSON *v;
+
+	if (stepd_state_get(ctx, "g", "stored", &v) < 0)
+		return STEPD_FAIL;
+	assert_true(cJSON_IsNumber(v));
+	stepd_state_set_text(ctx, "g", "k2", "[2]");
+	stepd_state_delete(ctx, "g", "k1");
+	stepd_state_set_text(ctx, "new", "k", "1");
+	stepd_state_delete(ctx, "gone", "only");
+	assert_int_equal(stepd_state_list_text(ctx, "g", &text), 0);
+	assert_string_equal(text, "[[2],3]");
+	assert_int_equal(stepd_state_groups(ctx, &v), 0);
+	stepd_return(ctx, v);
+	return STEPD_OK;
+}
+
+static void answer(struct sd_runner *r, bool fail)
+{
+	struct sd_ask *ask = sd_runner_ask(r);
+
+	if (ask == NULL)
+		return;
+	assert_null(sd_runner_ask(r)); /* each once */
+	if (fail) {
+		ask->failed = true;
+		sd_err_set(&ask->err, SD_ERR_TRANSIENT, "database away");
+	} else if (ask->kind == SD_ASK_STATE_GET) {
+		assert_string_equal(ask->key, "stored");
+		ask->json = "5";
+	} else if (ask->kind == SD_ASK_STATE_GROUPS) {
+		ask->json = "[\"g\",\"gone\"]";
+	} else if (strcmp(ask->group, "g") == 0) {
+		ask->json = "{\"k1\":1,\"k3\":3}";
+	} else if (strcmp(ask->group, "gone") == 0) {
+		ask->json = "{\"only\":0}";
+	}
+	sd_runner_answer(r, ask);
+}
+
+static struct sd_attempt *run_reader(struct sd_runner *r, const struct sd_step *s, bool fail)
+{
+	struct sd_attempt *a;
+
+	sd_runner_give(r, chain(s, 1, 1));
+	while ((a = sd_runner_take(r)) == NULL) {
+		wait_readable(r);
+		answer(r, fail);
+	}
+	return a;
+}
+
+static void test_ask(void **state)
+{
+	struct sd_step s = fixture_step(reader);
+	struct sd_runner *r = new_runner();
+	struct sd_attempt *a = run_reader(r, &s, false);
+
+	(void)state;
+	assert_int_equal(a->outcome, SD_OUTCOME_COMPLETED);
+	assert_string_equal(a->output, "[\"g\",\"new\"]");
+	sd_attempt_free(a);
+	a = run_reader(r, &s, true);
+	assert_int_equal(a->outcome, SD_OUTCOME_FAIL);
+	assert_non_null(strstr(a->error, "database away"));
+	sd_attempt_free(a);
+	sd_runner_free(r);
+}
+
+static int look_at_mask(struct stepd_ctx *ctx)
+{
+	sigset_t mask;
+
+	pthread_sigmask(SIG_BLOCK, NULL, &mask);
+	assert_true(sigismember(&mask, SIGHUP) == 1);
+	assert_true(sigismember(&mask, SIGTERM) == 0);
+	assert_true(sigismember(&mask, SIGSEGV) == 0);
+	(void)ctx;
+	return STEPD_OK;
+}
+
+static void test_mask(void **state)
+{
+	struct sd_step s = fixture_step(look_at_mask);
+	struct sd_runner *r = new_runner();
+	sigset_t mask;
+
+	(void)state;
+	sd_runner_give(r, chain(&s, 1, 1));
+	expect_ended(r, 1, 1);
+	pthread_sigmask(SIG_BLOCK, NULL, &mask);
+	assert_true(sigismember(&mask, SIGHUP) == 0);
+	sd_runner_free(r);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_order),	cmocka_unit_test(test_slot_and_recall),
+		cmocka_unit_test(test_seen_in_time), cmocka_unit_test(test_cancel),
+		cmocka_unit_test(test_ask),	cmocka_unit_test(test_mask),
+	};
+
+	return cmocka_run_group_tests_name("runner", tests, NULL, NULL);
+}
