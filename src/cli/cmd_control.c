@@ -1,22 +1,25 @@
 /* stepctl cancel, retry. */
 #include "cli/cli.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
-/* What the job is now, after we asked for something. */
-static int tell_status(struct sd_cli *cli, const char *id)
+/* What the jobs (a PostgreSQL array) are now, after we asked for something. */
+static int tell_status(struct sd_cli *cli, const char *ids)
 {
+	static const char sql[] = "select id, status from stepd.jobs where id = any($1::bigint[]) order by id";
 	int rc;
-	PGresult *res = sd_cli_query(cli, "select status from stepd.jobs where id = $1", 1, &id, &rc);
 
+	if (cli->json)
+		return sd_cli_json_array(cli, sql, 1, &ids);
+	PGresult *res = sd_cli_query(cli, sql, 1, &ids, &rc);
 	if (!res)
 		return rc;
-	const char *status = PQntuples(res) > 0 ? PQgetvalue(res, 0, 0) : "gone";
-	if (cli->json)
-		printf("{\"id\":%s,\"status\":\"%s\"}\n", id, status);
-	else
-		printf("job %s is %s%s\n", id, status, strcmp(status, "running") == 0 ? " and is being stopped" : "");
+	for (int i = 0; i < PQntuples(res); i++) {
+		const char *status = PQgetvalue(res, i, 1);
+		printf("job %s is %s%s\n", PQgetvalue(res, i, 0), status, strcmp(status, "running") == 0 ? " still; it was told to stop" : "");
+	}
 	PQclear(res);
 	return SD_EXIT_OK;
 }
@@ -36,13 +39,15 @@ int sd_cmd_cancel(struct sd_cli *cli, const struct sd_command *cmd, int argc, ch
 	PGresult *res = sd_cli_query(cli, "select stepd.cancel($1)", 1, &id, &rc);
 	if (!res)
 		return rc;
-	bool refused = PQftype(res, 0) == 16 && PQntuples(res) > 0 && strcmp(PQgetvalue(res, 0, 0), "f") == 0;
+	bool refused = strcmp(PQgetvalue(res, 0, 0), "f") == 0;
 	PQclear(res);
 	if (refused) {
 		fprintf(stderr, "stepctl: job %s has ended already\n", id);
 		return SD_EXIT_FAILED;
 	}
-	return tell_status(cli, id);
+	char ids[40];
+	snprintf(ids, sizeof(ids), "{%" PRId64 "}", number);
+	return tell_status(cli, ids);
 }
 
 static int retry_queue(struct sd_cli *cli, const char *queue)
@@ -78,9 +83,10 @@ int sd_cmd_retry(struct sd_cli *cli, const struct sd_command *cmd, int argc, cha
 		return rc;
 	if (queue)
 		return retry_queue(cli, queue);
-	PGresult *res = sd_cli_query(cli, "select stepd.retry($1)", 1, &id, &rc);
+	PGresult *res = sd_cli_query(cli, "select array_agg(r) from stepd.retry($1) r", 1, &id, &rc);
 	if (!res)
 		return rc;
+	rc = tell_status(cli, PQgetvalue(res, 0, 0));
 	PQclear(res);
-	return tell_status(cli, id);
+	return rc;
 }

@@ -108,7 +108,7 @@ static const char job_facts[] =
 	"(4, 'step', j.step), (5, 'queue', j.queue), (6, 'trigger', j.trigger), (7, 'priority', j.priority::text), "
 	"(8, 'group', j.group_id), (9, 'unique key', j.unique_key), (10, 'parent', j.parent_id::text), "
 	"(11, 'trace', j.trace_id::text), (12, '@enqueued', extract(epoch from j.enqueued_at)::text), "
-	"(13, '@run at', extract(epoch from j.run_at)::text), (14, '@started', extract(epoch from j.started_at)::text), "
+	"(13, '@run at', extract(epoch from nullif(j.run_at, j.enqueued_at))::text), (14, '@started', extract(epoch from j.started_at)::text), "
 	"(15, '@finished', extract(epoch from j.finished_at)::text), (16, '~took', extract(epoch from j.duration)::text), "
 	"(17, 'node', j.node || coalesce(' (pid ' || j.pid || ')', '')), (18, 'error', j.error), "
 	"(19, 'input', jsonb_pretty(j.input::jsonb)), (20, 'output', jsonb_pretty(j.output::jsonb))) f (n, name, value) "

@@ -9,8 +9,8 @@
 #include <stdio.h>
 
 static const char nodes_sql[] =
-	"select name, pid, version, status, extract(epoch from now() - joined_at), extract(epoch from now() - heartbeat_at) "
-	"from stepd.nodes where status = 'alive' or heartbeat_at > now() - interval '1 hour' order by status, name, joined_at";
+	"select name, pid, version, status, running, extract(epoch from now() - joined_at), extract(epoch from now() - heartbeat_at) "
+	"from stepd.nodes where ended_at is null or ended_at > now() - interval '1 hour' order by ended_at desc, name, joined_at";
 
 /* Leaves of partitioned tables: what is in a default partition came at a time that no partition was made for. */
 #define PARTITIONS \
@@ -21,7 +21,7 @@ static const char warnings_sql[] =
 	"with " PARTITIONS
 	"select 'no node is alive: nothing runs' where not exists (select from stepd.nodes where status = 'alive') "
 	"union all select format('node %s (pid %s) has been silent for %s s', name, pid, round(extract(epoch from now() - heartbeat_at))) "
-	"from stepd.nodes where status = 'alive' and heartbeat_at < now() - interval '20 s' "
+	"from stepd.nodes where status = 'silent' "
 	"union all select format('queue %s is paused', name) from stepd.queues where paused "
 	"union all select format('queue %s: a ready job has been waiting for %s s', name, round(extract(epoch from oldest_ready_age))) "
 	"from stepd.queues where not paused and oldest_ready_age > interval '5 min' "
@@ -112,7 +112,8 @@ int sd_cmd_status(struct sd_cli *cli, const struct sd_command *cmd, int argc, ch
 {
 	static const struct sd_column nodes[] = {
 		{"NODE", SD_CELL_TEXT, true},	  {"PID", SD_CELL_NUMBER, false}, {"VERSION", SD_CELL_TEXT, false},
-		{"STATUS", SD_CELL_STATUS, false}, {"UP", SD_CELL_AGE, false},	  {"SEEN", SD_CELL_AGE, false},
+		{"STATUS", SD_CELL_STATUS, false}, {"RUN", SD_CELL_NUMBER, false}, {"UP", SD_CELL_AGE, false},
+		{"SEEN", SD_CELL_AGE, false},
 		{0},
 	};
 	int rc;
