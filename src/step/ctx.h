@@ -42,7 +42,7 @@ struct sd_ctx {
 
 #define SD_LOG_LINES_MAX 10000		    /* of one attempt */
 #define SD_TEXT_MAX (64u * 1024 * 1024)	    /* one payload */
-#define SD_EFFECTS_MAX (256u * 1024 * 1024) /* all payloads of one attempt */
+#define SD_EFFECTS_MAX (128u * 1024 * 1024) /* all payloads of one attempt */
 
 extern const struct stepd_api sd_step_api;
 

@@ -18,3 +18,5 @@ dist_stepdinclude_HEADERS = src/step/stepd/step.h
 
 pkgconfigdir = $(libdir)/pkgconfig
 pkgconfig_DATA = src/stepd-step.pc
+
+dist_man_MANS += src/step/stepd_step.3

@@ -260,7 +260,7 @@ struct stepd_enqueue_options {
  * Reads see this attempt's own writes on top of what is stored.  A read that needs the
  * database waits for it; -1: it could not be read.  Writes are stored with the outcome,
  * so two attempts that read and then write one key can overwrite each other; give jobs
- * that do so one fifo group.  Groups and keys are text of 1 to 1024 bytes.
+ * that do so one fifo group.  Groups and keys are text of 1 to 1000 bytes.
  */
 /* *value is NULL if there is none; the tree is yours to change. */
 static inline int stepd_state_get(struct stepd_ctx *ctx, const char *group, const char *key, cJSON **value);
