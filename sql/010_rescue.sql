@@ -146,7 +146,7 @@ begin
 		exists (select from stepd.lane l join stepd.queue x on x.id = l.queue_id
 			where not x.paused and (exists (select from stepd.ready r where r.lane_id = l.id)
 				or exists (select from stepd.fifo_inbox i where i.queue_id = x.id))),
-		greatest(ceil(extract(epoch from next - clock_timestamp()) * 1000), 0)::bigint;
+		case when next is not null then greatest(ceil(extract(epoch from next - clock_timestamp()) * 1000), 0)::bigint end;
 end $$;
 comment on function stepd.promote(int) is
 'Make up to max jobs ready whose time has come. Returns how many; whether any queue that is not paused has work to claim; and in how many milliseconds the next job is due (null: none waits).';

@@ -29,11 +29,6 @@ static _Noreturn void idle(const struct sd_child *child)
 	}
 }
 
-__attribute__((weak)) _Noreturn void sd_keeper_main(const struct sd_child *child)
-{
-	idle(child);
-}
-
 __attribute__((weak)) _Noreturn void sd_cron_main(const struct sd_child *child)
 {
 	idle(child);

@@ -1,0 +1,415 @@
+/*
+ * The keeper: one process a node that keeps what belongs to the node as a
+ * whole.  It joins it to the database and keeps its lease by heartbeats, tells
+ * SQL what the node's steps and queues are, listens for work, cancels and
+ * changed settings, records dead workers, rescues the jobs of nodes that
+ * vanished, and looks after the partitions.
+ *
+ * Identity.  A node is one life of the daemon (boot id).  Its number is in the
+ * scoreboard: a keeper that is started again, or that finds its database back,
+ * first asks whether that number still lives.  Only when it was declared dead
+ * the node joins anew under a new boot id; until then workers claim nothing.
+ *
+ * During a reload two keepers live side by side.  They share the node; only
+ * the last one, when the daemon stops, says goodbye for it.
+ */
+#include <config.h>
+
+#include "role/keeper.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/uuid.h"
+#include "conf/conf.h"
+#include "proc/spawn.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define EXIT_CONFIG 78
+#define JOIN_TIMEOUT_MS 10000
+#define CONFIGURE_TIMEOUT_MS 60000
+#define RESCUE_TIMEOUT_MS 60000
+#define LEAVE_TIMEOUT_MS 4000
+#define RETRY_SECONDS 0.5
+#define DRAIN_SECONDS 5.
+#define UPKEEP_FIRST_SECONDS 600.
+#define UPKEEP_SECONDS 3600.
+#define UPKEEP_TIMEOUT_MS 1800000
+
+static const struct sd_db_stmt st_alive = {"node_alive", "select stepd.node_beat($1, true)", 1};
+static const struct sd_db_stmt st_join = {"node_join", "select stepd.node_join($1, $2, $3, $4, $5)", 5};
+static const struct sd_db_stmt st_leave = {"node_leave", "select stepd.node_leave($1)", 1};
+static const struct sd_db_stmt st_configure = {"configure", "select stepd.configure($1, $2, $3, $4)", 4};
+static const struct sd_db_stmt st_rescue = {"rescue", "select job_id, node_id, verdict from stepd.rescue()", 0};
+static const struct sd_db_stmt st_maintain = {"maintain", "select stepd.maintain($1)", 1};
+
+static void join_step(struct sd_keeper *k);
+
+void sd_keeper_ask(struct sd_keeper *k, const struct sd_db_stmt *stmt, const char *const *values, int64_t timeout_ms,
+		   sd_db_done *done)
+{
+	const struct sd_db_call call = {stmt, values};
+	sd_db_submit(k->db, &call, 1, 0, timeout_ms, done, k);
+}
+
+static void start_timer(struct sd_keeper *k, ev_timer *t, double seconds)
+{
+	ev_timer_stop(k->loop, t);
+	ev_timer_set(t, seconds, t->repeat);
+	ev_timer_start(k->loop, t);
+}
+
+/* ---- rescue ---- */
+
+static void on_rescued(void *arg, PGresult *const *results, size_t n, const struct sd_err *err)
+{
+	struct sd_keeper *k = arg;
+	if (err) {
+		if (sd_db_is_up(k->db))
+			sd_log_err(SD_LOG_WARN, err, "rescuing jobs of lost nodes");
+		return;
+	}
+	int rows = PQntuples(results[0]);
+	for (int i = 0; i < rows; i++)
+		sd_log(SD_LOG_DEBUG, "job %s of lost node %s: %s", PQgetvalue(results[0], i, 0), PQgetvalue(results[0], i, 1),
+		       PQgetvalue(results[0], i, 2));
+	if (rows > 0) {
+		sd_log(SD_LOG_WARN, "took back %d job%s of nodes that were lost", rows, rows == 1 ? "" : "s");
+		sd_keeper_promote(k);
+	}
+}
+
+static void rescue(struct sd_keeper *k)
+{
+	if (k->node_id != 0 && sd_db_is_up(k->db))
+		sd_keeper_ask(k, &st_rescue, NULL, RESCUE_TIMEOUT_MS, on_rescued);
+}
+
+static void on_rescue_timer(struct ev_loop *loop, ev_timer *t, int revents)
+{
+	rescue(t->data);
+}
+
+static void on_beat_timer(struct ev_loop *loop, ev_timer *t, int revents)
+{
+	sd_keeper_beat(t->data);
+}
+
+/* ---- joining ---- */
+
+/* Everything that may have been missed while we did not listen. */
+static void resume(struct sd_keeper *k)
+{
+	atomic_fetch_add(&k->child->scoreboard->settings_version, 1);
+	sd_keeper_send_deaths(k);
+	sd_keeper_promote(k);
+	rescue(k);
+}
+
+static void join_failed(struct sd_keeper *k, const struct sd_err *err, const char *what)
+{
+	if (err->class != SD_ERR_TRANSIENT && !k->said_ready)
+		sd_child_fail(k->child, EXIT_CONFIG, err);
+	if (sd_db_is_up(k->db)) {
+		sd_log_err(SD_LOG_WARN, err, "%s", what);
+		start_timer(k, &k->join_timer, RETRY_SECONDS);
+	}
+}
+
+static void joined(struct sd_keeper *k, int32_t node_id)
+{
+	k->node_id = node_id;
+	k->listening = true; /* so said by both ways to come here */
+	atomic_store(&k->child->scoreboard->node_id, node_id);
+	join_step(k);
+}
+
+static void forget_node(struct sd_keeper *k)
+{
+	k->node_id = 0;
+	atomic_store(&k->child->scoreboard->node_id, 0);
+	sd_uuid_v4(k->boot_id);
+}
+
+static void on_alive(void *arg, PGresult *const *results, size_t n, const struct sd_err *err)
+{
+	struct sd_keeper *k = arg;
+	k->joining = false;
+	if (err) {
+		join_failed(k, err, "heartbeat");
+	} else if (strcmp(PQgetvalue(results[0], 0, 0), "t") == 0) {
+		joined(k, atomic_load(&k->child->scoreboard->node_id));
+	} else {
+		sd_log(SD_LOG_WARN, "this node was declared dead while it was away from the database; joining anew");
+		forget_node(k);
+		join_step(k);
+	}
+}
+
+static void on_joined(void *arg, PGresult *const *results, size_t n, const struct sd_err *err)
+{
+	struct sd_keeper *k = arg;
+	k->joining = false;
+	if (!err) {
+		int32_t id = atoi(PQgetvalue(results[0], 0, 0));
+		sd_log(SD_LOG_INFO, "joined as node %d \"%s\"", id, k->child->conf->node_name);
+		joined(k, id);
+	} else if (strcmp(err->sqlstate, "22023") == 0 && strncmp(err->message, "boot_id", 7) == 0) {
+		forget_node(k);
+		join_step(k);
+	} else {
+		join_failed(k, err, "joining");
+	}
+}
+
+static void on_configured(void *arg, PGresult *const *results, size_t n, const struct sd_err *err)
+{
+	struct sd_keeper *k = arg;
+	k->joining = false;
+	if (err) {
+		join_failed(k, err, "telling the database of steps and queues");
+		return;
+	}
+	k->configured = true;
+	join_step(k);
+}
+
+static void ask_alive(struct sd_keeper *k, int32_t node_id)
+{
+	char id[16];
+	const char *values[] = {id};
+	snprintf(id, sizeof id, "%d", node_id);
+	sd_keeper_ask(k, &st_alive, values, JOIN_TIMEOUT_MS, on_alive);
+}
+
+static void ask_join(struct sd_keeper *k)
+{
+	char pid[16], lease[24];
+	const char *values[] = {k->boot_id, k->child->conf->node_name, pid, PACKAGE_VERSION, lease};
+	snprintf(pid, sizeof pid, "%d", getppid());
+	snprintf(lease, sizeof lease, "%lld", (long long)k->child->conf->database_lease_ms);
+	sd_keeper_ask(k, &st_join, values, JOIN_TIMEOUT_MS, on_joined);
+}
+
+static void ask_configure(struct sd_keeper *k)
+{
+	const struct sd_conf *conf = k->child->conf;
+	const char *values[] = {conf->node_name, k->child->manifest, sd_conf_queues_json(conf, k->arena),
+				sd_conf_queue_defaults_json(conf, k->arena)};
+	sd_keeper_ask(k, &st_configure, values, CONFIGURE_TIMEOUT_MS, on_configured);
+}
+
+/* The next step from a fresh connection to a node that works. */
+static void join_step(struct sd_keeper *k)
+{
+	int32_t known = atomic_load(&k->child->scoreboard->node_id);
+
+	if (k->joining || k->leaving || !sd_db_is_up(k->db))
+		return;
+	k->joining = true;
+	if (k->node_id == 0 && known > 0)
+		ask_alive(k, known);
+	else if (k->node_id == 0)
+		ask_join(k);
+	else if (!k->configured)
+		ask_configure(k);
+	else
+		k->joining = false;
+	if (k->joining)
+		return;
+	if (!k->said_ready) {
+		k->said_ready = true;
+		sd_child_ready(k->child);
+	}
+	resume(k);
+}
+
+void sd_keeper_declared_dead(struct sd_keeper *k)
+{
+	if (k->joining || k->node_id == 0)
+		return;
+	sd_log(SD_LOG_WARN, "this node was declared dead: its heartbeat was late; joining anew");
+	forget_node(k);
+	join_step(k);
+}
+
+static void on_join_timer(struct ev_loop *loop, ev_timer *t, int revents)
+{
+	join_step(t->data);
+}
+
+/* ---- maintenance ---- */
+
+static void on_maintained(void *arg, PGresult *const *results, size_t n, const struct sd_err *err)
+{
+	struct sd_keeper *k = arg;
+	if (err)
+		sd_log_err(SD_LOG_WARN, err, "maintenance");
+	else if (*PQgetvalue(results[0], 0, 0))
+		sd_log(SD_LOG_INFO, "maintenance: %s", PQgetvalue(results[0], 0, 0));
+	k->upkeep_done = true;
+	start_timer(k, &k->upkeep_timer, 0.); /* not from within its own callback */
+}
+
+static void maintain(struct sd_keeper *k)
+{
+	char keep[40];
+	const char *values[] = {keep};
+	const struct sd_db_call call = {&st_maintain, values};
+
+	snprintf(keep, sizeof keep, "%lld milliseconds", (long long)k->child->conf->history_keep_ms);
+	k->upkeep_done = false;
+	k->upkeep_ev = sd_db_ev_new(k->loop, &k->upkeep_loop);
+	k->upkeep = sd_db_new(k->child->conninfo, "stepd maintenance", NULL, &k->upkeep_loop, NULL);
+	sd_db_start(k->upkeep);
+	sd_db_submit(k->upkeep, &call, 1, SD_DB_WAIT, UPKEEP_TIMEOUT_MS, on_maintained, k);
+}
+
+static void on_upkeep_timer(struct ev_loop *loop, ev_timer *t, int revents)
+{
+	struct sd_keeper *k = t->data;
+	if (!k->upkeep) {
+		if (!k->draining)
+			maintain(k);
+	} else if (k->upkeep_done) {
+		sd_db_free(k->upkeep);
+		sd_db_ev_free(k->upkeep_ev);
+		k->upkeep = NULL;
+		k->upkeep_ev = NULL;
+		start_timer(k, &k->upkeep_timer, UPKEEP_SECONDS);
+	}
+}
+
+/* ---- the end ---- */
+
+static void on_left(void *arg, PGresult *const *results, size_t n, const struct sd_err *err)
+{
+	if (err)
+		sd_log_err(SD_LOG_WARN, err, "leaving; what this node holds comes back when its lease ends");
+	else if (strcmp(PQgetvalue(results[0], 0, 0), "0") != 0)
+		sd_log(SD_LOG_INFO, "gave back %s jobs", PQgetvalue(results[0], 0, 0));
+	_exit(0);
+}
+
+void sd_keeper_leave_when_done(struct sd_keeper *k)
+{
+	char id[16];
+	const char *values[] = {id};
+
+	if (!k->draining || k->leaving || (k->deaths && sd_db_is_up(k->db)))
+		return;
+	if (!atomic_load(&k->child->scoreboard->stopping) || k->node_id == 0 || !sd_db_is_up(k->db))
+		_exit(0);
+	k->leaving = true;
+	atomic_store(&k->child->scoreboard->node_id, 0);
+	snprintf(id, sizeof id, "%d", k->node_id);
+	sd_keeper_ask(k, &st_leave, values, LEAVE_TIMEOUT_MS, on_left);
+}
+
+static void on_drain_timer(struct ev_loop *loop, ev_timer *t, int revents)
+{
+	sd_log(SD_LOG_WARN, "the database does not answer; leaving without a goodbye");
+	_exit(0);
+}
+
+static void drain(struct sd_keeper *k)
+{
+	if (k->draining)
+		return;
+	k->draining = true;
+	start_timer(k, &k->drain_timer, DRAIN_SECONDS);
+	sd_keeper_leave_when_done(k);
+}
+
+/* ---- events ---- */
+
+static void on_up(void *arg, struct sd_db *db)
+{
+	struct sd_keeper *k = arg;
+	atomic_store(&k->child->slot->db_up, 1);
+	if (k->said_ready)
+		sd_log(SD_LOG_INFO, "the database is back");
+	join_step(k);
+}
+
+static void on_down(void *arg, struct sd_db *db, const struct sd_err *err)
+{
+	struct sd_keeper *k = arg;
+	atomic_store(&k->child->slot->db_up, 0);
+	k->node_id = 0; /* asked for again when the database is back */
+	k->joining = false;
+	ev_timer_stop(k->loop, &k->join_timer);
+	sd_log_err(SD_LOG_WARN, err, "database");
+	sd_keeper_leave_when_done(k);
+}
+
+static void on_notify(void *arg, struct sd_db *db, const char *channel, const char *payload)
+{
+	struct sd_keeper *k = arg;
+	if (strcmp(channel, "stepd_ready") == 0)
+		sd_keeper_notified(k, payload);
+	else if (strcmp(channel, "stepd_settings") == 0)
+		atomic_fetch_add(&k->child->scoreboard->settings_version, 1);
+	else if (strcmp(channel, "stepd_cancel") == 0)
+		sd_keeper_cancel(k, strtoll(payload, NULL, 10));
+}
+
+static void on_chan(struct ev_loop *loop, ev_io *io, int revents)
+{
+	struct sd_keeper *k = io->data;
+	struct sd_msg msg;
+	struct sd_err err;
+	int n;
+
+	while ((n = sd_chan_recv(k->child->chan, &msg, &err)) > 0) {
+		if (msg.type == SD_MSG_DEATH)
+			sd_keeper_died(k, &msg.death);
+		else if (msg.type == SD_MSG_DRAIN)
+			drain(k);
+		else if (msg.type == SD_MSG_REOPEN_LOGS && sd_log_reopen(&err) < 0)
+			sd_log_err(SD_LOG_WARN, &err, "reopening the log");
+	}
+	if (n < 0)
+		sd_orphaned();
+}
+
+static void init_watchers(struct sd_keeper *k)
+{
+	double lease = (double)k->child->conf->database_lease_ms / 1e3;
+
+	ev_io_init(&k->chan_io, on_chan, k->child->chan, EV_READ);
+	ev_timer_init(&k->beat_timer, on_beat_timer, lease / 6, lease / 6);
+	ev_timer_init(&k->rescue_timer, on_rescue_timer, lease / 3, lease / 3);
+	ev_timer_init(&k->join_timer, on_join_timer, 0., 0.);
+	ev_timer_init(&k->drain_timer, on_drain_timer, 0., 0.);
+	ev_timer_init(&k->upkeep_timer, on_upkeep_timer, UPKEEP_FIRST_SECONDS, 0.);
+	k->chan_io.data = k->beat_timer.data = k->rescue_timer.data = k->join_timer.data = k->drain_timer.data =
+		k->upkeep_timer.data = k;
+	ev_io_start(k->loop, &k->chan_io);
+	ev_timer_start(k->loop, &k->beat_timer);
+	ev_timer_start(k->loop, &k->rescue_timer);
+	ev_timer_start(k->loop, &k->upkeep_timer);
+}
+
+_Noreturn void sd_keeper_main(const struct sd_child *child)
+{
+	static const char *const channels[] = {"stepd_ready", "stepd_settings", "stepd_cancel", NULL};
+	struct sd_keeper k = {.child = child};
+
+	sd_keeper_prepare(child);
+	k.arena = sd_arena_new();
+	snprintf(k.boot_id, sizeof k.boot_id, "%s", child->boot_id);
+	k.loop = ev_loop_new(EVFLAG_AUTO);
+	k.db_ev = sd_db_ev_new(k.loop, &k.db_loop);
+	const struct sd_db_events events = {.up = on_up, .down = on_down, .notify = on_notify, .arg = &k};
+	k.db = sd_db_new(child->conninfo, "stepd keeper", channels, &k.db_loop, &events);
+	init_watchers(&k);
+	sd_keeper_wake_init(&k);
+	sd_keeper_death_init(&k);
+	sd_db_start(k.db);
+	ev_run(k.loop, 0);
+	abort(); /* the loop never ends: the channel is always watched */
+}

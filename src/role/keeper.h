@@ -1,0 +1,87 @@
+/*
+ * What the files of the keeper share.  One process, one loop, one connection:
+ *
+ *   keeper.c        start, joining, heartbeat, rescue, maintenance, drain
+ *   keeper_start.c  before there is a loop: waiting for the database, migrations
+ *   keeper_wake.c   from NOTIFY and due times to a woken worker
+ *   keeper_death.c  workers' deaths and cancelled jobs
+ */
+#ifndef SD_ROLE_KEEPER_H
+#define SD_ROLE_KEEPER_H
+
+#include "db/db.h"
+#include "db/db_ev.h"
+#include "role/role.h"
+
+#include <ev.h>
+
+#define SD_KEEPER_CANCELS 64
+
+struct sd_keeper_death;
+
+struct sd_keeper {
+	const struct sd_child *child;
+	struct ev_loop *loop;
+	struct sd_arena *arena; /* texts that live as long as the keeper */
+	struct sd_db *db;
+	struct sd_db_ev *db_ev;
+	struct sd_db_loop db_loop;
+	ev_io chan_io;
+
+	/* keeper.c */
+	char boot_id[40];
+	int32_t node_id;   /* 0: not joined on this connection yet */
+	bool configured, said_ready;
+	bool joining;	   /* a request of the joining is under way */
+	bool draining, leaving;
+	ev_timer beat_timer, rescue_timer, join_timer, drain_timer;
+
+	/* maintenance has a connection of its own: nobody waits behind it */
+	struct sd_db *upkeep;
+	struct sd_db_ev *upkeep_ev;
+	struct sd_db_loop upkeep_loop;
+	bool upkeep_done;
+	ev_timer upkeep_timer;
+
+	/* keeper_wake.c */
+	bool promoting, promote_again;
+	bool listening;	      /* as SQL was told last */
+	int64_t window_us;    /* counting notifications: since when, how many, how many busy windows in a row */
+	unsigned window_count, busy_windows;
+	int64_t ready_seen_us; /* while polling: when work was last seen */
+	unsigned sweeps;      /* polls left after the doorbell was switched on again */
+	ev_timer promote_timer;
+
+	/* keeper_death.c */
+	struct sd_keeper_death *deaths; /* in order */
+	ev_timer death_timer, cancel_timer;
+	struct {
+		int64_t job, until_us;
+	} cancels[SD_KEEPER_CANCELS]; /* not seen in a slot yet; job 0: free */
+};
+
+/* keeper_start.c: does not come back before the database is there and has our schema. */
+void sd_keeper_prepare(const struct sd_child *child);
+
+/* keeper_wake.c */
+void sd_keeper_wake_init(struct sd_keeper *k);
+void sd_keeper_ring(struct sd_keeper *k);	   /* wake one sleeping worker of this node */
+void sd_keeper_promote(struct sd_keeper *k);
+void sd_keeper_notified(struct sd_keeper *k, const char *payload); /* stepd_ready */
+void sd_keeper_beat(struct sd_keeper *k);	   /* heartbeat, with what we want to hear */
+
+/* keeper_death.c */
+void sd_keeper_death_init(struct sd_keeper *k);
+void sd_keeper_died(struct sd_keeper *k, const struct sd_msg_death *death);
+void sd_keeper_send_deaths(struct sd_keeper *k);
+void sd_keeper_cancel(struct sd_keeper *k, int64_t job);
+
+/* keeper.c */
+void sd_keeper_declared_dead(struct sd_keeper *k);
+void sd_keeper_leave_when_done(struct sd_keeper *k);
+
+/* One request of one statement; the answer goes to done with k. */
+void sd_keeper_ask(struct sd_keeper *k, const struct sd_db_stmt *stmt, const char *const *values, int64_t timeout_ms,
+		   sd_db_done *done);
+
+#endif

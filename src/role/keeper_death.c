@@ -1,0 +1,229 @@
+/*
+ * Workers' deaths and cancelled jobs.
+ *
+ * The supervisor knows how a worker died and what it ran; here that becomes
+ * one row of history (stepd.died).  A death is acknowledged when it is
+ * committed and tried for ever until then: stepd.died is safe to repeat.
+ *
+ * A cancel is told to the slot that runs the job.  The claim may be known to
+ * SQL a moment before the worker has started the handler, so a cancel that
+ * finds no slot is kept and looked up again for a while.
+ */
+#include "role/keeper.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define RETRY_SECONDS 2.
+#define CANCEL_KEPT_US (10 * SD_SEC)
+#define CANCEL_LOOK_SECONDS 0.05
+#define DIED_TIMEOUT_MS 30000
+
+struct sd_keeper_death {
+	struct sd_keeper_death *next;
+	struct sd_keeper *k;
+	struct sd_msg_death d;
+	bool sent;
+};
+
+static const struct sd_db_stmt st_died = {
+	"died", "select job_id, verdict from stepd.died($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)", 13};
+
+/* ---- deaths ---- */
+
+static const char *outcome_of(const struct sd_msg_death *d)
+{
+	switch (d->reason) {
+	case SD_SLOT_REASON_TIMEOUT:
+		return "timeout";
+	case SD_SLOT_REASON_CANCEL:
+		return "cancelled";
+	default:
+		return "crashed";
+	}
+}
+
+static void describe(const struct sd_msg_death *d, char *out, size_t size)
+{
+	const char *name = d->signal > 0 ? sigabbrev_np(d->signal) : NULL;
+	char how[64];
+
+	if (d->signal > 0)
+		snprintf(how, sizeof how, "killed by signal %d%s%s%s", d->signal, name ? " (SIG" : "", name ? name : "", name ? ")" : "");
+	else
+		snprintf(how, sizeof how, "exited with status %d", d->exit_code);
+	switch (d->reason) {
+	case SD_SLOT_REASON_TIMEOUT:
+		snprintf(out, size, "timed out after %lld ms, %s", (long long)((d->died_us - d->started_us) / SD_MS), how);
+		break;
+	case SD_SLOT_REASON_CANCEL:
+		snprintf(out, size, "cancelled while it ran, %s", how);
+		break;
+	case SD_SLOT_REASON_MEMORY:
+		snprintf(out, size, "the worker used more memory than allowed, %s", how);
+		break;
+	case SD_SLOT_REASON_CPU:
+		snprintf(out, size, "the worker used more CPU time than allowed, %s", how);
+		break;
+	default:
+		snprintf(out, size, "the worker %s%s", d->signal > 0 ? "was " : "", how);
+	}
+}
+
+static void acknowledge(struct sd_keeper *k, const struct sd_msg_death *d)
+{
+	struct sd_msg msg = {.type = SD_MSG_DEATH_ACK, .serial = d->serial};
+	struct sd_err err;
+	/* Lost, it is told again to the next keeper, and recorded once all the same. */
+	if (sd_chan_send(k->child->chan, &msg, &err) < 0)
+		sd_log_err(SD_LOG_WARN, &err, "acknowledging the death of process %d", d->pid);
+}
+
+static void forget(struct sd_keeper *k, struct sd_keeper_death *gone)
+{
+	for (struct sd_keeper_death **p = &k->deaths; *p; p = &(*p)->next)
+		if (*p == gone) {
+			*p = gone->next;
+			break;
+		}
+	free(gone);
+}
+
+static void on_died(void *arg, PGresult *const *results, size_t n, const struct sd_err *err)
+{
+	struct sd_keeper_death *e = arg;
+	struct sd_keeper *k = e->k;
+
+	e->sent = false;
+	if (err) {
+		if (sd_db_is_up(k->db))
+			sd_log_err(SD_LOG_ERROR, err, "recording the death of process %d", e->d.pid);
+		if (!ev_is_active(&k->death_timer)) {
+			ev_timer_set(&k->death_timer, RETRY_SECONDS, 0.);
+			ev_timer_start(k->loop, &k->death_timer);
+		}
+		return;
+	}
+	for (int i = 0; i < PQntuples(results[0]); i++)
+		sd_log(SD_LOG_DEBUG, "job %s of dead process %d: %s", PQgetvalue(results[0], i, 0), e->d.pid,
+		       PQgetvalue(results[0], i, 1));
+	acknowledge(k, &e->d);
+	if (PQntuples(results[0]) > 0)
+		sd_keeper_promote(k); /* what it held is ready again, or waits for its retry */
+	forget(k, e);
+	sd_keeper_leave_when_done(k);
+}
+
+static const char *number(char out[24], int64_t v)
+{
+	snprintf(out, 24, "%lld", (long long)v);
+	return out;
+}
+
+static void send_death(struct sd_keeper *k, struct sd_keeper_death *e)
+{
+	const struct sd_msg_death *d = &e->d;
+	char b[11][24], text[160];
+	bool ran = d->job != 0;
+	int64_t now = sd_now_us(), age = ran ? now - d->started_us : 0, duration = ran ? d->died_us - d->started_us : 0;
+
+	describe(d, text, sizeof text);
+	const char *values[] = {number(b[0], d->node_id), number(b[1], d->slot), number(b[2], d->generation),
+				number(b[3], d->job), ran ? outcome_of(d) : NULL, ran ? text : NULL,
+				d->exit_code >= 0 ? number(b[4], d->exit_code) : NULL,
+				d->signal > 0 ? number(b[5], d->signal) : NULL, number(b[6], d->max_rss_kb),
+				number(b[7], d->cpu_ms), number(b[8], age > 0 ? age : 0),
+				number(b[9], duration > 0 ? duration : 0), number(b[10], d->pid)};
+	const struct sd_db_call call = {&st_died, values};
+	e->sent = true;
+	sd_db_submit(k->db, &call, 1, 0, DIED_TIMEOUT_MS, on_died, e);
+}
+
+void sd_keeper_send_deaths(struct sd_keeper *k)
+{
+	if (!sd_db_is_up(k->db))
+		return;
+	for (struct sd_keeper_death *e = k->deaths; e; e = e->next)
+		if (!e->sent)
+			send_death(k, e);
+}
+
+void sd_keeper_died(struct sd_keeper *k, const struct sd_msg_death *death)
+{
+	struct sd_keeper_death *e, **end = &k->deaths;
+
+	if (death->node_id == 0) { /* it never could claim */
+		acknowledge(k, death);
+		return;
+	}
+	for (; *end; end = &(*end)->next)
+		if ((*end)->d.serial == death->serial)
+			return;
+	e = sd_xcalloc(1, sizeof *e);
+	e->k = k;
+	e->d = *death;
+	*end = e;
+	sd_keeper_send_deaths(k);
+}
+
+static void on_death_timer(struct ev_loop *loop, ev_timer *t, int revents)
+{
+	sd_keeper_send_deaths(t->data);
+}
+
+/* ---- cancels ---- */
+
+/* Tell the slot that runs job; false: none does. */
+static bool tell_slot(struct sd_keeper *k, int64_t job)
+{
+	struct sd_scoreboard *sb = k->child->scoreboard;
+	for (uint32_t i = 0; i < sb->nslots; i++) {
+		if (atomic_load(&sb->slot[i].state) == SD_SLOT_FREE || atomic_load(&sb->slot[i].job) != job)
+			continue;
+		atomic_store(&sb->slot[i].cancel_job, job);
+		return true;
+	}
+	return false;
+}
+
+static void on_cancel_timer(struct ev_loop *loop, ev_timer *t, int revents)
+{
+	struct sd_keeper *k = t->data;
+	int64_t now = sd_now_us();
+	bool any = false;
+
+	for (size_t i = 0; i < SD_KEEPER_CANCELS; i++) {
+		if (k->cancels[i].job != 0 && (k->cancels[i].until_us <= now || tell_slot(k, k->cancels[i].job)))
+			k->cancels[i].job = 0;
+		any = any || k->cancels[i].job != 0;
+	}
+	if (!any)
+		ev_timer_stop(loop, t);
+}
+
+void sd_keeper_cancel(struct sd_keeper *k, int64_t job)
+{
+	size_t at = 0;
+
+	if (job <= 0 || tell_slot(k, job))
+		return;
+	for (size_t i = 0; i < SD_KEEPER_CANCELS; i++) /* a free place, or the oldest */
+		if (k->cancels[i].job == 0 || (k->cancels[at].job != 0 && k->cancels[i].until_us < k->cancels[at].until_us))
+			at = i;
+	k->cancels[at].job = job;
+	k->cancels[at].until_us = sd_now_us() + CANCEL_KEPT_US;
+	if (!ev_is_active(&k->cancel_timer))
+		ev_timer_again(k->loop, &k->cancel_timer);
+}
+
+void sd_keeper_death_init(struct sd_keeper *k)
+{
+	ev_timer_init(&k->death_timer, on_death_timer, 0., 0.);
+	ev_timer_init(&k->cancel_timer, on_cancel_timer, 0., CANCEL_LOOK_SECONDS);
+	k->death_timer.data = k->cancel_timer.data = k;
+}
