@@ -99,9 +99,11 @@ struct stepd_ctx; /* one attempt, as the handler sees it */
  * A step's triggers; any number and mix.
  *	STEPD_QUEUE("topic", .input = SCHEMA)		  a job for each enqueue on the topic
  *	STEPD_HTTP("POST", "/orders/:id", .body_schema = SCHEMA, .query_schema = SCHEMA)
- *	STEPD_CRON("0 3 * * *", .timezone = "Europe/Berlin") minute hour day month weekday, as in cron(5); zone: UTC unless given
- * The options in front of which a dot stands may be left out.  A SCHEMA is JSON
- * Schema as text; it must be valid JSON and is shown in stepd.steps.
+ *	STEPD_CRON("0 3 * * *", .timezone = "Europe/Berlin") minute hour day month weekday, as in
+ *		crontab(5); six fields put seconds first; the zone is UTC unless given
+ * What begins with a dot may be left out.  A SCHEMA is JSON Schema as text; it must
+ * be valid JSON and is shown in stepd.steps.  This version does not hold inputs
+ * against it: check what you use.
  */
 #define STEPD_TRIGGERS(...) ((const struct stepd_trigger[]){__VA_ARGS__, {.type = STEPD_TRIGGER_NONE}})
 #define STEPD_QUEUE(topic_, ...) {.type = STEPD_TRIGGER_QUEUE, .topic = (topic_), __VA_ARGS__}
@@ -159,8 +161,9 @@ enum {
 
 /* ---- what triggered the handler -------------------------------------------------------------------------------- */
 
-/* Queue, http or cron. */
+/* Which kind of trigger: STEPD_TRIGGER_QUEUE, STEPD_TRIGGER_HTTP or STEPD_TRIGGER_CRON. */
 static inline enum stepd_trigger_type stepd_trigger(const struct stepd_ctx *ctx);
+static inline const char *stepd_trigger_name(const struct stepd_ctx *ctx); /* "queue", "http" or "cron" */
 /* Which of STEPD_TRIGGERS(…), from 0. */
 static inline int stepd_trigger_index(const struct stepd_ctx *ctx);
 
@@ -411,6 +414,17 @@ struct stepd_ctx {
 static inline enum stepd_trigger_type stepd_trigger(const struct stepd_ctx *ctx)
 {
 	return (enum stepd_trigger_type)ctx->trigger;
+}
+static inline const char *stepd_trigger_name(const struct stepd_ctx *ctx)
+{
+	switch (stepd_trigger(ctx)) {
+	case STEPD_TRIGGER_HTTP:
+		return "http";
+	case STEPD_TRIGGER_CRON:
+		return "cron";
+	default:
+		return "queue";
+	}
 }
 static inline int stepd_trigger_index(const struct stepd_ctx *ctx)
 {
