@@ -39,7 +39,9 @@ create table stepd.node (
 	heartbeat_at timestamptz not null default clock_timestamp(),
 	listening boolean not null default false,
 	left_at timestamptz,
-	lost_at timestamptz
+	lost_at timestamptz,
+	host text,
+	pid_started bigint
 ) with (fillfactor = 50);
 comment on table stepd.node is 'One row for each start of a daemon. A node lives while left_at and lost_at are null; it is declared lost when its heartbeat is older than its lease.';
 comment on column stepd.node.boot_id is 'Chosen anew by the supervisor at each start, so that a restarted host is never taken for its former life.';
@@ -47,6 +49,8 @@ comment on column stepd.node.lease_ms is 'How long the node may be silent before
 comment on column stepd.node.listening is 'It wants NOTIFY stepd_ready; enqueues send none when no node does.';
 comment on column stepd.node.left_at is 'It stopped in order.';
 comment on column stepd.node.lost_at is 'It was silent for too long and was declared dead.';
+comment on column stepd.node.host is 'Where the process can be looked for: kernel boot id and pid namespace. Null: not known.';
+comment on column stepd.node.pid_started is 'Start time of the process in clock ticks since that boot; with host and pid it names one process for ever.';
 
 -- Steps, queues, lanes ------------------------------------------------------
 

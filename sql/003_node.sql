@@ -62,6 +62,39 @@ $$;
 comment on function stepd._node_lives(stepd.node) is
 	'It has not left, is not lost, and was heard of within its lease; the time that the server itself was down does not count.';
 
+-- A daemon killed with -9 leaves a node whose lease has not run out.  The next
+-- one on the same host can see for certain that its process is gone, and need
+-- not wait: it tells its own place, gets the other nodes of the host, looks at
+-- their processes, and declares the dead ones lost.
+create function stepd.node_place(node_id int, host text, pid_started bigint)
+returns table (other_id int, other_pid int, other_started bigint)
+language plpgsql as $$
+#variable_conflict use_column
+begin
+	update stepd.node set host = node_place.host, pid_started = node_place.pid_started where id = node_place.node_id;
+	return query
+		select n.id, n.pid, n.pid_started from stepd.node n
+		where n.host = node_place.host and n.id <> node_place.node_id and n.left_at is null and n.lost_at is null
+		order by n.id;
+end $$;
+comment on function stepd.node_place(int, text, bigint) is
+	'Record where a node''s process can be looked for, and return the other nodes of that host that neither left nor are lost.';
+
+create function stepd.node_gone(node_ids int[]) returns int
+language plpgsql as $$
+#variable_conflict use_column
+declare
+	n int;
+begin
+	update stepd.node set lost_at = clock_timestamp(), listening = false
+	where id in (select x.id from stepd.node x where x.id = any (node_ids) and x.left_at is null and x.lost_at is null
+		order by x.id for update);
+	get diagnostics n = row_count;
+	return n;
+end $$;
+comment on function stepd.node_gone(int[]) is
+	'Declare nodes lost whose processes are known to be gone; rescue() then takes back what they held. Returns how many were not lost before.';
+
 -- Wake the keepers, when any wants to be woken.  PostgreSQL sends equal
 -- notifications of one transaction once.
 create function stepd._ring(payload text) returns void
