@@ -130,11 +130,22 @@ void sd_frame_put_return(struct sd_buf *b, const struct sd_frame_return *f)
 	(void)!end(b, at, NULL, 0, NULL);
 }
 
-void sd_frame_put_bye(struct sd_buf *b)
+/* A frame that is its type alone. */
+static void put_bare(struct sd_buf *b, enum sd_frame_type type)
 {
-	size_t at = begin(b, SD_FRAME_BYE);
+	size_t at = begin(b, type);
 
 	(void)!end(b, at, NULL, 0, NULL);
+}
+
+void sd_frame_put_bye(struct sd_buf *b)
+{
+	put_bare(b, SD_FRAME_BYE);
+}
+
+void sd_frame_put_welcome(struct sd_buf *b)
+{
+	put_bare(b, SD_FRAME_WELCOME);
 }
 
 /* --- reading --- */
@@ -239,7 +250,7 @@ int sd_frame_next(const char *p, size_t n, size_t *size, enum sd_frame_type *typ
 	    word[1] > word[0] - sizeof(uint32_t) - 1)
 		return sd_err_set(err, SD_ERR_PERMANENT, "not a frame: %u bytes with a head of %u", word[0], word[1]);
 	*type = (enum sd_frame_type)(unsigned char)p[PREFIX];
-	if (*type < SD_FRAME_HELLO || *type > SD_FRAME_BYE)
+	if (*type < SD_FRAME_HELLO || *type > SD_FRAME_WELCOME)
 		return sd_err_set(err, SD_ERR_PERMANENT, "not a frame: type %d", (int)*type);
 	*size = word[0] + sizeof(uint32_t);
 	if (n < *size)

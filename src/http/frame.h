@@ -9,8 +9,10 @@
  *
  * Numbers are in host order (both ends are this machine and this build),
  * strings are u32 length, bytes, '\0', so that a reader points into the frame
- * instead of copying.  The web worker sends one HELLO, then a REPLY or a RETURN
- * for every REQUEST.  A RETURN gives back a request whose handler has not
+ * instead of copying.  The web worker sends one HELLO, which is answered with a
+ * WELCOME (the listening socket is the supervisor's, so being connected does
+ * not mean that there is an http process), then a REPLY or a RETURN for every
+ * REQUEST.  A RETURN gives back a request whose handler has not
  * started: the http process hands it to another worker.  BYE says that the
  * worker was asked to stop: it gets no more work while others can do it, and
  * the http process closes the connection when nothing of it is left there.
@@ -37,7 +39,7 @@
 #define SD_FRAME_MAX (66u * 1024u * 1024u)
 #define SD_FRAME_MAX_PAIRS 4096u
 
-enum sd_frame_type { SD_FRAME_HELLO = 1, SD_FRAME_REQUEST, SD_FRAME_REPLY, SD_FRAME_RETURN, SD_FRAME_BYE };
+enum sd_frame_type { SD_FRAME_HELLO = 1, SD_FRAME_REQUEST, SD_FRAME_REPLY, SD_FRAME_RETURN, SD_FRAME_BYE, SD_FRAME_WELCOME };
 
 struct sd_frame_hello {
 	uint32_t version, slot, generation; /* of the scoreboard */
@@ -69,6 +71,7 @@ int sd_frame_put_request(struct sd_buf *b, const struct sd_frame_request *f, str
 int sd_frame_put_reply(struct sd_buf *b, const struct sd_frame_reply *f, struct sd_err *err) SD_MUST_CHECK;
 void sd_frame_put_return(struct sd_buf *b, const struct sd_frame_return *f);
 void sd_frame_put_bye(struct sd_buf *b);
+void sd_frame_put_welcome(struct sd_buf *b);
 
 /*
  * Is there a whole frame at p?  1: yes, *size bytes long, *type its type; 0: not yet, *size is how many bytes it will have

@@ -294,9 +294,19 @@ static void set_headers(struct exchange *e, h2o_req_t *req)
 	e->x.nheaders = n;
 }
 
+/* "http://host/path" means "/path" (RFC 9112, 3.2.2); h2o leaves it as sent. */
+static h2o_iovec_t origin_form(h2o_iovec_t t)
+{
+	h2o_url_t url;
+
+	if (t.len > 0 && t.base[0] != '/' && h2o_url_parse(t.base, t.len, &url) == 0)
+		return url.path;
+	return t;
+}
+
 static void set_target(struct sd_exchange *x, h2o_req_t *req)
 {
-	h2o_iovec_t t = req->input.path;
+	h2o_iovec_t t = origin_form(req->input.path);
 	const char *mark = memchr(t.base, '?', t.len);
 
 	x->path = t.base;

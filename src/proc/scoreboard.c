@@ -35,16 +35,18 @@ void sd_slot_look(const struct sd_slot *slot, int64_t now_us, struct sd_seen *se
 {
 	/* The deadline is written after the job and cleared before it: the job is the same before and after, or there is no deadline. */
 	int64_t job = atomic_load(&slot->job);
+	uint64_t request = atomic_load(&slot->request);
 
 	*seen = (struct sd_seen){
 		.job = job > 0 ? job : 0,
+		.request = atomic_load(&slot->serving) ? request : 0,
 		.cancel_job = atomic_load(&slot->cancel_job),
 		.attempt = atomic_load(&slot->attempt),
 		.started_us = atomic_load(&slot->started_us),
 		.deadline_us = atomic_load(&slot->deadline_us),
 		.jobs_done = atomic_load(&slot->jobs_done),
 	};
-	if (atomic_load(&slot->job) != job || seen->deadline_us < 0)
+	if (atomic_load(&slot->job) != job || atomic_load(&slot->request) != request || seen->deadline_us < 0)
 		seen->deadline_us = 0;
 	if (seen->started_us <= 0 || seen->started_us > now_us)
 		seen->started_us = 0;
@@ -54,16 +56,21 @@ void sd_slot_look(const struct sd_slot *slot, int64_t now_us, struct sd_seen *se
 
 uint32_t sd_slot_renew(struct sd_slot *slot)
 {
+	/* First, so that who reads a field and then the old generation again knows that the field was the old life's. */
+	uint32_t generation = atomic_fetch_add(&slot->generation, 1) + 1;
+
 	atomic_store(&slot->job, 0);
 	atomic_store(&slot->attempt, 0);
 	atomic_store(&slot->step, 0);
 	atomic_store(&slot->started_us, 0);
 	atomic_store(&slot->deadline_us, 0);
 	atomic_store(&slot->beat_us, 0);
+	atomic_store(&slot->request, 0);
+	atomic_store(&slot->serving, 0);
 	atomic_store(&slot->jobs_done, 0);
 	atomic_store(&slot->jobs_failed, 0);
 	atomic_store(&slot->db_up, 0);
 	atomic_store(&slot->asleep, 0);
 	atomic_store(&slot->cancel_job, 0);
-	return atomic_fetch_add(&slot->generation, 1) + 1;
+	return generation;
 }

@@ -52,7 +52,8 @@ struct sd_slot {
 	_Atomic int64_t started_us;  /* start of that handler */
 	_Atomic int64_t deadline_us; /* end the process (TERM, grace, KILL) when this passes; 0: none. Written after job, cleared before it. */
 	_Atomic int64_t beat_us;     /* last time the loop thread was alive */
-	_Atomic uint64_t request;    /* web: id of the request whose handler runs or ran last. Set before the handler starts. */
+	_Atomic uint64_t request;    /* web: id of the request whose handler runs or ran last. Set before the handler starts, kept until the next. */
+	_Atomic uint32_t serving;    /* web: that handler runs */
 	_Atomic uint64_t jobs_done;
 	_Atomic uint64_t jobs_failed;
 	_Atomic uint32_t db_up;
@@ -79,12 +80,13 @@ void sd_scoreboard_free(struct sd_scoreboard *sb);
 /* What the supervisor takes from a slot: a copy, with impossible values replaced by "nothing". */
 struct sd_seen {
 	int64_t job, cancel_job;
+	uint64_t request; /* the HTTP request that runs; 0: none */
 	int32_t attempt;
 	int64_t started_us, deadline_us;
 	uint64_t jobs_done;
 };
 void sd_slot_look(const struct sd_slot *slot, int64_t now_us, struct sd_seen *seen);
-/* A new life in this slot: all of the child's fields zero, generation + 1.  Only the supervisor, only when no child has it. */
+/* A new life in this slot: generation + 1, then all of the child's fields zero.  Only the supervisor, only when no child has it. */
 uint32_t sd_slot_renew(struct sd_slot *slot);
 
 #endif

@@ -80,7 +80,7 @@ int sd_stop_tier(const unsigned left[SD_ROLE_COUNT]);
  * mistaken for the next one; a cancelled job gets grace_us to notice by itself.
  */
 struct sd_watch {
-	int64_t job;	     /* the job these are about */
+	int64_t run;	     /* what these are about: a job, or minus an HTTP request */
 	bool overdue;	     /* at the last look */
 	int64_t cancelled_us; /* first seen cancelled; 0: not */
 };

@@ -34,7 +34,7 @@ static void count_slot(const struct sd_http *h, const struct sd_slot *s, struct 
 	if (atomic_load(&s->state) != SD_SLOT_READY || role < 0 || role >= SD_ROLE_COUNT)
 		return;
 	c->ready[role]++;
-	c->busy[role] += atomic_load(&s->job) != 0 || atomic_load(&s->deadline_us) != 0;
+	c->busy[role] += atomic_load(&s->job) != 0 || atomic_load(&s->serving) != 0;
 	if (role == SD_ROLE_KEEPER || role == SD_ROLE_WORKER || role == SD_ROLE_WEB)
 		c->database |= atomic_load(&s->db_up) != 0;
 	if (pool >= 0 && (size_t)pool < h->child->conf->npools && pool < 64)

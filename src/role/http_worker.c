@@ -72,6 +72,8 @@ static void greet(struct sd_http_worker *w, const char *p, size_t size)
 	}
 	w->greeted = true;
 	w->b.usable = true;
+	sd_frame_put_welcome(&w->out);
+	w->dirty = true;
 	w->http->dispatch_due = true;
 }
 
@@ -139,7 +141,7 @@ static void take_frame(struct sd_http_worker *w, enum sd_frame_type type, const 
 {
 	if (type == SD_FRAME_HELLO)
 		greet(w, p, size);
-	else if (!w->greeted || type == SD_FRAME_REQUEST)
+	else if (!w->greeted || type == SD_FRAME_REQUEST || type == SD_FRAME_WELCOME)
 		lose(w, "it sent a frame that is not its to send");
 	else if (type == SD_FRAME_REPLY)
 		take_reply(w, p, size);

@@ -406,6 +406,8 @@ static void log_death(const struct sd_kid *kid, int status, const struct sd_seen
 		snprintf(how, sizeof how, "ended with exit code %d", WEXITSTATUS(status));
 	if (seen->job != 0)
 		snprintf(job, sizeof job, " while running job %lld (attempt %d)", (long long)seen->job, seen->attempt);
+	else if (seen->request != 0)
+		snprintf(job, sizeof job, " while running an HTTP request");
 	if (kid->asked && (status == 0 || sd_super_stopping(kid->su)) && seen->job == 0)
 		level = SD_LOG_DEBUG;
 	sd_log(level, "%s (pid %d) %s%s%s; %lld ms CPU, %lld KiB at most", kid->name, kid->pid, how, job,
@@ -419,17 +421,19 @@ static void bury(struct sd_kid *kid, int status, const struct rusage *ru)
 	int64_t now = sd_now_us();
 	struct sd_seen seen;
 	struct sd_msg_death death;
+	int64_t run;
 	bool clean;
 
 	read_channel(kid); /* its last words */
 	sd_slot_look(slot_of(kid), now, &seen);
 	describe_death(kid, status, ru, &seen, now, &death);
+	run = seen.job != 0 ? seen.job : (int64_t)seen.request;
 	clean = WIFEXITED(status) && WEXITSTATUS(status) == 0 && seen.job == 0 && kid->asked;
 	log_death(kid, status, &seen, &death);
 	if (!clean && sd_roles[group->role].holds_jobs)
 		sd_deaths_add(&su->deaths, &death);
 	sd_health_died(&group->health,
-		       &(struct sd_life){kid->spawned_us, kid->ready_us, seen.job, seen.jobs_done, kid->asked}, now);
+		       &(struct sd_life){kid->spawned_us, kid->ready_us, run, seen.jobs_done, kid->asked}, now);
 	for (struct sd_kid **p = &su->kids; *p != NULL; p = &(*p)->next) {
 		if (*p == kid) {
 			*p = kid->next;

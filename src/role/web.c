@@ -7,7 +7,8 @@
  * waits behind it is returned, and another worker gets it.
  *
  * Stopping.  DRAIN: say BYE and go on serving; the http process closes the
- * connection when it needs this worker no more, and that is the end.  TERM (the
+ * connection when it needs this worker no more, and that is the end.  Without
+ * an http process (it stops first) there is nothing to wait for.  TERM (the
  * running handler passed its deadline, or the time to stop is over): return
  * what has not started, let a transaction under way finish, and end without
  * waiting for the handler.
@@ -83,7 +84,7 @@ void sd_web_settle(struct sd_web *w)
 		sd_web_write(w);
 		_exit(0);
 	}
-	if (w->draining && w->sock < 0 && w->running == 0 && stored)
+	if (w->draining && !w->welcome && w->running == 0 && stored)
 		_exit(0);
 }
 
@@ -224,10 +225,7 @@ static int load_steps(struct sd_web *w, struct sd_err *err)
 	if (!w->manifest)
 		return -1;
 	w->registry = sd_registry_load(w->child->manifest, w->child->manifest_len, err);
-	if (!w->registry)
-		return -1;
-	sd_registry_set_log_level(w->registry, w->child->conf->log_database);
-	return 0;
+	return w->registry ? 0 : -1;
 }
 
 _Noreturn void sd_web_main(const struct sd_child *child)

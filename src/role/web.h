@@ -59,6 +59,7 @@ struct sd_web {
 	ev_signal term;
 
 	int sock; /* to the http process; -1: not connected */
+	bool welcome; /* there is an http process at the other end */
 	uint64_t connection; /* counts connections */
 	struct sd_buf in, out;
 	size_t sent; /* of out */

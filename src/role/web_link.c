@@ -36,6 +36,7 @@ static void disconnect(struct sd_web *w)
 	sd_buf_fini(&w->in);
 	sd_buf_fini(&w->out);
 	w->sent = 0;
+	w->welcome = false;
 	if (!w->draining)
 		connect_later(w);
 	sd_web_settle(w);
@@ -103,6 +104,11 @@ static ptrdiff_t take_frames(struct sd_web *w)
 		bad = r < 0;
 		if (r <= 0)
 			break;
+		if (type == SD_FRAME_WELCOME) {
+			w->welcome = true;
+			at += size;
+			continue;
+		}
 		a = type == SD_FRAME_REQUEST ? take_request(w, w->in.data + at, size) : NULL;
 		bad = a == NULL;
 		if (bad)

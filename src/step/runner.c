@@ -140,8 +140,10 @@ static void announce(struct sd_slot *slot, const struct sd_attempt *a)
 	PUT(attempt, a->attempt);
 	PUT(step, a->step_index);
 	PUT(started_us, a->started_us);
-	if (a->http != NULL)
+	if (a->http != NULL) {
 		PUT(request, a->http->id);
+		PUT(serving, 1);
+	}
 	PUT(job, a->job_id);
 	PUT(deadline_us, a->timeout_ms > 0 ? a->started_us + a->timeout_ms * SD_MS : 0);
 }
@@ -150,6 +152,7 @@ static void withdraw(struct sd_slot *slot, const struct sd_attempt *a)
 {
 	PUT(deadline_us, 0);
 	PUT(job, 0);
+	PUT(serving, 0);
 	/* only this thread writes these two, so no atomic addition is needed */
 	PUT(jobs_done, atomic_load_explicit(&slot->jobs_done, memory_order_relaxed) + 1);
 	if (a->outcome == SD_OUTCOME_ERROR || a->outcome == SD_OUTCOME_FAIL)

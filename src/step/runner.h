@@ -34,7 +34,7 @@ struct sd_ask {
 	bool failed;
 };
 
-/* The runner's thread writes job, attempt, request, step, started_us, deadline_us, jobs_done and jobs_failed of slot. NULL as slot: none of it. */
+/* The runner's thread writes job, attempt, request, serving, step, started_us, deadline_us, jobs_done and jobs_failed of slot. NULL as slot: none of it. */
 struct sd_runner *sd_runner_new(const struct sd_registry *registry, struct sd_slot *slot, struct sd_err *err);
 void sd_runner_free(struct sd_runner *r); /* only when nothing runs; joins the thread; attempts that were not taken are not freed */
 

@@ -127,7 +127,7 @@ static void test_bad_lengths(void **state)
 	assert_int_equal(next_of(20, 0, SD_FRAME_REPLY), -1);
 	assert_int_equal(next_of(20, UINT32_MAX, SD_FRAME_REPLY), -1);
 	assert_int_equal(next_of(20, 15, 0), -1);
-	assert_int_equal(next_of(20, 15, SD_FRAME_BYE + 1), -1);
+	assert_int_equal(next_of(20, 15, SD_FRAME_WELCOME + 1), -1);
 	assert_int_equal(next_of(20, 15, 255), -1);
 	assert_int_equal(next_of(SD_FRAME_MAX, 15, SD_FRAME_REPLY), 0);
 	assert_int_equal(next_of(20, 15, SD_FRAME_REPLY), 1);

@@ -1,0 +1,276 @@
+"""HTTP triggers: effects and their commit, and every way a request can fail behind the router."""
+
+import concurrent.futures
+import os
+import signal
+import threading
+import time
+
+import pytest
+from harness import SLOW, wait_for
+
+WORK = r"""
+#include <stepd/step.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static int handle(struct stepd_ctx *ctx)
+{
+	const char *what = stepd_param(ctx, "what");
+	const cJSON *data = stepd_data(ctx);
+	cJSON *got;
+
+	if (!strcmp(what, "abort"))
+		abort();
+	if (!strcmp(what, "loop"))
+		for (;;)
+			pause();
+	if (!strcmp(what, "sleep"))
+		usleep((useconds_t)(stepd_get_num(data, "ms", 100) * 1000));
+	if (!strcmp(what, "fail")) {
+		stepd_state_set(ctx, "work", "failed", data);
+		stepd_enqueue(ctx, "later", data);
+		return stepd_fail(ctx, "the secret reason");
+	}
+	if (!strcmp(what, "snooze"))
+		return stepd_snooze(ctx, 5000);
+	if (!strcmp(what, "effects")) {
+		stepd_state_set(ctx, "work", stepd_get_str(data, "key"), data);
+		stepd_log_info(ctx, "working", stepd_str("key", stepd_get_str(data, "key")));
+		stepd_enqueue(ctx, "later", data);
+	}
+	if (!strcmp(what, "read")) {
+		if (stepd_state_get(ctx, "work", stepd_get_str(data, "key"), &got) < 0)
+			return STEPD_RETRY;
+		return stepd_reply(ctx, 200, got);
+	}
+	return stepd_reply(ctx, 200, stepd_object(ctx, stepd_int("pid", getpid())));
+}
+
+STEPD_STEP(.name = "Work", .handler = handle, .enqueues = STEPD_LIST("later"),
+	.triggers = STEPD_TRIGGERS(STEPD_HTTP("POST", "/:what"), STEPD_HTTP("GET", "/:what")));
+"""
+
+LATER = r"""
+#include <stepd/step.h>
+static int handle(struct stepd_ctx *ctx) { return STEPD_OK; }
+STEPD_STEP(.name = "Later", .handler = handle, .triggers = STEPD_TRIGGERS(STEPD_QUEUE("later")));
+"""
+
+
+def start(stepd, web=2, **http):
+    stepd.step("work", WORK)
+    stepd.step("later", LATER)
+    pools = {"default": {"processes": 1, "serves": ["queue"]}, "web": {"processes": web, "serves": ["http"]}}
+    stepd.start(config=stepd.config(http={"listen": f"127.0.0.1:{stepd.http_port}", **http}, pools=pools))
+    return stepd
+
+
+@pytest.fixture
+def server(stepd):
+    return start(stepd)
+
+
+def code(reply):
+    return reply.status, reply.json["error"]["code"]
+
+
+def in_parallel(n, function, *args):
+    with concurrent.futures.ThreadPoolExecutor(n) as pool:
+        return [f.result() for f in [pool.submit(function, *args) for _ in range(n)]]
+
+
+def test_effects_are_committed_before_the_reply(server, db):
+    reply = server.post("/effects", {"key": "a", "n": 12345678901234567890})
+    assert reply.status == 200
+    job = db.row("select * from stepd.jobs where step = 'Work'")
+    assert job["trigger"] == "http" and job["status"] == "completed" and str(job["trace_id"]) == reply.headers["x-trace-id"]
+    assert db.value("select value ->> 'n' from stepd.state where group_id = 'work' and key = 'a'") == "12345678901234567890"
+    assert db.value("select message from stepd.logs where job_id = %s", job["id"]) == "working"
+    child = db.row("select * from stepd.jobs where step = 'Later'")
+    assert child["parent_id"] == job["id"] and child["trace_id"] == job["trace_id"]
+    db.wait_status(child["id"], "completed")
+    assert server.post("/read", {"key": "a"}).json["key"] == "a"
+
+
+def test_without_effects_nothing_is_stored(server, db):
+    for _ in range(20):
+        assert server.get("/plain").status == 200
+    assert db.value("select count(*) from stepd.jobs") == 0
+
+
+def test_handler_error(server, db):
+    reply = server.post("/fail", {"key": "x"})
+    assert code(reply) == (500, "handler_error") and b"secret" not in reply.body
+    error_id = reply.json["error"]["details"][0]["errorId"]
+    job = db.row("select * from stepd.jobs where step = 'Work'")
+    assert job["status"] == "failed" and error_id in job["error"] and "the secret reason" in job["error"]
+    server.wait_log(error_id)
+    assert db.value("select count(*) from stepd.state where key = 'failed'") == 1  # states of an error stay
+    assert db.value("select count(*) from stepd.jobs where step = 'Later'") == 0  # its enqueues do not
+    reply = server.get("/snooze")
+    assert code(reply) == (503, "not_now") and reply.headers["retry-after"] == "6"
+
+
+def test_crash_costs_one_request(server):
+    """abort() answers its own request with 502; all others, also those sent at the same moment, get 200."""
+    stop, bad = threading.Event(), []
+
+    def others():
+        while not stop.is_set():
+            r = server.get("/plain")
+            if r.status != 200:
+                bad.append(r)
+
+    threads = [threading.Thread(target=others) for _ in range(4)]
+    for t in threads:
+        t.start()
+    try:
+        for _ in range(5):
+            r = server.get("/abort")
+            assert code(r) == (502, "worker_died")
+            server.child("stepd: web")
+    finally:
+        stop.set()
+        for t in threads:
+            t.join()
+    assert bad == []
+
+
+def test_timeout(stepd):
+    server = start(stepd, web=1, timeout="1s")
+    before = server.child("stepd: web").pid
+    began = time.monotonic()
+    assert code(server.get("/loop")) == (504, "timeout")
+    assert time.monotonic() - began < 2 * SLOW
+    wait_for(lambda: [p for p in server.procs("stepd: web") if p.pid != before], 20, "the worker was replaced")
+    assert wait_for(lambda: (r := server.get("/plain")).status == 200 and r).json["pid"] != before
+
+
+def test_slow_requests_run_in_parallel(server):
+    """Nobody waits behind a slow request while another worker is idle."""
+    for _ in range(50):
+        server.get("/plain")
+    slow = threading.Thread(target=lambda: server.post("/sleep", {"ms": 2000}))
+    slow.start()
+    time.sleep(0.1)
+    began = time.monotonic()
+    assert all(r.status == 200 for r in in_parallel(8, server.get, "/plain"))
+    assert time.monotonic() - began < 1.5 * SLOW
+    slow.join()
+
+
+def test_saturation(stepd):
+    server = start(stepd, web=1, maxInFlight=4)
+    replies = in_parallel(12, server.post, "/sleep", {"ms": 300})
+    assert {r.status for r in replies} == {200, 503}
+    refused = [r for r in replies if r.status == 503]
+    assert len(refused) >= 6 and all(r.headers["retry-after"] and code(r) == (503, "saturated") for r in refused)
+    assert server.get("/plain").status == 200
+
+
+def test_clients_that_leave(server, db):
+    """Reset while the request runs: its effects are stored all the same, and nothing breaks."""
+    import socket
+    import struct
+
+    for i in range(20):
+        s = socket.create_connection(("127.0.0.1", server.http_port))
+        body = b'{"ms": 200}' if i % 2 else b'{"key": "k%d"}' % i
+        path = b"/sleep" if i % 2 else b"/effects"
+        s.sendall(b"POST " + path + b" HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+        s.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        s.close()
+    wait_for(lambda: server.get("/plain").status == 200)
+    http = server.child("stepd: http").pid
+    db.wait_value("select count(*) > 0 from stepd.state", True)
+    assert server.child("stepd: http").pid == http
+
+
+def test_large_bodies(stepd, db):
+    server = start(stepd, bodyLimit="64MiB")
+    body = b'{"key": "big", "text": "' + b"x" * (20 << 20) + b'"}'
+    reply = server.post("/effects", body, headers={"Content-Type": "application/json"}, timeout=60)
+    assert reply.status == 200
+    assert db.value("select length(value ->> 'text') from stepd.state where key = 'big'") == 20 << 20
+    assert len(server.post("/read", {"key": "big"}, timeout=60).body) > 20 << 20
+
+
+def test_database_away(stepd, own_pg, make_stepd):
+    import harness
+
+    db = harness.Database(own_pg.conninfo)
+    server = start(make_stepd(db, name="away"))
+    assert server.post("/effects", {"key": "a"}).status == 200
+    db.close()
+    own_pg.stop("immediate")
+    began = time.monotonic()
+    reply = wait_for(lambda: (r := server.post("/effects", {"key": "b"})).status == 503 and r)
+    assert reply.headers["retry-after"]
+    began = time.monotonic()
+    assert code(server.post("/effects", {"key": "c"})) == (503, "database_unavailable")
+    assert time.monotonic() - began < 1 * SLOW
+    assert server.get("/health", port=server.admin_port).status == 200
+    assert server.get("/ready", port=server.admin_port).status == 503
+    own_pg.start()
+    assert wait_for(lambda: server.post("/effects", {"key": "d"}).status == 200, 20)
+
+
+def test_http_process_killed(server):
+    """kill -9 of the http process: its connections break, new ones are served by the next, the web workers stay."""
+    workers = {p.pid for p in server.procs("stepd: web")}
+    for _ in range(3):
+        http = server.child("stepd: http")
+        os.kill(http.pid, signal.SIGKILL)
+        wait_for(lambda: not http.alive)
+        assert wait_for(lambda: answers(server), 10)
+    assert {p.pid for p in server.procs("stepd: web")} == workers
+
+
+def answers(server):
+    try:
+        return server.get("/plain", timeout=5).status == 200
+    except OSError:
+        return False
+
+
+def test_reload_and_stop_lose_nothing(server):
+    """Requests on fresh connections through two reloads and a stop: all are answered, until nobody listens."""
+    stop, bad, good = threading.Event(), [], [0]
+
+    def load():
+        while not stop.is_set():
+            try:
+                r = server.post("/sleep", {"ms": 5})
+                if r.status == 200:
+                    good[0] += 1
+                else:
+                    bad.append(r)
+            except ConnectionRefusedError:
+                return
+            except OSError as e:
+                bad.append(e)
+
+    threads = [threading.Thread(target=load) for _ in range(6)]
+    for t in threads:
+        t.start()
+    try:
+        for _ in range(2):
+            server.reload()
+            wait_for(lambda n=good[0]: good[0] > n + 50)
+        slow = []
+        t = threading.Thread(target=lambda: slow.append(server.post("/sleep", {"ms": 1000}).status))
+        t.start()
+        time.sleep(0.2)
+    finally:
+        if bad:
+            stop.set()
+    assert server.stop() == 0
+    t.join()
+    stop.set()
+    for t in threads:
+        t.join()
+    assert slow == [200]
+    refused = [b for b in bad if isinstance(b, Exception)]
+    assert [b for b in bad if b not in refused] == [] and len(refused) <= 6, bad  # those the stop caught while connecting
