@@ -65,14 +65,22 @@ static void count(const struct sd_super *su, unsigned *ready, unsigned *running)
 	}
 }
 
-static void degraded_names(const struct sd_super *su, char *out, size_t outlen)
+/* How many groups are degraded, and their names. */
+static unsigned degraded_names(const struct sd_super *su, char *out, size_t outlen)
 {
+	const struct sd_gen *gen = su->live != NULL ? su->live : su->building;
+	unsigned found = 0;
 	size_t n = 0;
 
 	out[0] = '\0';
-	for (size_t i = 0; su->live != NULL && i < su->live->ngroups && n < outlen; i++)
-		if (su->live->groups[i].health.degraded)
-			n += (size_t)snprintf(out + n, outlen - n, "%s%s", n == 0 ? "; degraded: " : ", ", su->live->groups[i].name);
+	for (size_t i = 0; gen != NULL && i < gen->ngroups; i++) {
+		if (!gen->groups[i].health.degraded)
+			continue;
+		if (n < outlen)
+			n += (size_t)snprintf(out + n, outlen - n, "%s%s", found == 0 ? "; degraded: " : ", ", gen->groups[i].name);
+		found++;
+	}
+	return found;
 }
 
 static void say_status(struct sd_super *su)
@@ -325,7 +333,8 @@ static void settle_stop(struct sd_super *su)
 
 static void count_degraded(struct sd_super *su)
 {
-	uint32_t n = 0;
+	char names[128];
+	uint32_t n;
 
 	for (struct sd_kid *k = su->kids; k != NULL; k = k->next) {
 		if (k->state != SD_KID_READY)
@@ -333,14 +342,9 @@ static void count_degraded(struct sd_super *su)
 		if (sd_health_up(&k->group->health, k->ready_us, atomic_load(&su->sb->slot[k->slot].jobs_done), sd_now_us()))
 			sd_log(SD_LOG_INFO, "%s is no longer degraded", k->group->name);
 	}
-	for (size_t i = 0; su->live != NULL && i < su->live->ngroups; i++)
-		n += su->live->groups[i].health.degraded;
-	if (n > atomic_load(&su->sb->degraded)) {
-		char names[128];
-
-		degraded_names(su, names, sizeof names);
+	n = degraded_names(su, names, sizeof names);
+	if (n > atomic_load(&su->sb->degraded))
 		sd_log(SD_LOG_ERROR, "children die at once, starting them again is delayed%s", names);
-	}
 	atomic_store(&su->sb->degraded, n);
 }
 
@@ -435,6 +439,19 @@ static void on_signal(struct ev_loop *loop, ev_signal *w, int events)
 
 /* ---- beginning and end ---- */
 
+/* A signal that comes before there is a watcher waits for it. */
+static void hold_signals(int how)
+{
+	sigset_t set;
+
+	sigemptyset(&set);
+	sigaddset(&set, SIGTERM);
+	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
+	sigaddset(&set, SIGUSR1);
+	sigprocmask(how, &set, NULL);
+}
+
 static void watch_signal(struct sd_super *su, ev_signal *w, int sig)
 {
 	ev_signal_init(w, on_signal, sig);
@@ -457,6 +474,7 @@ static void watch(struct sd_super *su)
 	if (su->watchdog.repeat > 0)
 		ev_timer_again(su->loop, &su->watchdog);
 	set_tick(su);
+	hold_signals(SIG_UNBLOCK);
 }
 
 static int make_shared(struct sd_super *su, const struct sd_conf *conf, struct sd_err *err)
@@ -560,6 +578,7 @@ int sd_supervise(const struct sd_supervise *what)
 	struct sd_super su = {.conf_file = what->conf_file, .wake = -1, .notify = {.fd = -1}};
 	struct sd_err err;
 
+	hold_signals(SIG_BLOCK);
 	sd_log_set_name("supervisor");
 	signal(SIGPIPE, SIG_IGN);
 	prctl(PR_SET_CHILD_SUBREAPER, 1);

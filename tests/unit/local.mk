@@ -37,3 +37,8 @@ tests_unit_test_decide_SOURCES = tests/unit/test_decide.c
 tests_unit_test_decide_LDADD = $(SD_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_proc_SOURCES = tests/unit/test_proc.c
 tests_unit_test_proc_LDADD = $(SD_LIBS) $(CMOCKA_LIBS)
+
+# Defines the roles' mains itself.
+check_PROGRAMS += tests/unit/test_supervisor
+tests_unit_test_supervisor_SOURCES = tests/unit/test_supervisor.c
+tests_unit_test_supervisor_LDADD = $(SD_LIBS) $(CMOCKA_LIBS)
