@@ -20,7 +20,7 @@ char *sd_cli_seconds(double s, bool rough, char out[32])
 	if (s < 0)
 		s = 0;
 	if (!rough && s < 0.9995)
-		snprintf(out, 32, "%.*fms", s < 0.00995 ? 1 : 0, s * 1000);
+		snprintf(out, 32, "%.*fms", s < 0.000995 ? 2 : s < 0.00995 ? 1 : 0, s * 1000);
 	else if (!rough && s < 59.95)
 		snprintf(out, 32, "%.1fs", s);
 	else if (s < 120)
