@@ -129,12 +129,14 @@ create table stepd.schedule (
 	next_run timestamptz,
 	last_run timestamptz,
 	last_job_id bigint,
+	since timestamptz not null default clock_timestamp(),
 	paused boolean not null default false,
 	retired boolean not null default false,
 	unique (step_id, trigger_index)
 );
 comment on table stepd.schedule is 'One row a cron trigger.';
 comment on column stepd.schedule.next_run is 'For display: what the cron process that looked last computed.';
+comment on column stepd.schedule.since is 'When it became as it is: no tick before that was missed.';
 comment on column stepd.schedule.last_run is 'The newest tick that was inserted; ticks after it are still to come.';
 
 create table stepd.tick (

@@ -166,7 +166,9 @@ begin
 	delete from stepd.subscription b where b.step_id = sid and not exists (
 		select from jsonb_array_elements(coalesce(nullif(s -> 'triggers', 'null'), '[]')) e
 		where e ->> 'type' = 'queue' and e ->> 'topic' = b.topic);
-	update stepd.schedule c set retired = true where c.step_id = sid;
+	update stepd.schedule c set retired = true where c.step_id = sid and not c.retired and not exists (
+		select from jsonb_array_elements(coalesce(nullif(s -> 'triggers', 'null'), '[]')) with ordinality e
+		where e.value ->> 'type' = 'cron' and e.ordinality - 1 = c.trigger_index);
 	for t in
 		select e.value v, (e.ordinality - 1)::int i
 		from jsonb_array_elements(coalesce(nullif(s -> 'triggers', 'null'), '[]')) with ordinality e
@@ -188,6 +190,8 @@ begin
 			insert into stepd.schedule as c (step_id, trigger_index, lane_id, expression, timezone)
 			values (sid, t.i, lane, t.v ->> 'expression', coalesce(t.v ->> 'timezone', 'UTC'))
 			on conflict (step_id, trigger_index) do update set retired = false,
+				since = case when not c.retired and (c.expression, c.timezone) = (excluded.expression, excluded.timezone)
+					then c.since else clock_timestamp() end,
 				next_run = case when (c.expression, c.timezone) = (excluded.expression, excluded.timezone) then c.next_run end,
 				expression = excluded.expression, timezone = excluded.timezone;
 		when 'http' then

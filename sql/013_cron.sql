@@ -9,12 +9,12 @@
 create function stepd.schedules_load(steps text[]) returns table (schedule_id int, step text, trigger_index int, expression text,
 	timezone text, last_fire timestamptz, paused boolean)
 language sql stable as $$
-	select c.id, s.name, c.trigger_index, c.expression, c.timezone, c.last_run, c.paused
+	select c.id, s.name, c.trigger_index, c.expression, c.timezone, greatest(c.last_run, c.since), c.paused
 	from stepd.schedule c join stepd.step s on s.id = c.step_id
 	where not c.retired and s.name = any (steps)
 	order by c.id
 $$;
-comment on function stepd.schedules_load(text[]) is 'The cron triggers of these steps. last_fire: the newest tick that became a job, null: none yet.';
+comment on function stepd.schedules_load(text[]) is 'The cron triggers of these steps. last_fire: ticks after it are still to come: the newest that became a job, or when the schedule came or changed.';
 
 create function stepd.cron_fire(schedule_ids int[], fire_at timestamptz[], next_at timestamptz[])
 returns table (schedule_id int, job_id bigint)

@@ -10,4 +10,4 @@ src_libstepd_a_SOURCES += src/role/table.c src/role/supervisor.h src/role/superv
 	src/role/embedded.h src/role/embedded.c src/role/postgres.c
 src_libstepd_a_SOURCES += src/role/keeper.h src/role/keeper.c src/role/keeper_start.c src/role/keeper_wake.c \
 	src/role/keeper_death.c
-src_libstepd_a_SOURCES += src/role/absent.c
+src_libstepd_a_SOURCES += src/role/cron.c

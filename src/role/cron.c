@@ -1,0 +1,437 @@
+/*
+ * The cron process: due ticks become jobs, each exactly once over all nodes.
+ *
+ * It computes, the database decides: a tick is a row with a unique key, made
+ * together with its job, so any number of cron processes may bring the same
+ * tick.  A request whose fate is unknown is simply brought again.
+ *
+ * Time.  Ticks are wall time; the process sleeps at most a quarter of a second
+ * at once and then looks at the clock again, so a clock that is set does not
+ * find it asleep.  The next tick of a schedule only ever moves forward: when
+ * the clock is set back, nothing fires until it has come that far again (for
+ * more than a day, that is no clock to believe, and the calendar starts anew;
+ * the ticks' key still keeps any from firing twice).
+ *
+ * Missed ticks.  What came due while this process or its database was away is
+ * made up for by its latest tick, once, if that is not older than a day.  That
+ * is decided when schedules are loaded, at each new connection.  Ticks that are
+ * merely late, because a commit took long, are all brought.
+ */
+#include "role/role.h"
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/cronspec.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/zone.h"
+#include "db/db.h"
+#include "db/db_ev.h"
+#include "proc/spawn.h"
+#include "step/manifest.h"
+
+#include <ev.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define LOOK_SECONDS 0.25
+#define CATCH_UP_US (86400 * SD_SEC)
+#define LATE_US (10 * SD_SEC) /* up to here a tick is late, not missed */
+#define CLOCK_SET_BACK_US SD_SEC
+#define BATCH 1000
+#define LOAD_TIMEOUT_MS 15000
+#define FIRE_TIMEOUT_MS 15000
+#define RETRY_US (500 * SD_MS)
+#define NEVER INT64_MAX
+
+struct schedule {
+	int32_t id;
+	char *step, *expression, *timezone;
+	struct sd_cronspec spec;
+	const struct sd_zone *zone;
+	int64_t next_us; /* the tick to bring next; NEVER: none any more */
+};
+
+struct cron {
+	const struct sd_child *child;
+	struct ev_loop *loop;
+	struct sd_db *db;
+	struct sd_db_ev *db_ev;
+	struct sd_db_loop db_loop;
+	struct sd_zoneset *zones;
+	char *steps; /* text[] of those with cron triggers */
+	size_t nsteps;
+	struct schedule *v;
+	size_t n;
+	bool loaded, said_ready, busy, draining;
+	uint32_t settings_version; /* that was loaded */
+	int64_t retry_us;	   /* not before; monotonic */
+	int64_t clock_us;	   /* wall minus monotonic time, when last looked */
+	/* the request under way: next_us of these become after */
+	struct {
+		size_t at;
+		int64_t after;
+	} batch[BATCH];
+	size_t nbatch;
+	ev_io chan_io;
+	ev_timer timer;
+};
+
+static const struct sd_db_stmt st_load = {
+	"schedules_load",
+	"select schedule_id, step, expression, timezone, (extract(epoch from last_fire) * 1000000)::bigint, paused"
+	" from stepd.schedules_load($1)",
+	1};
+static const struct sd_db_stmt st_fire = {"cron_fire", "select schedule_id, job_id from stepd.cron_fire($1, $2, $3)", 3};
+static const struct sd_db_stmt st_next = {"cron_next", "select stepd.cron_next($1, $2)", 2};
+
+static void look(struct cron *c);
+
+/* ---- the calendar ---- */
+
+static int64_t tick_after(const struct schedule *s, int64_t at_us)
+{
+	int64_t next;
+	return sd_cron_next(&s->spec, s->zone, at_us, &next) ? next : NEVER;
+}
+
+/* The latest tick in (from, now], or NEVER. */
+static int64_t latest_tick(const struct schedule *s, int64_t from, int64_t now)
+{
+	static const int64_t spans[] = {60 * SD_SEC, 3600 * SD_SEC, CATCH_UP_US};
+
+	for (size_t i = 0; i < sizeof spans / sizeof *spans; i++) {
+		int64_t begin = now - spans[i] > from ? now - spans[i] : from, found = NEVER;
+		for (int64_t t = tick_after(s, begin); t <= now; t = tick_after(s, t))
+			found = t;
+		if (found != NEVER)
+			return found;
+		if (begin == from)
+			break;
+	}
+	return NEVER;
+}
+
+/* What to bring first, when all up to last_fire have been. */
+static int64_t first_tick(const struct schedule *s, int64_t last_fire, int64_t now)
+{
+	if (last_fire > now + CATCH_UP_US) {
+		sd_log(SD_LOG_WARN, "schedule \"%s\" of step %s: its last tick lies more than a day ahead of the clock; going on from now",
+		       s->expression, s->step);
+		last_fire = now;
+	}
+	int64_t missed = last_fire < now ? latest_tick(s, last_fire, now) : NEVER;
+	return missed != NEVER ? missed : tick_after(s, last_fire > now ? last_fire : now);
+}
+
+/* ---- loading ---- */
+
+static void schedules_free(struct cron *c)
+{
+	for (size_t i = 0; i < c->n; i++) {
+		free(c->v[i].step);
+		free(c->v[i].expression);
+		free(c->v[i].timezone);
+	}
+	free(c->v);
+	c->v = NULL;
+	c->n = 0;
+}
+
+static void schedule_read(struct cron *c, const PGresult *res, int row, int64_t now)
+{
+	struct schedule *s = &c->v[c->n];
+	struct sd_err err;
+	int64_t last_fire = PQgetisnull(res, row, 4) ? now : atoll(PQgetvalue(res, row, 4));
+
+	if (strcmp(PQgetvalue(res, row, 5), "t") == 0)
+		return;
+	*s = (struct schedule){.id = atoi(PQgetvalue(res, row, 0)), .step = sd_xstrdup(PQgetvalue(res, row, 1)),
+			       .expression = sd_xstrdup(PQgetvalue(res, row, 2)),
+			       .timezone = sd_xstrdup(PQgetvalue(res, row, 3))};
+	c->n++;
+	s->next_us = NEVER;
+	if (sd_cron_parse(s->expression, &s->spec, &err) < 0 ||
+	    (s->zone = sd_zoneset_get(c->zones, s->timezone, &err)) == NULL) {
+		sd_log_err(SD_LOG_ERROR, &err, "schedule \"%s\" of step %s does not run", s->expression, s->step);
+		return;
+	}
+	s->next_us = first_tick(s, last_fire, now);
+}
+
+static void retry_later(struct cron *c, const struct sd_err *err, const char *what)
+{
+	if (sd_db_is_up(c->db))
+		sd_log_err(SD_LOG_WARN, err, "%s", what);
+	c->retry_us = sd_now_us() + RETRY_US;
+}
+
+static void put_time(struct sd_buf *b, int64_t us)
+{
+	char text[28];
+	if (us != NEVER)
+		sd_wall_format(us, text);
+	sd_buf_pgarray(b, us != NEVER ? text : NULL, us != NEVER ? strlen(text) : 0);
+}
+
+static void on_shown(void *arg, PGresult *const *results, size_t n, const struct sd_err *err)
+{
+	struct cron *c = arg;
+	if (err && sd_db_is_up(c->db))
+		sd_log_err(SD_LOG_WARN, err, "showing the next ticks");
+}
+
+/* stepd.schedules shows when each will run. */
+static void show_next(struct cron *c)
+{
+	struct sd_buf ids = SD_BUF_INIT, times = SD_BUF_INIT;
+
+	sd_buf_chr(&ids, '{');
+	sd_buf_chr(&times, '{');
+	for (size_t i = 0; i < c->n; i++) {
+		sd_buf_pgarray_i64(&ids, c->v[i].id);
+		put_time(&times, c->v[i].next_us);
+	}
+	sd_buf_chr(&ids, '}');
+	sd_buf_chr(&times, '}');
+	const char *values[] = {ids.data, times.data};
+	const struct sd_db_call call = {&st_next, values};
+	sd_db_submit(c->db, &call, 1, 0, LOAD_TIMEOUT_MS, on_shown, c);
+	sd_buf_fini(&ids);
+	sd_buf_fini(&times);
+}
+
+static void on_loaded(void *arg, PGresult *const *results, size_t n, const struct sd_err *err)
+{
+	struct cron *c = arg;
+	int64_t now = sd_wall_us();
+
+	c->busy = false;
+	if (err) {
+		if (err->class != SD_ERR_TRANSIENT && !c->said_ready)
+			sd_child_fail(c->child, 78, err);
+		retry_later(c, err, "loading the schedules");
+		return;
+	}
+	schedules_free(c);
+	c->v = sd_xcalloc((size_t)PQntuples(results[0]) + 1, sizeof *c->v);
+	for (int i = 0; i < PQntuples(results[0]); i++)
+		schedule_read(c, results[0], i, now);
+	c->loaded = true;
+	if (c->n > 0)
+		show_next(c);
+	if (!c->said_ready) {
+		c->said_ready = true;
+		sd_child_ready(c->child);
+	}
+	look(c);
+}
+
+static void load(struct cron *c)
+{
+	const char *values[] = {c->steps};
+	const struct sd_db_call call = {&st_load, values};
+
+	c->busy = true;
+	c->settings_version = atomic_load(&c->child->scoreboard->settings_version);
+	sd_db_submit(c->db, &call, 1, 0, LOAD_TIMEOUT_MS, on_loaded, c);
+}
+
+/* ---- firing ---- */
+
+static void on_fired(void *arg, PGresult *const *results, size_t n, const struct sd_err *err)
+{
+	struct cron *c = arg;
+
+	c->busy = false;
+	if (err) {
+		retry_later(c, err, "bringing due ticks");
+		return; /* they are still next; a tick that was committed after all is not made twice */
+	}
+	for (int i = 0; i < PQntuples(results[0]); i++)
+		sd_log(SD_LOG_DEBUG, "schedule %s fired: job %s", PQgetvalue(results[0], i, 0), PQgetvalue(results[0], i, 1));
+	for (size_t i = 0; i < c->nbatch; i++)
+		c->v[c->batch[i].at].next_us = c->batch[i].after;
+	look(c);
+}
+
+/* Due ticks into the arrays, at most a batch. */
+static void collect(struct cron *c, int64_t now, struct sd_buf *ids, struct sd_buf *ticks, struct sd_buf *nexts)
+{
+	c->nbatch = 0;
+	for (size_t i = 0; i < c->n; i++) {
+		struct schedule *s = &c->v[i];
+		if (s->next_us < now - LATE_US) { /* the clock was set, or we were stopped */
+			int64_t latest = latest_tick(s, s->next_us - 1, now);
+			s->next_us = latest != NEVER ? latest : tick_after(s, now);
+		}
+		for (int64_t t = s->next_us; t <= now && c->nbatch < BATCH;) {
+			int64_t after = tick_after(s, t);
+			sd_buf_pgarray_i64(ids, s->id);
+			put_time(ticks, t);
+			put_time(nexts, after);
+			c->batch[c->nbatch].at = i;
+			c->batch[c->nbatch++].after = after;
+			t = after;
+		}
+	}
+}
+
+static void fire(struct cron *c, int64_t now)
+{
+	struct sd_buf b[3] = {SD_BUF_INIT, SD_BUF_INIT, SD_BUF_INIT};
+
+	for (int i = 0; i < 3; i++)
+		sd_buf_chr(&b[i], '{');
+	collect(c, now, &b[0], &b[1], &b[2]);
+	for (int i = 0; i < 3; i++)
+		sd_buf_chr(&b[i], '}');
+	if (c->nbatch > 0) {
+		const char *values[] = {b[0].data, b[1].data, b[2].data};
+		const struct sd_db_call call = {&st_fire, values};
+		c->busy = true;
+		sd_db_submit(c->db, &call, 1, 0, FIRE_TIMEOUT_MS, on_fired, c);
+	}
+	for (int i = 0; i < 3; i++)
+		sd_buf_fini(&b[i]);
+}
+
+/* The clock was set back: what is next is computed again from what has fired. */
+static bool clock_was_set_back(struct cron *c)
+{
+	int64_t offset = sd_wall_us() - sd_now_us(), was = c->clock_us;
+	c->clock_us = offset;
+	if (offset >= was - CLOCK_SET_BACK_US)
+		return false;
+	sd_log(SD_LOG_WARN, "the clock was set back by %lld s", (long long)((was - offset) / SD_SEC));
+	return true;
+}
+
+static int64_t earliest(const struct cron *c)
+{
+	int64_t at = NEVER;
+	for (size_t i = 0; i < c->n; i++)
+		if (c->v[i].next_us < at)
+			at = c->v[i].next_us;
+	return at;
+}
+
+/* Look at the clock, do what is due, sleep until the next tick or for a while. */
+static void look(struct cron *c)
+{
+	int64_t now = sd_wall_us();
+	bool set_back = clock_was_set_back(c);
+
+	if (c->draining && !c->busy)
+		_exit(0);
+	if (set_back)
+		c->loaded = false;
+	if (!c->busy && sd_db_is_up(c->db) && sd_now_us() >= c->retry_us) {
+		if (!c->loaded || c->settings_version != atomic_load(&c->child->scoreboard->settings_version))
+			load(c);
+		else if (earliest(c) <= now)
+			fire(c, now);
+	}
+	double sleep = LOOK_SECONDS;
+	if (c->loaded && !c->busy && earliest(c) != NEVER && (double)(earliest(c) - now) / 1e6 < sleep)
+		sleep = earliest(c) > now ? (double)(earliest(c) - now) / 1e6 : 0.01;
+	ev_now_update(c->loop);
+	ev_timer_stop(c->loop, &c->timer);
+	ev_timer_set(&c->timer, sleep, 0.);
+	ev_timer_start(c->loop, &c->timer);
+}
+
+/* ---- events ---- */
+
+static void on_timer(struct ev_loop *loop, ev_timer *t, int revents)
+{
+	look(t->data);
+}
+
+static void on_up(void *arg, struct sd_db *db)
+{
+	struct cron *c = arg;
+	atomic_store(&c->child->slot->db_up, 1);
+	c->loaded = false;
+	c->retry_us = 0;
+	look(c);
+}
+
+static void on_down(void *arg, struct sd_db *db, const struct sd_err *err)
+{
+	struct cron *c = arg;
+	atomic_store(&c->child->slot->db_up, 0);
+	sd_log_err(SD_LOG_WARN, err, "database");
+}
+
+static void on_chan(struct ev_loop *loop, ev_io *io, int revents)
+{
+	struct cron *c = io->data;
+	struct sd_msg msg;
+	struct sd_err err;
+	int n;
+
+	while ((n = sd_chan_recv(c->child->chan, &msg, &err)) > 0) {
+		if (msg.type == SD_MSG_DRAIN) {
+			c->draining = true;
+			if (!c->busy)
+				_exit(0);
+		} else if (msg.type == SD_MSG_REOPEN_LOGS && sd_log_reopen(&err) < 0) {
+			sd_log_err(SD_LOG_WARN, &err, "reopening the log");
+		}
+	}
+	if (n < 0)
+		sd_orphaned();
+}
+
+/* The steps that have a cron trigger. */
+static void find_steps(struct cron *c)
+{
+	struct sd_arena *arena = sd_arena_new();
+	struct sd_buf names = SD_BUF_INIT;
+	struct sd_err err;
+	const struct sd_manifest *m = sd_manifest_parse(c->child->manifest, c->child->manifest_len, arena, &err);
+
+	if (!m)
+		sd_child_fail(c->child, 78, &err);
+	sd_buf_chr(&names, '{');
+	for (size_t i = 0; i < m->nsteps; i++) {
+		for (size_t t = 0; t < m->steps[i].ntriggers; t++) {
+			if (m->steps[i].triggers[t].type != SD_TRIGGER_CRON)
+				continue;
+			sd_buf_pgarray(&names, m->steps[i].name, strlen(m->steps[i].name));
+			c->nsteps++;
+			break;
+		}
+	}
+	sd_buf_chr(&names, '}');
+	c->steps = sd_buf_take(&names, NULL);
+	sd_arena_free(arena);
+}
+
+_Noreturn void sd_cron_main(const struct sd_child *child)
+{
+	struct cron c = {.child = child};
+
+	find_steps(&c);
+	c.loop = ev_loop_new(EVFLAG_AUTO);
+	c.zones = sd_zoneset_new();
+	c.clock_us = sd_wall_us() - sd_now_us();
+	ev_io_init(&c.chan_io, on_chan, child->chan, EV_READ);
+	ev_timer_init(&c.timer, on_timer, 0., 0.);
+	c.chan_io.data = c.timer.data = &c;
+	ev_io_start(c.loop, &c.chan_io);
+	if (c.nsteps == 0) {
+		sd_child_ready(child); /* nothing to do, and no connection needed for it */
+	} else {
+		c.db_ev = sd_db_ev_new(c.loop, &c.db_loop);
+		const struct sd_db_events events = {.up = on_up, .down = on_down, .arg = &c};
+		c.db = sd_db_new(child->conninfo, "stepd cron", NULL, &c.db_loop, &events);
+		sd_db_start(c.db);
+		look(&c);
+	}
+	ev_run(c.loop, 0);
+	abort(); /* the loop never ends: the channel is always watched */
+}
