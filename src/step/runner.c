@@ -23,7 +23,9 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdalign.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/timerfd.h>
@@ -52,7 +54,7 @@ struct sd_runner {
 	bool ask_seen, answered, idle, stop;
 	bool rung, timer_set;
 
-	struct sd_slot no_slot;
+	struct sd_slot *own_slot; /* when none was given */
 };
 
 static void list_init(struct list *l)
@@ -357,12 +359,30 @@ static int start_thread(struct sd_runner *r, struct sd_err *err)
 	return 0;
 }
 
+static struct sd_slot *own_slot(struct sd_runner *r)
+{
+	r->own_slot = aligned_alloc(alignof(struct sd_slot), sizeof *r->own_slot);
+	if (r->own_slot == NULL)
+		abort();
+	memset(r->own_slot, 0, sizeof *r->own_slot);
+	return r->own_slot;
+}
+
+static void free_runner(struct sd_runner *r)
+{
+	sd_close(&r->bell);
+	sd_close(&r->timer);
+	sd_close(&r->fd);
+	free(r->own_slot);
+	free(r);
+}
+
 struct sd_runner *sd_runner_new(const struct sd_registry *registry, struct sd_slot *slot, struct sd_err *err)
 {
 	struct sd_runner *r = sd_xcalloc(1, sizeof *r);
 
 	r->registry = registry;
-	r->slot = slot != NULL ? slot : &r->no_slot;
+	r->slot = slot != NULL ? slot : own_slot(r);
 	r->bell = r->timer = r->fd = -1;
 	list_init(&r->given);
 	list_init(&r->ended);
@@ -371,10 +391,7 @@ struct sd_runner *sd_runner_new(const struct sd_registry *registry, struct sd_sl
 	pthread_cond_init(&r->answer, NULL);
 	if (open_fds(r, err) == 0 && start_thread(r, err) == 0)
 		return r;
-	sd_close(&r->bell);
-	sd_close(&r->timer);
-	sd_close(&r->fd);
-	free(r);
+	free_runner(r);
 	return NULL;
 }
 
@@ -390,8 +407,5 @@ void sd_runner_free(struct sd_runner *r)
 	pthread_cond_destroy(&r->answer);
 	pthread_cond_destroy(&r->work);
 	pthread_mutex_destroy(&r->lock);
-	sd_close(&r->bell);
-	sd_close(&r->timer);
-	sd_close(&r->fd);
-	free(r);
+	free_runner(r);
 }
