@@ -355,20 +355,93 @@ int sd_json_bool(const cJSON *obj, const char *key, int fallback)
 }
 
 /* The shortest of the usual forms that reads back as the same number. */
-static void print_number(struct sd_buf *b, double v)
+static void format_number(char text[40], double v)
+{
+	if (!isfinite(v)) {
+		strcpy(text, "null");
+	} else if (v == floor(v) && fabs(v) < 0x1p53) {
+		snprintf(text, 40, "%lld", (long long)v);
+	} else {
+		snprintf(text, 40, "%.15g", v);
+		if (strtod(text, NULL) != v)
+			snprintf(text, 40, "%.17g", v);
+	}
+}
+
+/* Is s one JSON number, and this one? */
+static bool is_number_text(const char *s, double v)
+{
+	struct scan scan = {.p = (const unsigned char *)s, .end = (const unsigned char *)s + strlen(s)};
+
+	return scan.p < scan.end && (*s == '-' || isdigit((unsigned char)*s)) && scan_number(&scan) == 0 && scan.p == scan.end &&
+	       strtod(s, NULL) == v;
+}
+
+static void print_number(struct sd_buf *b, const cJSON *n)
 {
 	char text[40];
 
-	if (!isfinite(v)) {
-		sd_buf_str(b, "null");
-	} else if (v == floor(v) && fabs(v) < 0x1p53) {
-		sd_buf_i64(b, (int64_t)v);
-	} else {
-		snprintf(text, sizeof text, "%.15g", v);
-		if (strtod(text, NULL) != v)
-			snprintf(text, sizeof text, "%.17g", v);
-		sd_buf_str(b, text);
+	if (n->valuestring != NULL && is_number_text(n->valuestring, n->valuedouble)) {
+		sd_buf_str(b, n->valuestring);
+		return;
 	}
+	format_number(text, n->valuedouble);
+	sd_buf_str(b, text);
+}
+
+/* The next number of a text, outside of its strings. */
+static const char *next_number(const char *p, size_t *len)
+{
+	for (; *p != '\0'; p++) {
+		if (*p == '"') {
+			for (p++; *p != '"' && *p != '\0'; p++)
+				if (*p == '\\' && p[1] != '\0')
+					p++;
+			if (*p == '\0')
+				break;
+		} else if (*p == '-' || isdigit((unsigned char)*p)) {
+			*len = strspn(p, "+-.0123456789eE");
+			return p;
+		}
+	}
+	*len = 0;
+	return p;
+}
+
+/* Up to 15 plain digits are exact in a double and print as they are. */
+static bool is_plain(const char *s, size_t len)
+{
+	return len <= 15 && strspn(s, "-0123456789") >= len;
+}
+
+static const char *keep_digits(cJSON *v, const char *p)
+{
+	char printed[40];
+	size_t len;
+
+	if (!cJSON_IsNumber(v)) {
+		for (cJSON *child = v->child; child != NULL; child = child->next)
+			p = keep_digits(child, p);
+		return p;
+	}
+	p = next_number(p, &len);
+	if (is_plain(p, len) || v->valuestring != NULL)
+		return p + len;
+	format_number(printed, v->valuedouble);
+	if (strlen(printed) != len || memcmp(printed, p, len) != 0) {
+		v->valuestring = cJSON_malloc(len + 1);
+		if (v->valuestring != NULL) {
+			memcpy(v->valuestring, p, len);
+			v->valuestring[len] = '\0';
+		}
+	}
+	return p + len;
+}
+
+void sd_json_keep_digits(cJSON *tree, const char *text)
+{
+	if (tree != NULL)
+		keep_digits(tree, text);
 }
 
 static void print_value(struct sd_buf *b, const cJSON *v)
@@ -381,7 +454,7 @@ static void print_value(struct sd_buf *b, const cJSON *v)
 		sd_buf_str(b, "true");
 		break;
 	case cJSON_Number:
-		print_number(b, v->valuedouble);
+		print_number(b, v);
 		break;
 	case cJSON_String:
 		sd_buf_json_str(b, v->valuestring != NULL ? v->valuestring : "");

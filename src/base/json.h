@@ -27,6 +27,13 @@ int sd_json_check(const char *text, size_t len, struct sd_err *err) SD_MUST_CHEC
 /* sd_json_check, then a tree to read with cJSON's CaseSensitive calls; free with cJSON_Delete. NULL with *err set. */
 cJSON *sd_json_parse(const char *text, size_t len, struct sd_err *err);
 
+/*
+ * cJSON keeps a number as a double.  Give those numbers of tree that a double does not print as they were written their
+ * text (in valuestring, where cJSON_Duplicate and cJSON_Delete find it); sd_json_print uses it as long as the number
+ * is unchanged.  text is what tree was parsed from, and is valid JSON.
+ */
+void sd_json_keep_digits(cJSON *tree, const char *text);
+
 /* Members of an object that was parsed from a trusted source (a manifest, a frame of ours). */
 const char *sd_json_str(const cJSON *obj, const char *key, const char *fallback);
 int64_t sd_json_int(const cJSON *obj, const char *key, int64_t fallback);

@@ -106,8 +106,10 @@ static const cJSON *api_data(struct stepd_ctx *pub)
 {
 	struct sd_ctx *c = sd_ctx_of(pub);
 
-	if (c->data == NULL)
-		c->data = cJSON_Parse(c->pub.data);
+	if (c->data != NULL)
+		return c->data;
+	c->data = cJSON_Parse(c->pub.data);
+	sd_json_keep_digits(c->data, c->pub.data);
 	if (c->data == NULL) { /* a number cJSON can not hold: the text still has it */
 		sd_ctx_error(c, "the data can not be read as a tree; use stepd_data_text()");
 		c->data = cJSON_CreateNull();

@@ -34,6 +34,7 @@ cJSON *sd_ctx_own(struct sd_ctx *c, cJSON *tree)
 int sd_ctx_tree(struct sd_ctx *c, const char *text, cJSON **tree)
 {
 	*tree = sd_ctx_own(c, cJSON_Parse(text));
+	sd_json_keep_digits(*tree, text);
 	if (*tree == NULL)
 		return sd_ctx_error(c, "a number of more than 63 characters can not be read as a tree; use the text");
 	return 0;

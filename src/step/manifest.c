@@ -92,6 +92,7 @@ struct sd_manifest *sd_manifest_parse(const char *json, size_t len, struct sd_ar
 		sd_err_prefix(err, "the manifest");
 		return NULL;
 	}
+	sd_json_keep_digits(tree, json);
 	m->nsteps = count(steps);
 	m->steps = sd_arena_zalloc(arena, (m->nsteps + 1) * sizeof *m->steps);
 	cJSON_ArrayForEach(item, steps)

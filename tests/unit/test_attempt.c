@@ -134,6 +134,30 @@ static void test_enqueue(void **state)
 	sd_attempt_free(a);
 }
 
+/* Numbers that pass through trees keep their digits, unless they are changed. */
+static int pass_on(struct stepd_ctx *ctx)
+{
+	const cJSON *d = stepd_data(ctx);
+	cJSON *copy = stepd_own(ctx, cJSON_Duplicate(d, 1));
+
+	stepd_enqueue(ctx, "next", d);
+	cJSON_SetNumberValue(cJSON_GetObjectItem(copy, "big"), 2);
+	return stepd_enqueue(ctx, "next", copy);
+}
+
+static void test_digits(void **state)
+{
+	const char *input = "{\"s\":\"1.0 \\\" -7\",\"big\":12345678901234567890,\"l\":[1.50,-0.1,1e400,1E2,{\"0\":3}],\"n\":null,\"x\":0.30000000000000000001}";
+	struct sd_attempt *a = run(pass_on, input);
+	char expected[512];
+
+	(void)state;
+	snprintf(expected, sizeof expected, "{\"topic\":\"next\",\"data\":%s},{\"topic\":\"next\",\"data\":%s}", input,
+		 "{\"s\":\"1.0 \\\" -7\",\"big\":2,\"l\":[1.50,-0.1,1e400,1E2,{\"0\":3}],\"n\":null,\"x\":0.30000000000000000001}");
+	assert_string_equal(a->enqueues.data, expected);
+	sd_attempt_free(a);
+}
+
 #define REFUSED(call, why)                                                                                             \
 	do {                                                                                                           \
 		assert_int_equal((call), -1);                                                                          \
@@ -555,7 +579,7 @@ int main(void)
 		cmocka_unit_test(test_enqueue_badly), cmocka_unit_test(test_state),	 cmocka_unit_test(test_overlay_list),
 		cmocka_unit_test(test_log),	    cmocka_unit_test(test_log_flood), cmocka_unit_test(test_outcomes),
 		cmocka_unit_test(test_http),	    cmocka_unit_test(test_reply),	 cmocka_unit_test(test_match),
-		cmocka_unit_test(test_reuse),
+		cmocka_unit_test(test_reuse),	    cmocka_unit_test(test_digits),
 	};
 
 	return cmocka_run_group_tests_name("attempt", tests, NULL, NULL);

@@ -169,7 +169,8 @@ static inline int stepd_trigger_index(const struct stepd_ctx *ctx);
 
 /*
  * The data: the input of a queue job, the body of an http request, JSON null for cron and for a request without a
- * JSON body.  Never NULL.  A number in the tree is a double, exact to 2^53; the text has every digit.
+ * JSON body.  Never NULL.  A number in the tree is a double, exact to 2^53; passed on as it is (in an enqueue, a
+ * value, a reply) it keeps every digit, as the text does.
  */
 static inline const cJSON *stepd_data(struct stepd_ctx *ctx);
 static inline const char *stepd_data_text(const struct stepd_ctx *ctx);
