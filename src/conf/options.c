@@ -63,7 +63,7 @@ const struct sd_option sd_options[] = {
 
 {"admin.listen", SD_OPTION_LISTEN, CONF(admin.listen), "127.0.0.1:3113", 0, 0, NULL, NULL, RESTART, YES,
  "Address and port of health and metrics, or off."},
-{"admin.token", SD_OPTION_STRING, CONF(admin.token), NULL, 0, 0, NULL, NULL, RELOAD, NOT_YET,
+{"admin.token", SD_OPTION_STRING, CONF(admin.token), NULL, 0, 0, NULL, NULL, RELOAD, YES,
  "Bearer token that admin requests must carry; needed when admin.listen is not a loopback address."},
 
 {"pools.*.processes", SD_OPTION_INT, POOL(processes), "4", 1, 512, NULL, NULL, RELOAD, YES,
@@ -95,7 +95,7 @@ const struct sd_option sd_options[] = {
  "Starts per time over all nodes, such as 100/1s."},
 {"queues.*.concurrencyPerGroup", SD_OPTION_INT, QUEUE(concurrency_per_group), "none", 1, 1000000, "none", NULL, RELOAD, NOT_YET,
  "Jobs of one group that run at the same time, over all nodes; fifo queues always run one."},
-{"queues.*.history", SD_OPTION_TIME, QUEUE(history_ms), "keep", D, 36500 * D, "keep", NULL, RELOAD, NOT_YET,
+{"queues.*.history", SD_OPTION_TIME, QUEUE(history_ms), "keep", D, 36500 * D, "keep", NULL, RELOAD, YES,
  "How long finished jobs of this queue are kept; keep means as history.keep says."},
 
 {"history.keep", SD_OPTION_TIME, CONF(history_keep_ms), "30d", D, 36500 * D, NULL, NULL, RELOAD, YES,

@@ -208,6 +208,7 @@ static void test_addresses(void **state)
 	       "1:18: admin.listen: \"0.0.0.0\" is not a loopback address, which needs admin.token", NULL);
 	expect("http: { listen: 'localhost:1' }\nadmin: { listen: 'localhost:1' }\n",
 	       "2:18: http.listen and admin.listen are the same address", NULL);
+	sd_conf_free(load_good("admin: { listen: '0.0.0.0:1', token: secret }\n"));
 }
 
 static void test_secrets_stay(void **state)
