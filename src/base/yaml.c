@@ -16,6 +16,7 @@ struct build {
 	struct sd_arena *arena;
 	struct sd_yaml_problem *problem;
 	struct sd_yaml *root;
+	bool mark; /* duplicate keys, instead of refusing them */
 	int depth;
 	struct level {
 		struct sd_yaml *node;
@@ -92,9 +93,9 @@ static int compare_keys(const void *pa, const void *pb)
 }
 
 /* By sorting: a mapping of 100,000 members must not cost 10^10 comparisons. */
-static int refuse_duplicates(struct build *b, const struct sd_yaml *map)
+static int find_duplicates(struct build *b, const struct sd_yaml *map)
 {
-	const struct sd_yaml **keys, *first = NULL, *second = NULL;
+	struct sd_yaml **keys, *first = NULL, *second = NULL;
 	size_t n = 0;
 
 	if (map->n < 2)
@@ -106,6 +107,10 @@ static int refuse_duplicates(struct build *b, const struct sd_yaml *map)
 	for (size_t i = 1; i < n; i++) {
 		if (strcmp(keys[i - 1]->text, keys[i]->text) != 0)
 			continue;
+		if (b->mark) {
+			keys[i]->twin = keys[i - 1];
+			continue;
+		}
 		if (second == NULL || keys[i]->line < second->line ||
 		    (keys[i]->line == second->line && keys[i]->col < second->col)) {
 			first = keys[i - 1];
@@ -216,7 +221,7 @@ static int on_event(struct build *b, const yaml_event_t *e, bool *done)
 		return 0;
 	case YAML_MAPPING_END_EVENT:
 		b->depth--;
-		return refuse_duplicates(b, b->stack[b->depth].node);
+		return find_duplicates(b, b->stack[b->depth].node);
 	case YAML_ALIAS_EVENT:
 		return refuse_at(b, &e->start_mark, "aliases (*%.60s) are not supported", (const char *)e->data.alias.anchor);
 	case YAML_DOCUMENT_START_EVENT:
@@ -231,9 +236,9 @@ static int on_event(struct build *b, const yaml_event_t *e, bool *done)
 	}
 }
 
-struct sd_yaml *sd_yaml_parse(const char *text, size_t len, struct sd_arena *arena, struct sd_yaml_problem *problem)
+static struct sd_yaml *parse(const char *text, size_t len, struct sd_arena *arena, struct sd_yaml_problem *problem, bool mark)
 {
-	struct build b = {.arena = arena, .problem = problem};
+	struct build b = {.arena = arena, .problem = problem, .mark = mark};
 	yaml_parser_t parser;
 	yaml_event_t event;
 	bool done = false;
@@ -270,6 +275,16 @@ struct sd_yaml *sd_yaml_parse(const char *text, size_t len, struct sd_arena *are
 		b.root->plain = true;
 	}
 	return b.root;
+}
+
+struct sd_yaml *sd_yaml_parse(const char *text, size_t len, struct sd_arena *arena, struct sd_yaml_problem *problem)
+{
+	return parse(text, len, arena, problem, false);
+}
+
+struct sd_yaml *sd_yaml_parse_all(const char *text, size_t len, struct sd_arena *arena, struct sd_yaml_problem *problem)
+{
+	return parse(text, len, arena, problem, true);
 }
 
 const struct sd_yaml *sd_yaml_get(const struct sd_yaml *map, const char *key)

@@ -33,6 +33,7 @@ struct sd_yaml {
 	struct sd_yaml *key;  /* of a member of a mapping: its name, a scalar; else NULL */
 	struct sd_yaml *child; /* first item, or first member's value */
 	struct sd_yaml *next; /* next item, or next member's value */
+	const struct sd_yaml *twin; /* of a key, by sd_yaml_parse_all: the same key earlier in this mapping */
 };
 
 /* Where and why the text was refused. */
@@ -46,6 +47,9 @@ struct sd_yaml_problem {
  * document gives a null scalar at 1:1.
  */
 struct sd_yaml *sd_yaml_parse(const char *text, size_t len, struct sd_arena *arena, struct sd_yaml_problem *problem);
+
+/* The same, but a key that is given twice is only marked (twin), for a caller that names all mistakes at once. */
+struct sd_yaml *sd_yaml_parse_all(const char *text, size_t len, struct sd_arena *arena, struct sd_yaml_problem *problem);
 
 /* The value of a mapping's member; NULL when absent, or when map is no mapping. */
 const struct sd_yaml *sd_yaml_get(const struct sd_yaml *map, const char *key);

@@ -66,6 +66,14 @@ static const char *join(struct loader *l, const char *way, const char *key)
 	return *way ? sd_arena_printf(l->conf->arena, "%s.%s", way, key) : key;
 }
 
+/* Is the key there already? Told, and its value is not looked at. */
+static bool is_twin(struct loader *l, const struct sd_yaml *key)
+{
+	if (key->twin)
+		problem(l, key, "key \"%.60s\" is given twice, first at %d:%d", key->text, key->twin->line, key->twin->col);
+	return key->twin != NULL;
+}
+
 /* What of path is behind "way."; NULL when it is not below. */
 static const char *below(const char *way, const char *path)
 {
@@ -208,6 +216,8 @@ static void read_section(struct loader *l, const struct section *s, const struct
 	if (!need_mapping(l, node, s->shown))
 		return;
 	for (const struct sd_yaml *value = node->child; value; value = value->next) {
+		if (is_twin(l, value->key))
+			continue;
 		const char *key = value->key->text;
 		const char *way = join(l, s->pattern, key);
 		const struct sd_option *option = NULL;
@@ -277,6 +287,8 @@ static void read_named(struct loader *l, const char *way, const struct sd_yaml *
 	conf->pools = pools ? sd_arena_zalloc(conf->arena, (node->n + 1) * sizeof(*conf->pools)) : conf->pools;
 	conf->queues = pools ? conf->queues : sd_arena_zalloc(conf->arena, (node->n + 1) * sizeof(*conf->queues));
 	for (const struct sd_yaml *value = node->child; value; value = value->next) {
+		if (is_twin(l, value->key))
+			continue;
 		const char *name = value->key->text, *shown = join(l, way, name);
 		if (!good_name(name, pools)) {
 			problem(l, value->key, pools ? "a pool's name is 1 to 32 letters, digits, '-' and '_'"
@@ -382,7 +394,7 @@ struct sd_conf *sd_conf_parse(const char *text, size_t len, const char *file, st
 	conf->arena = arena;
 	conf->file = sd_arena_strdup(arena, file);
 	struct loader l = {conf, problems, directory_of(file, arena)};
-	const struct sd_yaml *root = sd_yaml_parse(text, len, arena, &bad);
+	const struct sd_yaml *root = sd_yaml_parse_all(text, len, arena, &bad);
 	if (root)
 		read_tree(&l, root);
 	else

@@ -1,7 +1,8 @@
 # Fuzzers.  `make check` replays the committed corpus; to search for more, link the entry point with libFuzzer:
 #   clang -std=gnu11 -D_GNU_SOURCE -Isrc -g -O1 -fsanitize=fuzzer,address,undefined tests/fuzz/fuzz_json.c src/base/*.c \
 #     -lcjson -lyaml -lm -o fuzz_json && ./fuzz_json tests/fuzz/corpus/json
-check_PROGRAMS += tests/fuzz/replay_json tests/fuzz/replay_yaml tests/fuzz/replay_cron tests/fuzz/replay_zone tests/fuzz/replay_text
+check_PROGRAMS += tests/fuzz/replay_json tests/fuzz/replay_yaml tests/fuzz/replay_cron tests/fuzz/replay_zone tests/fuzz/replay_text \
+	tests/fuzz/replay_conf
 tests_fuzz_replay_json_SOURCES = tests/fuzz/fuzz_json.c tests/fuzz/replay.c
 tests_fuzz_replay_json_LDADD = $(SD_LIBS)
 tests_fuzz_replay_yaml_SOURCES = tests/fuzz/fuzz_yaml.c tests/fuzz/replay.c
@@ -12,3 +13,5 @@ tests_fuzz_replay_zone_SOURCES = tests/fuzz/fuzz_zone.c tests/fuzz/replay.c
 tests_fuzz_replay_zone_LDADD = $(SD_LIBS)
 tests_fuzz_replay_text_SOURCES = tests/fuzz/fuzz_text.c tests/fuzz/replay.c
 tests_fuzz_replay_text_LDADD = $(SD_LIBS)
+tests_fuzz_replay_conf_SOURCES = tests/fuzz/fuzz_conf.c tests/fuzz/replay.c
+tests_fuzz_replay_conf_LDADD = $(SD_LIBS)

@@ -191,6 +191,14 @@ static void test_wrong_shapes(void **state)
 	       "1:16: unknown key \"max_retries\" in queues.q, did you mean \"maxRetries\"?", NULL);
 }
 
+static void test_duplicates(void **state)
+{
+	expect("http: { timeout: 1s, timeout: 2s, timeout: x }\nqueues:\n  q: { jitter: 2 }\n  q:\nhttp: 5\nhtpp: 1\n",
+	       "1:22: key \"timeout\" is given twice, first at 1:9", "1:35: key \"timeout\" is given twice, first at 1:22",
+	       "3:16: queues.q.jitter: must be from 0 to 1, found \"2\"", "4:3: key \"q\" is given twice, first at 3:3",
+	       "5:1: key \"http\" is given twice, first at 1:1", "6:1: unknown key \"htpp\", did you mean \"http\"?", NULL);
+}
+
 static void test_addresses(void **state)
 {
 	static const char *const bad[] = {"3111", ":3111", "::1:3111", "[::1]", "[]:1", "a b:1", "http://a:1", "a:"};
@@ -579,6 +587,7 @@ int main(void)
 		cmocka_unit_test(test_defaults),	cmocka_unit_test(test_values),
 		cmocka_unit_test(test_all_at_once),	cmocka_unit_test(test_wrong_shapes),
 		cmocka_unit_test(test_addresses),	cmocka_unit_test(test_secrets_stay),
+		cmocka_unit_test(test_duplicates),
 		cmocka_unit_test(test_not_supported),	cmocka_unit_test(test_expand),
 		cmocka_unit_test(test_rate),		cmocka_unit_test(test_hostile),
 		cmocka_unit_test(test_files),		cmocka_unit_test(test_queues_json),
