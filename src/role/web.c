@@ -225,7 +225,10 @@ static int load_steps(struct sd_web *w, struct sd_err *err)
 	if (!w->manifest)
 		return -1;
 	w->registry = sd_registry_load(w->child->manifest, w->child->manifest_len, err);
-	return w->registry ? 0 : -1;
+	if (!w->registry)
+		return -1;
+	sd_registry_set_log_level(w->registry, w->child->conf->log_database);
+	return 0;
 }
 
 _Noreturn void sd_web_main(const struct sd_child *child)

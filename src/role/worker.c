@@ -18,6 +18,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "db/db_ev.h"
+#include "proc/spawn.h"
 
 #include <errno.h>
 #include <stdint.h>
@@ -192,15 +193,6 @@ static void talk(struct sd_worker *w, bool idle)
 		end_attempt(w);
 }
 
-static void say_ready(struct sd_worker *w)
-{
-	struct sd_msg msg = {.type = SD_MSG_READY};
-	struct sd_err err;
-	if (sd_chan_send(w->child->chan, &msg, &err) < 0)
-		sd_log_err(SD_LOG_WARN, &err, "telling the supervisor that this worker is ready");
-	w->said_ready = true;
-}
-
 void sd_worker_pump(struct sd_worker *w)
 {
 	take_finished(w);
@@ -215,8 +207,10 @@ void sd_worker_pump(struct sd_worker *w)
 		sd_worker_load_lanes(w);
 		return;
 	}
-	if (!w->said_ready)
-		say_ready(w);
+	if (!w->said_ready) {
+		w->said_ready = true;
+		sd_child_ready(w->child);
+	}
 	/* asleep is said before the claim that may come back empty, so that no wake-up falls between the two */
 	if (idle && !atomic_exchange(&w->child->slot->asleep, 1))
 		w->sleeping = false;
@@ -281,7 +275,7 @@ static void on_chan(struct ev_loop *loop, ev_io *io, int revents)
 			sd_log_err(SD_LOG_WARN, &err, "reopening the log");
 	}
 	if (n < 0)
-		_exit(0); /* the supervisor is gone; the next start or another node rescues what we hold */
+		sd_orphaned(); /* the next start or another node rescues what we hold */
 }
 
 /*
@@ -338,16 +332,6 @@ static void on_db_down(void *arg, struct sd_db *db, const struct sd_err *err)
 
 /* ---- start ---- */
 
-static _Noreturn void cannot_start(const struct sd_child *child, const struct sd_err *err, int exit_code)
-{
-	struct sd_msg msg = {.type = SD_MSG_FAILED, .exit_code = exit_code};
-	struct sd_err ignored;
-	snprintf(msg.text, sizeof msg.text, "%s%s%s", err->message, err->detail[0] ? ": " : "", err->detail);
-	if (sd_chan_send(child->chan, &msg, &ignored) < 0)
-		sd_log_err(SD_LOG_ERROR, err, "cannot start");
-	_exit(exit_code);
-}
-
 static void init_watchers(struct sd_worker *w)
 {
 	ev_io_init(&w->chan_io, on_chan, w->child->chan, EV_READ);
@@ -374,10 +358,11 @@ _Noreturn void sd_worker_main(const struct sd_child *child)
 	sd_chain_init(&w.sending);
 	w.registry = sd_registry_load(child->manifest, child->manifest_len, &err);
 	if (w.registry == NULL)
-		cannot_start(child, &err, 78);
+		sd_child_fail(child, 78, &err);
+	sd_registry_set_log_level(w.registry, child->conf->log_database);
 	w.runner = sd_runner_new(w.registry, child->slot, &err);
 	if (w.runner == NULL)
-		cannot_start(child, &err, 71);
+		sd_child_fail(child, 71, &err);
 	w.loop = ev_loop_new(EVFLAG_AUTO);
 	w.db_ev = sd_db_ev_new(w.loop, &w.db_loop);
 	const struct sd_db_events events = {.up = on_db_up, .down = on_db_down, .arg = &w};
