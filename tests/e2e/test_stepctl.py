@@ -348,3 +348,22 @@ def test_full_output_is_an_error(run, db, ctl):
         done = subprocess.run([STEPCTL, "--database", db.conninfo, "queues"], stdout=full, stderr=subprocess.PIPE, text=True,
                               env={**os.environ, "STEPD_SQL_DIR": str(harness.SOURCE / "sql")}, timeout=60)
     assert done.returncode == FAILED and "cannot write" in done.stderr
+
+
+# --- check -------------------------------------------------------------------------------------------------------------
+
+def test_check(run, tmp):
+    steps = tmp / "steps"
+    steps.mkdir()
+    conf = tmp / "app.yaml"
+    conf.write_text("steps: [ ./steps ]\n")
+    done = run("-c", conf, "check")
+    assert (done.returncode, done.stdout) == (OK, f"{conf}: no problems\n"), done
+    assert js(run("-c", conf, "--json", "check").stdout) == {"ok": True}
+    (steps / "broken.so").write_text("this is no step\n")
+    done = run("-c", conf, "check")
+    assert done.returncode == CONFIG
+    assert f"{steps}/broken.so: " in done.stderr + done.stdout
+    conf.write_text("steps: [ ./nowhere ]\n")
+    done = run("-c", conf, "check")
+    assert done.returncode == CONFIG and f"{tmp}/nowhere" in done.stderr + done.stdout
