@@ -321,7 +321,7 @@ cJSON *sd_json_parse(const char *text, size_t len, struct sd_err *err)
 	if (sd_json_check(text, len, err) < 0)
 		return NULL;
 	tree = cJSON_ParseWithLength(text, len);
-	if (tree == NULL) /* memory aside, its number buffer of 63 characters is the one limit that is left */
+	if (tree == NULL) /* memory aside, upstream's number buffer of 63 characters is the one limit that is left (Debian's has none) */
 		sd_err_set(err, SD_ERR_PERMANENT, "JSON with a number of more than 63 characters can not be read as a tree");
 	return tree;
 }

@@ -171,41 +171,48 @@ static bool needs_quotes(const char *s)
 	return *s == '\0' || strpbrk(s, " \t\n\"=\\") != NULL;
 }
 
-/* At most VALUE_MAX bytes of s, at the end of a character. */
-static size_t value_len(const char *s, bool *cut)
+/* At most `most` bytes of s, at the end of a character. */
+static size_t value_len(const char *s, size_t most, bool *cut)
 {
-	size_t n = strnlen(s, VALUE_MAX + 1);
+	size_t n = strnlen(s, most + 1);
 
-	if (n <= VALUE_MAX)
+	if (n <= most)
 		return n;
 	*cut = true;
-	for (n = VALUE_MAX; n > VALUE_MAX - 4 && ((unsigned char)s[n] & 0xc0) == 0x80; n--)
+	for (n = most; n > most - 4 && ((unsigned char)s[n] & 0xc0) == 0x80; n--)
 		;
 	return n;
 }
 
-/* One field; taken back when the line would grow too long. */
-static void add_field(struct sd_buf *b, const char *key, const char *value, bool *cut)
+static void add_value(struct sd_buf *b, const char *key, const char *value, size_t n)
 {
-	size_t start = b->len, n;
+	bool quoted = needs_quotes(value);
 
-	if (value == NULL)
-		value = "";
-	n = value_len(value, cut);
 	if (state.json) {
 		sd_buf_chr(b, ',');
 		sd_buf_json_str(b, key);
 		sd_buf_chr(b, ':');
 		sd_buf_json(b, value, n);
-	} else {
-		bool quoted = needs_quotes(value);
-
-		sd_buf_printf(b, quoted ? " %s=\"" : " %s=", key);
-		text_escaped(b, value, n, quoted);
-		if (quoted)
-			sd_buf_chr(b, '"');
+		return;
 	}
-	if (b->len > LINE_MAX_BYTES - TAIL_ROOM) {
+	sd_buf_printf(b, quoted ? " %s=\"" : " %s=", key);
+	text_escaped(b, value, n, quoted);
+	if (quoted)
+		sd_buf_chr(b, '"');
+}
+
+/* One field; cut shorter, and at last left out, when the line would grow too long. */
+static void add_field(struct sd_buf *b, const char *key, const char *value, bool *cut)
+{
+	static const size_t most[] = {VALUE_MAX, 256, 32};
+	size_t start = b->len;
+
+	if (value == NULL)
+		value = "";
+	for (size_t i = 0; i < sizeof most / sizeof most[0]; i++) {
+		add_value(b, key, value, value_len(value, most[i], cut));
+		if (b->len <= LINE_MAX_BYTES - TAIL_ROOM)
+			return;
 		b->len = start;
 		b->data[start] = '\0';
 		*cut = true;
@@ -216,7 +223,7 @@ static void add_field(struct sd_buf *b, const char *key, const char *value, bool
 static void add_head(struct sd_buf *b, enum sd_loglevel level, const char *message, bool *cut)
 {
 	char when[28];
-	size_t start, n = value_len(message, cut);
+	size_t start, n = value_len(message, VALUE_MAX, cut);
 
 	sd_wall_format(sd_wall_us(), when);
 	if (to_journal())
@@ -237,7 +244,7 @@ static void add_head(struct sd_buf *b, enum sd_loglevel level, const char *messa
 	}
 	if (b->len > LINE_MAX_BYTES - TAIL_ROOM) { /* mostly escapes, six bytes for one */
 		b->len = start;
-		n = n > 512 ? 512 : n;
+		n = value_len(message, 512, cut);
 		if (state.json)
 			sd_buf_json(b, message, n);
 		else
