@@ -42,3 +42,26 @@ tests_unit_test_proc_LDADD = $(SD_LIBS) $(CMOCKA_LIBS)
 check_PROGRAMS += tests/unit/test_supervisor
 tests_unit_test_supervisor_SOURCES = tests/unit/test_supervisor.c
 tests_unit_test_supervisor_LDADD = $(SD_LIBS) $(CMOCKA_LIBS)
+
+check_PROGRAMS += tests/unit/test_err tests/unit/test_mem tests/unit/test_buf tests/unit/test_backoff tests/unit/test_words \
+	tests/unit/test_fdutil tests/unit/test_json tests/unit/test_log tests/unit/test_yaml tests/unit/test_cron
+tests_unit_test_err_SOURCES = tests/unit/test_err.c
+tests_unit_test_err_LDADD = $(SD_LIBS) $(CMOCKA_LIBS)
+tests_unit_test_mem_SOURCES = tests/unit/test_mem.c
+tests_unit_test_mem_LDADD = $(SD_LIBS) $(CMOCKA_LIBS)
+tests_unit_test_buf_SOURCES = tests/unit/test_buf.c
+tests_unit_test_buf_LDADD = $(SD_LIBS) $(CMOCKA_LIBS)
+tests_unit_test_backoff_SOURCES = tests/unit/test_backoff.c
+tests_unit_test_backoff_LDADD = $(SD_LIBS) $(CMOCKA_LIBS)
+tests_unit_test_words_SOURCES = tests/unit/test_words.c
+tests_unit_test_words_LDADD = $(SD_LIBS) $(CMOCKA_LIBS)
+tests_unit_test_fdutil_SOURCES = tests/unit/test_fdutil.c
+tests_unit_test_fdutil_LDADD = $(SD_LIBS) $(CMOCKA_LIBS)
+tests_unit_test_json_SOURCES = tests/unit/test_json.c
+tests_unit_test_json_LDADD = $(SD_LIBS) $(CMOCKA_LIBS)
+tests_unit_test_log_SOURCES = tests/unit/test_log.c
+tests_unit_test_log_LDADD = $(SD_LIBS) $(CMOCKA_LIBS)
+tests_unit_test_yaml_SOURCES = tests/unit/test_yaml.c
+tests_unit_test_yaml_LDADD = $(SD_LIBS) $(CMOCKA_LIBS)
+tests_unit_test_cron_SOURCES = tests/unit/test_cron.c
+tests_unit_test_cron_LDADD = $(SD_LIBS) $(CMOCKA_LIBS)
