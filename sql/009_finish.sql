@@ -17,8 +17,8 @@ declare
 	at timestamptz := clock_timestamp();
 	n int := coalesce(cardinality(jobs), 0);
 begin
-	if n <> all (array[cardinality(leases), cardinality(outcomes), cardinality(ages_us), cardinality(durations_us),
-		cardinality(outputs), cardinality(errors), cardinality(delays_ms)]) then
+	if cardinality(leases) is distinct from cardinality(jobs) or cardinality(outcomes) is distinct from cardinality(jobs)
+		or n <> any (array[cardinality(ages_us), cardinality(durations_us), cardinality(outputs), cardinality(errors), cardinality(delays_ms)]) then
 		perform stepd._bad('jobs', 'has another length than leases, outcomes, ages_us, durations_us, outputs, errors or delays_ms');
 	elsif not outcomes <@ '{completed,error,fail,snooze,invalid_input,cancelled,skipped}' then
 		perform stepd._bad('outcomes', 'has one that is none of completed, error, fail, snooze, invalid_input, cancelled, skipped');
@@ -58,7 +58,7 @@ begin
 	return query select s.job_id, s.status from unnest(settled) s;
 end $$;
 comment on function stepd.finish(int, int, bigint[], bigint[], text[], bigint[], bigint[], text[], text[], bigint[], text) is
-'Outcomes of attempts, with their effects, in one transaction. The arrays go together, one element a job: lease and job as claimed; outcome completed, error, fail, snooze, invalid_input, cancelled or skipped; how long ago the handler started and how long it took; output (JSON text) and error, or null; delay before the next attempt, null: by the queue''s settings. effects: JSON array, see 007_effect.sql, or null.
+'Outcomes of attempts, with their effects, in one transaction. The arrays go together, one element a job: lease and job as claimed; outcome completed, error, fail, snooze, invalid_input, cancelled or skipped; how long ago the handler started and how long it took; output (JSON text) and error, or null; delay before the next attempt, null: by the queue''s settings. A whole array may be null where all of it is. effects: JSON array, see 007_effect.sql, or null.
 Returns the jobs that did not simply complete, with what they became (retrying, snoozed, failed, cancelled, skipped), or refused: the lease does not hold the job any more and nothing was changed.';
 
 create function stepd.release(leases bigint[], jobs bigint[]) returns int
@@ -87,3 +87,20 @@ begin
 end $$;
 comment on function stepd.release(bigint[], bigint[]) is
 	'Give unstarted jobs back to ready, with no attempt used; lease and job go together. Returns how many were still held.';
+
+create function stepd.give_back(node_id int, slot int, generation bigint, keep bigint[]) returns int
+language plpgsql as $$
+#variable_conflict use_column
+declare
+	n int;
+begin
+	select count(*) into n
+	from stepd._take_back(array(
+		select l.id from stepd.lease l
+		where l.node_id = give_back.node_id and l.slot = give_back.slot and l.generation = give_back.generation
+			and l.id <> all (coalesce(keep, '{}'))
+		order by l.id), false) t;
+	return n;
+end $$;
+comment on function stepd.give_back(int, int, bigint, bigint[]) is
+	'Give back the jobs of all leases of one life of a worker but those to keep, with no attempt used: for a claim whose answer was lost with its connection. Returns the number of jobs.';

@@ -63,7 +63,7 @@ create function stepd.http_accept(steps text[], trigger_indexes int[], inputs te
 language plpgsql as $$
 #variable_conflict use_column
 begin
-	if cardinality(steps) <> all (array[cardinality(trigger_indexes), cardinality(inputs), cardinality(trace_ids)]) then
+	if cardinality(steps) <> any (array[cardinality(trigger_indexes), cardinality(inputs), cardinality(trace_ids)]) then
 		perform stepd._bad('steps', 'has another length than trigger_indexes, inputs or trace_ids');
 	end if;
 	return query
