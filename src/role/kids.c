@@ -428,7 +428,9 @@ static void bury(struct sd_kid *kid, int status, const struct rusage *ru)
 	sd_slot_look(slot_of(kid), now, &seen);
 	describe_death(kid, status, ru, &seen, now, &death);
 	run = seen.job != 0 ? seen.job : (int64_t)seen.request;
-	clean = WIFEXITED(status) && WEXITSTATUS(status) == 0 && seen.job == 0 && kid->asked;
+	/* One that drained has given everything back, but it may have been without its database: told all the same, unless
+	 * the whole node is leaving. */
+	clean = WIFEXITED(status) && WEXITSTATUS(status) == 0 && seen.job == 0 && kid->asked && sd_super_stopping(su);
 	log_death(kid, status, &seen, &death);
 	if (!clean && sd_roles[group->role].holds_jobs)
 		sd_deaths_add(&su->deaths, &death);

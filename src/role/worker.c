@@ -201,6 +201,7 @@ void sd_worker_pump(struct sd_worker *w)
 		_exit(0);
 	if (!sd_db_is_up(w->db) || w->busy || ev_is_active(&w->retry_timer)) {
 		arm_timers(w, idle);
+		leave_when_done(w, idle); /* who holds nothing need not wait for a database that is away */
 		return;
 	}
 	if (!w->lanes_loaded) {

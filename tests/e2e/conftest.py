@@ -128,7 +128,7 @@ def report_sanitizer(daemon):
 
 
 @pytest.fixture
-def stepd(make_stepd, db):
+def stepd(db, make_stepd):  # in this order: the daemon goes before its database
     """A daemon on `db`, not yet started; steps of its own in stepd.steps (stepd.step(name, source))."""
     return make_stepd(db)
 
