@@ -79,10 +79,12 @@ def db(make_db):
 
 
 @pytest.fixture
-def own_pg(tmp, leak_check):
+def own_pg(tmp, leak_check, request):
     """A PostgreSQL of this test alone, with fsync on, to be restarted and killed; own_pg.conninfo, .restart(), .kill9()."""
     server = harness.PgServer(tmp / "pg", fsync="on").start()
     yield server
+    for d in getattr(request.node, "daemons", []):
+        d.close()  # while their database is still there
     server.stop("immediate")
 
 

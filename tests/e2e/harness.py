@@ -136,7 +136,12 @@ class PgServer:
         return []
 
     def stop(self, mode="fast"):
-        subprocess.run([SOURCE / "tests/pg", "stop", self.dir, mode], check=False, stderr=subprocess.DEVNULL)
+        # Not by pg_ctl: it would wait for a process that, being our child, only we can reap.
+        procs = self.procs()
+        if not procs:
+            return
+        procs[0].kill({"smart": signal.SIGTERM, "fast": signal.SIGINT, "immediate": signal.SIGQUIT}[mode])
+        wait_for(lambda: not any(p.alive for p in procs), 60, f"PostgreSQL stopped ({mode}): {procs}")
         reap_orphans()
 
     def kill9(self):
