@@ -358,7 +358,7 @@ int sd_json_bool(const cJSON *obj, const char *key, int fallback)
 static void format_number(char text[40], double v)
 {
 	if (!isfinite(v)) {
-		strcpy(text, "null");
+		snprintf(text, 40, "null");
 	} else if (v == floor(v) && fabs(v) < 0x1p53) {
 		snprintf(text, 40, "%lld", (long long)v);
 	} else {

@@ -6,6 +6,30 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
 
+/* With the numbers' own text the tree prints as valid JSON, and then keeps every digit: printed once more, nothing changes. */
+static void check_digits(const char *data, size_t len)
+{
+	struct sd_buf text = SD_BUF_INIT, once = SD_BUF_INIT, twice = SD_BUF_INIT;
+	cJSON *tree;
+
+	sd_buf_append(&text, data, len);
+	for (int round = 0; round < 2; round++) {
+		struct sd_buf *from = round == 0 ? &text : &once, *to = round == 0 ? &once : &twice;
+
+		tree = sd_json_parse(from->data, from->len, NULL);
+		if (tree == NULL)
+			abort();
+		sd_json_keep_digits(tree, from->data);
+		sd_json_print(to, tree);
+		cJSON_Delete(tree);
+	}
+	if (once.len != twice.len || memcmp(once.data, twice.data, once.len) != 0)
+		abort();
+	sd_buf_fini(&text);
+	sd_buf_fini(&once);
+	sd_buf_fini(&twice);
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 {
 	struct sd_buf once = SD_BUF_INIT, twice = SD_BUF_INIT;
@@ -29,6 +53,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 	cJSON_Delete(tree);
 	if (once.len != twice.len || memcmp(once.data, twice.data, once.len) != 0)
 		abort();
+	check_digits((const char *)data, len);
 	sd_buf_fini(&once);
 	sd_buf_fini(&twice);
 	return 0;

@@ -209,6 +209,24 @@ static void test_print(void **state)
 	sd_buf_fini(&b);
 }
 
+/* Digits that a double can not hold stay as they were written, wherever they stand; a changed number prints anew. */
+static void test_digits_are_kept(void **state)
+{
+	static const char text[] = "{\"1\":12345678901234567890,\"a\\\"2\":[0.10,\"3.0\",1e400,-1.50,7],\"b\":100000000000000000001}";
+	cJSON *tree = sd_json_parse(text, strlen(text), NULL);
+	struct sd_buf b = SD_BUF_INIT;
+
+	sd_json_keep_digits(tree, text);
+	sd_json_print(&b, tree);
+	assert_string_equal(b.data, text);
+	cJSON_SetNumberValue(cJSON_GetObjectItemCaseSensitive(tree, "b"), 5);
+	sd_buf_reset(&b);
+	sd_json_print(&b, sd_json_get(tree, "b"));
+	assert_string_equal(b.data, "5");
+	cJSON_Delete(tree);
+	sd_buf_fini(&b);
+}
+
 /* A part of a tree has siblings and a name, which do not belong to it. */
 static void test_print_of_a_part(void **state)
 {
@@ -261,7 +279,7 @@ int main(void)
 		cmocka_unit_test(test_accepted), cmocka_unit_test(test_refused_with_place), cmocka_unit_test(test_every_prefix),
 		cmocka_unit_test(test_depth), cmocka_unit_test(test_64_mib), cmocka_unit_test(test_print),
 		cmocka_unit_test(test_print_of_a_part), cmocka_unit_test(test_members),
-		cmocka_unit_test(test_long_number),
+		cmocka_unit_test(test_long_number), cmocka_unit_test(test_digits_are_kept),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
