@@ -289,6 +289,7 @@ const struct stepd_api sd_step_api = {
 	.state_list = sd_api_state_list,
 	.state_groups = sd_api_state_groups,
 	.state_clear = sd_api_state_clear,
+	.state_update = sd_api_state_update,
 	.log = api_log,
 	.http_get = sd_api_http_get,
 	.http_at = sd_api_http_at,

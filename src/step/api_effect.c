@@ -8,6 +8,7 @@
 #include "base/json.h"
 #include "step/overlay.h"
 
+#include <math.h>
 #include <string.h>
 
 #define NAME_MAX_BYTES 1000 /* as sql has it */
@@ -148,11 +149,15 @@ static int ask(struct sd_ctx *c, enum sd_ask_kind kind, const char *group, const
 
 static int get(struct sd_ctx *c, const char *group, const char *key, const char **text)
 {
+	struct sd_err err;
+
 	if (check_name(c, "group", group) < 0 || check_name(c, "key", key) < 0)
 		return -1;
 	if (sd_overlay_get(c->a, group, key, text))
 		return 0;
-	return ask(c, SD_ASK_STATE_GET, group, key, text);
+	if (ask(c, SD_ASK_STATE_GET, group, key, text) < 0)
+		return -1;
+	return sd_overlay_resolve(c->a, group, key, text, &err) < 0 ? sd_ctx_error_from(c, &err, "update of state") : 0;
 }
 
 /* Give text as the caller wants it. */
@@ -215,18 +220,98 @@ int sd_api_state_clear(struct stepd_ctx *pub, const char *group)
 	return 0;
 }
 
+/* A JSON Pointer (RFC 6901) as an array of names. */
+static int put_path(struct sd_ctx *c, struct sd_buf *b, const char *pointer)
+{
+	if (*pointer != '/' || !sd_text_valid(pointer))
+		return sd_ctx_error(c, "path \"%.200s\" is no JSON Pointer: it begins with '/'", sd_text_valid(pointer) ? pointer : "");
+	sd_buf_str(b, ",\"path\":[");
+	for (const char *p = pointer; *p == '/'; p += strcspn(p, "/")) {
+		struct sd_buf name = SD_BUF_INIT;
+
+		if (p != pointer)
+			sd_buf_chr(b, ',');
+		for (p++; *p != '/' && *p != '\0'; p++) {
+			bool escape = *p == '~' && (p[1] == '0' || p[1] == '1');
+
+			sd_buf_chr(&name, !escape ? *p : p[1] == '0' ? '~' : '/');
+			p += escape;
+		}
+		sd_buf_json(b, name.len > 0 ? name.data : "", name.len);
+		sd_buf_fini(&name);
+	}
+	sd_buf_chr(b, ']');
+	return 0;
+}
+
+static int put_op(struct sd_ctx *c, struct sd_buf *b, const struct stepd_op *op)
+{
+	static const char *const types[] = {"set", "merge", "increment", "decrement", "append", "remove"};
+	cJSON by = {.type = cJSON_Number, .valuedouble = op->by};
+
+	if (op->type < 0 || (size_t)op->type >= sizeof types / sizeof *types)
+		return sd_ctx_error(c, "there is no operation %d", (int)op->type);
+	put_member(b, "{\"type\":", types[op->type]);
+	if (op->path != NULL && *op->path != '\0' && put_path(c, b, op->path) < 0)
+		return -1;
+	if (op->type == STEPD_OP_INCREMENT || op->type == STEPD_OP_DECREMENT) {
+		if (!isfinite(op->by))
+			return sd_ctx_error(c, "%s by something that is no number", types[op->type]);
+		sd_buf_str(b, ",\"by\":");
+		sd_json_print(b, &by);
+	} else if (op->type != STEPD_OP_REMOVE) {
+		if (op->type == STEPD_OP_MERGE && !cJSON_IsObject(op->value))
+			return sd_ctx_error(c, "merge needs an object");
+		sd_buf_str(b, ",\"value\":");
+		if (sd_ctx_put_json(c, b, op->value, NULL, "the value") < 0)
+			return -1;
+	}
+	sd_buf_chr(b, '}');
+	return 0;
+}
+
+int sd_api_state_update(struct stepd_ctx *pub, const char *group, const char *key, const struct stepd_op *ops, size_t n)
+{
+	struct sd_ctx *c = sd_ctx_of(pub);
+	struct sd_buf *b = &c->a->states;
+	size_t at = b->len, from;
+	struct sd_err err;
+
+	if (check_name(c, "group", group) < 0 || check_name(c, "key", key) < 0 || check_room(c) < 0)
+		return -1;
+	begin_state(c->a, "update", group, key);
+	sd_buf_str(b, ",\"ops\":");
+	from = b->len;
+	sd_buf_chr(b, '[');
+	for (size_t i = 0; i < n; i++) {
+		if (i > 0)
+			sd_buf_chr(b, ',');
+		if (put_op(c, b, &ops[i]) < 0)
+			return undo(b, at);
+	}
+	sd_buf_chr(b, ']');
+	if (sd_overlay_update(c->a, group, key, sd_arena_memdup(c->a->arena, b->data + from, b->len - from), &err) < 0) {
+		sd_ctx_error_from(c, &err, "update of state");
+		return undo(b, at);
+	}
+	end_state(c->a);
+	return 0;
+}
+
 /* The group as a JSON array of values, in the arena. */
 static int list(struct sd_ctx *c, const char *group, const char **array)
 {
 	struct sd_buf b = SD_BUF_INIT;
 	const char *stored = NULL;
+	struct sd_err err;
+	int rc;
 
 	if (!sd_overlay_hides(c->a, group) && ask(c, SD_ASK_STATE_LIST, group, NULL, &stored) < 0)
 		return -1;
-	sd_overlay_list(c->a, group, stored, &b);
+	rc = sd_overlay_list(c->a, group, stored, &b, &err);
 	*array = sd_arena_memdup(c->a->arena, b.data, b.len);
 	sd_buf_fini(&b);
-	return 0;
+	return rc < 0 ? sd_ctx_error_from(c, &err, "update of state") : 0;
 }
 
 int sd_api_state_list(struct stepd_ctx *pub, const char *group, cJSON **tree, const char **text)

@@ -78,6 +78,7 @@ int sd_api_state_set(struct stepd_ctx *pub, const char *group, const char *key, 
 int sd_api_state_list(struct stepd_ctx *pub, const char *group, cJSON **tree, const char **text);
 int sd_api_state_groups(struct stepd_ctx *pub, cJSON **tree);
 int sd_api_state_clear(struct stepd_ctx *pub, const char *group);
+int sd_api_state_update(struct stepd_ctx *pub, const char *group, const char *key, const struct stepd_op *ops, size_t n);
 const char *sd_api_http_get(struct stepd_ctx *pub, int what, const char *name, size_t *len);
 bool sd_api_http_at(struct stepd_ctx *pub, int what, size_t index, const char **name, const char **value);
 int sd_api_reply(struct stepd_ctx *pub, int status, const cJSON *body);

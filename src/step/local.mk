@@ -10,7 +10,8 @@ src_libstepd_a_SOURCES += \
 	src/step/object.c src/step/object.h \
 	src/step/overlay.c src/step/overlay.h \
 	src/step/registry.c src/step/registry.h \
-	src/step/runner.c src/step/runner.h
+	src/step/runner.c src/step/runner.h \
+	src/step/stateop.c src/step/stateop.h
 
 # The public header, <stepd/step.h>.
 stepdincludedir = $(includedir)/stepd

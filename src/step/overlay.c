@@ -8,6 +8,7 @@
  */
 #include "step/overlay.h"
 #include "base/json.h"
+#include "step/stateop.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -15,9 +16,16 @@
 #define uthash_malloc(size) sd_xmalloc(size)
 #include <uthash.h>
 
+/* Operations on a value that is not known yet, in order. */
+struct pending {
+	const char *ops;
+	struct pending *next;
+};
+
 struct entry {
 	const char *key;
-	const char *value; /* NULL: deleted */
+	const char *value; /* NULL: deleted; nothing while there are pending operations */
+	struct pending *pending, **pending_tail;
 	UT_hash_handle hh;
 };
 
@@ -66,18 +74,77 @@ static struct group *make_group(struct sd_attempt *a, const char *name)
 	return g;
 }
 
-void sd_overlay_set(struct sd_attempt *a, const char *group, const char *key, const char *value)
+static struct entry *find_entry(const struct group *g, const char *key)
 {
-	struct group *g = make_group(a, group);
-	struct entry *e;
+	struct entry *e = NULL;
 
-	HASH_FIND_STR(g->entries, key, e);
+	if (g != NULL)
+		HASH_FIND_STR(g->entries, key, e);
+	return e;
+}
+
+static struct entry *make_entry(struct sd_attempt *a, struct group *g, const char *key)
+{
+	struct entry *e = find_entry(g, key);
+
 	if (e == NULL) {
 		e = sd_arena_zalloc(a->arena, sizeof *e);
 		e->key = sd_arena_strdup(a->arena, key);
 		HASH_ADD_KEYPTR(hh, g->entries, e->key, strlen(e->key), e);
 	}
+	return e;
+}
+
+static void know(struct entry *e, const char *value)
+{
 	e->value = value;
+	e->pending = NULL;
+}
+
+void sd_overlay_set(struct sd_attempt *a, const char *group, const char *key, const char *value)
+{
+	know(make_entry(a, make_group(a, group), key), value);
+}
+
+/* *value with the operations done. */
+static int apply(struct sd_attempt *a, const char *ops, const char **value, struct sd_err *err)
+{
+	struct sd_buf b = SD_BUF_INIT;
+	int rc = sd_stateops_apply(*value, ops, &b, err);
+
+	if (rc == 0)
+		*value = sd_arena_memdup(a->arena, b.data, b.len);
+	sd_buf_fini(&b);
+	return rc;
+}
+
+/* Do what is pending, on what is stored. */
+static int settle(struct sd_attempt *a, struct entry *e, const char *stored, struct sd_err *err)
+{
+	for (const struct pending *p = e->pending; p != NULL; p = p->next)
+		if (apply(a, p->ops, &stored, err) < 0)
+			return -1;
+	know(e, stored);
+	return 0;
+}
+
+int sd_overlay_update(struct sd_attempt *a, const char *group, const char *key, const char *ops, struct sd_err *err)
+{
+	struct group *g = make_group(a, group);
+	struct entry *e = find_entry(g, key);
+	bool known = e != NULL ? e->pending == NULL : g->cleared;
+	struct pending *p;
+
+	e = make_entry(a, g, key);
+	if (known)
+		return apply(a, ops, &e->value, err);
+	p = sd_arena_zalloc(a->arena, sizeof *p);
+	p->ops = ops;
+	if (e->pending == NULL)
+		e->pending_tail = &e->pending;
+	*e->pending_tail = p;
+	e->pending_tail = &p->next;
+	return 0;
 }
 
 void sd_overlay_clear(struct sd_attempt *a, const char *group)
@@ -91,16 +158,27 @@ void sd_overlay_clear(struct sd_attempt *a, const char *group)
 bool sd_overlay_get(const struct sd_attempt *a, const char *group, const char *key, const char **value)
 {
 	struct group *g = find_group(a, group);
-	struct entry *e;
+	struct entry *e = find_entry(g, key);
 
 	*value = NULL;
-	if (g == NULL)
-		return false;
-	HASH_FIND_STR(g->entries, key, e);
 	if (e == NULL)
-		return g->cleared;
+		return g != NULL && g->cleared;
+	if (e->pending != NULL)
+		return false;
 	*value = e->value;
 	return true;
+}
+
+int sd_overlay_resolve(struct sd_attempt *a, const char *group, const char *key, const char **value, struct sd_err *err)
+{
+	struct entry *e = find_entry(find_group(a, group), key);
+
+	if (e == NULL || e->pending == NULL)
+		return 0;
+	if (settle(a, e, *value, err) < 0)
+		return -1;
+	*value = e->value;
+	return 0;
 }
 
 bool sd_overlay_hides(const struct sd_attempt *a, const char *group)
@@ -192,27 +270,41 @@ static const char *name_text(struct sd_arena *arena, const char *p, const char *
 	return s;
 }
 
-static void add_stored(struct members *m, const struct sd_attempt *a, const struct group *g, const char *p)
+/* What is stored and not written over; updates are done on it. */
+static int add_stored(struct members *m, struct sd_attempt *a, const struct group *g, const char *p, struct sd_err *err)
 {
 	p = skip_space(p);
 	if (*p != '{')
-		return;
+		return 0;
 	p = skip_space(p + 1);
 	while (*p == '"') {
 		const char *end = skip_string(p);
 		const char *key = name_text(a->arena, p, end);
 		const char *value = skip_space(skip_space(end) + 1);
-		struct entry *own = NULL;
+		struct entry *own = find_entry(g, key);
 
 		end = skip_value(value);
-		if (g != NULL)
-			HASH_FIND_STR(g->entries, key, own);
 		if (own == NULL)
 			add(m, key, value, (size_t)(end - value));
+		else if (own->pending != NULL && settle(a, own, sd_arena_memdup(a->arena, value, (size_t)(end - value)), err) < 0)
+			return -1;
 		p = skip_space(end);
 		if (*p == ',')
 			p = skip_space(p + 1);
 	}
+	return 0;
+}
+
+/* What this attempt wrote. */
+static int add_own(struct members *m, struct sd_attempt *a, const struct group *g, struct sd_err *err)
+{
+	for (struct entry *e = g->entries; e != NULL; e = e->hh.next) {
+		if (e->pending != NULL && settle(a, e, NULL, err) < 0)
+			return -1;
+		if (e->value != NULL)
+			add(m, e->key, e->value, strlen(e->value));
+	}
+	return 0;
 }
 
 static int by_key(const void *x, const void *y)
@@ -231,17 +323,16 @@ static void sort(struct members *m)
 		}
 }
 
-void sd_overlay_list(const struct sd_attempt *a, const char *group, const char *stored, struct sd_buf *out)
+int sd_overlay_list(struct sd_attempt *a, const char *group, const char *stored, struct sd_buf *out, struct sd_err *err)
 {
 	struct group *g = find_group(a, group);
 	struct members m = {NULL, 0, 0};
+	int rc = 0;
 
 	if (stored != NULL && (g == NULL || !g->cleared))
-		add_stored(&m, a, g, stored);
-	if (g != NULL)
-		for (struct entry *e = g->entries; e != NULL; e = e->hh.next)
-			if (e->value != NULL)
-				add(&m, e->key, e->value, strlen(e->value));
+		rc = add_stored(&m, a, g, stored, err);
+	if (rc == 0 && g != NULL)
+		rc = add_own(&m, a, g, err);
 	sort(&m);
 	sd_buf_chr(out, '[');
 	for (size_t i = 0; i < m.n; i++) {
@@ -251,4 +342,5 @@ void sd_overlay_list(const struct sd_attempt *a, const char *group, const char *
 	}
 	sd_buf_chr(out, ']');
 	free(m.v);
+	return rc;
 }

@@ -263,8 +263,8 @@ struct stepd_enqueue_options {
 /*
  * Reads see this attempt's own writes on top of what is stored.  A read that needs the
  * database waits for it; -1: it could not be read.  Writes are stored with the outcome,
- * so two attempts that read and then write one key can overwrite each other; give jobs
- * that do so one fifo group.  Groups and keys are text of 1 to 1000 bytes.
+ * so two attempts that read and then write one key can overwrite each other: use
+ * stepd_state_update(), or give jobs that do so one fifo group.  Groups and keys are text of 1 to 1000 bytes.
  */
 /* *value is NULL if there is none; the tree is yours to change. */
 static inline int stepd_state_get(struct stepd_ctx *ctx, const char *group, const char *key, cJSON **value);
@@ -277,6 +277,23 @@ static inline int stepd_state_list(struct stepd_ctx *ctx, const char *group, cJS
 /* The names of all groups as an array of strings. */
 static inline int stepd_state_groups(struct stepd_ctx *ctx, cJSON **names);
 static inline int stepd_state_clear(struct stepd_ctx *ctx, const char *group);
+/*
+ * Change a value by operations, in order.  They are done on the value that is there when the outcome is stored, and no
+ * two attempts' updates get lost:
+ *	stepd_state_update(ctx, "stats", "orders", stepd_op_increment("/count", 1), stepd_op_append("/ids", id))
+ * A path is a JSON Pointer (RFC 6901): "" or NULL is the whole value, "/a/0" position 0 of member "a"; objects are made
+ * on the way.  -1: an operation that is wrong in itself.  One that does not fit the value that is there in the end
+ * (append to a number) fails the attempt.
+ */
+#define stepd_state_update(ctx, group, key, ...)                                                                       \
+	((ctx)->api->state_update((ctx), (group), (key), (const struct stepd_op[]){__VA_ARGS__},                       \
+				  sizeof((const struct stepd_op[]){__VA_ARGS__}) / sizeof(struct stepd_op)))
+static inline struct stepd_op stepd_op_set(const char *path, const cJSON *value);
+static inline struct stepd_op stepd_op_merge(const char *path, const cJSON *object); /* its members, over those that are there */
+static inline struct stepd_op stepd_op_increment(const char *path, double by);	     /* from 0 if nothing is there */
+static inline struct stepd_op stepd_op_decrement(const char *path, double by);
+static inline struct stepd_op stepd_op_append(const char *path, const cJSON *value); /* to an array */
+static inline struct stepd_op stepd_op_remove(const char *path);
 /* The same with JSON text, exact to the digit.  *text is NULL if there is none. */
 static inline int stepd_state_get_text(struct stepd_ctx *ctx, const char *group, const char *key, const char **text);
 static inline int stepd_state_set_text(struct stepd_ctx *ctx, const char *group, const char *key, const char *text);
@@ -370,7 +387,14 @@ struct stepd_field {
 		const cJSON *j;
 	} v;
 };
-/* An array and its length, from a list that may be empty. */
+enum { STEPD_OP_SET, STEPD_OP_MERGE, STEPD_OP_INCREMENT, STEPD_OP_DECREMENT, STEPD_OP_APPEND, STEPD_OP_REMOVE };
+struct stepd_op {
+	const char *path;
+	int64_t type;
+	const cJSON *value;
+	double by;
+};
+/* An array and its length, from a list that may be empty.  What is passed in arrays never changes its size. */
 #define STEPD_FIELDS(...) \
 	((const struct stepd_field[]){{NULL, 0, {NULL}}, __VA_ARGS__} + 1), \
 		sizeof((const struct stepd_field[]){{NULL, 0, {NULL}}, __VA_ARGS__}) / sizeof(struct stepd_field) - 1
@@ -393,6 +417,7 @@ struct stepd_api {
 	int (*state_list)(struct stepd_ctx *, const char *group, cJSON **tree, const char **text);
 	int (*state_groups)(struct stepd_ctx *, cJSON **tree);
 	int (*state_clear)(struct stepd_ctx *, const char *group);
+	int (*state_update)(struct stepd_ctx *, const char *group, const char *key, const struct stepd_op *ops, size_t n);
 	void (*log)(struct stepd_ctx *, int level, const char *message, const struct stepd_field *fields, size_t n);
 	const char *(*http_get)(struct stepd_ctx *, int what, const char *name, size_t *len);
 	bool (*http_at)(struct stepd_ctx *, int what, size_t index, const char **name, const char **value);
@@ -605,6 +630,30 @@ static inline int stepd_state_groups(struct stepd_ctx *ctx, cJSON **names)
 static inline int stepd_state_clear(struct stepd_ctx *ctx, const char *group)
 {
 	return ctx->api->state_clear(ctx, group);
+}
+static inline struct stepd_op stepd_op_set(const char *path, const cJSON *value)
+{
+	return (struct stepd_op){.path = path, .type = STEPD_OP_SET, .value = value};
+}
+static inline struct stepd_op stepd_op_merge(const char *path, const cJSON *object)
+{
+	return (struct stepd_op){.path = path, .type = STEPD_OP_MERGE, .value = object};
+}
+static inline struct stepd_op stepd_op_increment(const char *path, double by)
+{
+	return (struct stepd_op){.path = path, .type = STEPD_OP_INCREMENT, .by = by};
+}
+static inline struct stepd_op stepd_op_decrement(const char *path, double by)
+{
+	return (struct stepd_op){.path = path, .type = STEPD_OP_DECREMENT, .by = by};
+}
+static inline struct stepd_op stepd_op_append(const char *path, const cJSON *value)
+{
+	return (struct stepd_op){.path = path, .type = STEPD_OP_APPEND, .value = value};
+}
+static inline struct stepd_op stepd_op_remove(const char *path)
+{
+	return (struct stepd_op){.path = path, .type = STEPD_OP_REMOVE};
 }
 static inline const char *stepd_method(struct stepd_ctx *ctx)
 {
