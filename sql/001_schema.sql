@@ -23,7 +23,8 @@
 -- Functions whose name begins with an underscore are internal.  Messages of
 -- errors about an argument begin with its name and have SQLSTATE 22023.
 
-create schema if not exists stepd;
+-- "if not exists" would need the right to create schemas even where an administrator made ours.
+do $$ begin if to_regnamespace('stepd') is null then create schema stepd; end if; end $$;
 comment on schema stepd is 'stepd: background jobs. Read the views (jobs, attempts, logs, queues, schedules, steps, nodes) and the table state; change things through the functions.';
 
 -- Nodes ---------------------------------------------------------------------

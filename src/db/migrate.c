@@ -281,7 +281,12 @@ static int turn(PGconn *conn, const struct files *f, int *version, struct sd_err
 {
 	if (begin_locked(conn, err) < 0)
 		return -1;
-	if (run(conn, prepare_sql, err) < 0 || version_now(conn, version, err) < 0 || refuse_newer(conn, f, *version, err) < 0)
+	if (run(conn, prepare_sql, err) < 0) {
+		if (err && strcmp(err->sqlstate, "42501") == 0)
+			sd_err_hint(err, "As an administrator of that database: create schema stepd authorization \"%s\"", PQuser(conn));
+		goto undo;
+	}
+	if (version_now(conn, version, err) < 0 || refuse_newer(conn, f, *version, err) < 0)
 		goto undo;
 	if (*version < (int)f->n) {
 		const struct file *file = &f->v[*version];
