@@ -6,6 +6,7 @@
 #include "config.h"
 
 #include "base/log.h"
+#include "base/mem.h"
 #include "conf/conf.h"
 #include "proc/title.h"
 #include "role/supervisor.h"
@@ -61,10 +62,10 @@ static void parse(int argc, char **argv, struct options *o)
 	while ((opt = getopt_long(argc, argv, "c:", longs, NULL)) != -1) {
 		switch (opt) {
 		case 'c':
-			o->file = optarg;
+			o->file = sd_xstrdup(optarg); /* the title of the process is written over argv */
 			break;
 		case EMBEDDED:
-			o->embedded = optarg;
+			o->embedded = sd_xstrdup(optarg);
 			break;
 		case CHECK:
 			o->check = true;
