@@ -1,0 +1,511 @@
+"""The supervisor from outside: signals, exit codes, the notify protocol, reload, the death of every process, leaks."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import threading
+import time
+from datetime import datetime
+
+import pytest
+
+import harness
+from harness import BUILD, Proc, wait_for
+
+# A step that does as its input says.
+SOURCE = r"""
+#include <stepd/step.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+static int handle(struct stepd_ctx *ctx)
+{
+	const char *what = stepd_get_str(stepd_data(ctx), "do");
+
+	if (what == NULL)
+		return STEPD_OK;
+	if (strcmp(what, "abort") == 0)
+		abort();
+	if (strcmp(what, "hang") == 0)
+		for (;;)
+			pause();
+	if (strcmp(what, "nap") == 0)
+		usleep(700000);
+	if (strcmp(what, "strays") == 0 && system("sleep 1000 & setsid sleep 1001 & true") != 0)
+		return stepd_fail(ctx, "system");
+	return STEPD_OK;
+}
+
+static int hello(struct stepd_ctx *ctx)
+{
+	usleep(50000);
+	return stepd_reply(ctx, 200, stepd_object(ctx, stepd_str("version", VERSION)));
+}
+
+static int both(struct stepd_ctx *ctx)
+{
+	return stepd_trigger(ctx) == STEPD_TRIGGER_HTTP ? hello(ctx) : handle(ctx);
+}
+
+STEPD_STEP(.name = "Sup", .triggers = STEPD_TRIGGERS(STEPD_QUEUE("sup"), STEPD_HTTP("GET", "/hello")), .handler = both);
+"""
+
+CHILDREN = ["keeper", "cron", "http", "worker default/0", "worker default/1", "web web/0"]
+
+
+def add_step(stepd, version="one"):
+    stepd.step("sup", f'#define VERSION "{version}"\n' + SOURCE)
+
+
+@pytest.fixture
+def sup(stepd):
+    add_step(stepd)
+    stepd.start(config=stepd.config(queues={"sup": {"maxRetries": 1, "retryDelay": 50}}))
+    return stepd
+
+
+# --- command line and exit codes ---------------------------------------------------------------------------------
+
+def stepd_command(*args, **kw):
+    return subprocess.run([str(BUILD / "src/stepd"), *map(str, args)], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, text=True, timeout=60, **kw)
+
+
+def test_help_and_version():
+    r = stepd_command("--help")
+    assert r.returncode == 0 and "--embedded DIR" in r.stdout and r.stderr == ""
+    r = stepd_command("--version")
+    assert r.returncode == 0 and re.match(r"stepd \d+\.\d+", r.stdout)
+
+
+@pytest.mark.parametrize("args", [["--nonsense"], ["-c"], ["--embedded"], ["--embedded", ""], ["stray"], ["--check", "--chek=1"]])
+def test_usage_is_64(args):
+    r = stepd_command(*args)
+    assert r.returncode == 64
+    assert "stepd --help" in r.stderr and r.stdout == ""
+
+
+def test_check_of_a_good_configuration(stepd):
+    add_step(stepd)
+    stepd.write_config()
+    r = stepd_command("-c", stepd.config_file, "--check", env=stepd.environment())
+    assert r.returncode == 0, r.stderr
+
+
+def test_check_names_every_problem(stepd):
+    (stepd.steps / "text.so").write_text("this is no shared object\n")
+    stepd.write_config(f"steps: [ {stepd.steps} ]\nhttp: {{ listen: nowhere }}\nquues: {{}}\n")
+    r = stepd_command("-c", stepd.config_file, "--check")
+    assert r.returncode == 78
+    assert re.search(rf"^{stepd.config_file}:2:\d+: ", r.stderr, re.M)
+    assert re.search(rf"^{stepd.config_file}:3:\d+: .*quues.*queues", r.stderr, re.M)
+    stepd.write_config(f"steps: [ {stepd.steps} ]\n")
+    r = stepd_command("-c", stepd.config_file, "--check")
+    assert r.returncode == 78
+    assert re.search(rf"^{stepd.steps}/text.so: ", r.stderr, re.M)
+
+
+def test_missing_configuration_file_is_78(tmp):
+    r = stepd_command("-c", tmp / "none.yaml")
+    assert r.returncode == 78 and "none.yaml" in r.stderr and "No such file" in r.stderr
+
+
+def test_no_database_is_69(stepd):
+    add_step(stepd)
+    conf = stepd.config(database={"url": f"postgresql:///x?host={stepd.dir}", "wait": "500ms"})
+    assert stepd.run(config=conf) == 69
+    assert not stepd.notify.seen("READY")
+    assert re.search(r"keeper.*cannot start", stepd.log())
+
+
+def test_taken_port_is_said_with_its_address(stepd):
+    add_step(stepd)
+    with socket.create_server(("127.0.0.1", stepd.http_port)):
+        assert stepd.run() == 78
+    assert f"http.listen: cannot listen on 127.0.0.1:{stepd.http_port}: Address already in use" in stepd.log()
+
+
+def test_no_step_left_is_78(stepd):
+    (stepd.steps / "text.so").write_text("not one")
+    assert stepd.run() == 78
+    assert "text.so" in stepd.log() and "no step is left" in stepd.log()
+
+
+# --- steps that do not load --------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("body,says", [
+    ("__builtin_trap();", r"bad\.so: killed its process with signal 4 "),
+    ("exit(3);", r"bad\.so: ended its process with exit code 3 "),
+    ("exit(0);", r"bad\.so: ended its process with exit code 0 "),
+])
+def test_step_that_kills_the_loader(stepd, db, body, says):
+    add_step(stepd)
+    stepd.step("bad", f"#include <stdlib.h>\n__attribute__((constructor)) static void f(void) {{ {body} }}\n")
+    stepd.start()
+    assert re.search(says, stepd.log())
+    [job] = db.enqueue("sup", {})
+    db.wait_status(job, "completed")
+    r = stepd_command("-c", stepd.config_file, "--check", env=stepd.environment())
+    assert r.returncode == 78 and re.search(says, r.stderr)
+
+
+# --- start and stop ----------------------------------------------------------------------------------------------
+
+def test_ready_means_jobs_can_run(sup, db):
+    [job] = db.enqueue("sup", {})
+    db.wait_status(job, "completed", deadline=2)
+    assert sup.get("/hello").status == 200
+    assert sorted(p.cmdline for p in sup.procs()) == sorted("stepd: " + c for c in CHILDREN)
+    assert all(p.pgid == p.pid for p in sup.procs())
+
+
+def test_titles_hold_no_secret(make_stepd, db):
+    d = make_stepd(db)
+    add_step(d)
+    d.env["SECRET_OF_MINE"] = "hunter2"
+    d.start()
+    assert not [p for p in d.procs() if "hunter2" in p.cmdline or "SECRET" in p.cmdline or "dbname" in p.cmdline]
+
+
+def sockets(pid):
+    links = [os.readlink(f"/proc/{pid}/fd/{fd}") for fd in os.listdir(f"/proc/{pid}/fd")]
+    return {link for link in links if link.startswith("socket:")}
+
+
+def test_children_hold_only_what_they_need(sup):
+    """No child holds the notify socket, a listening socket that is not its own, or another's channel."""
+    parents = sockets(sup.pid)
+    shared = {p.cmdline: sockets(p.pid) & parents for p in sup.procs()}
+    assert not any(shared[f"stepd: {c}"] for c in CHILDREN if c not in ("http", "web web/0"))
+    assert len(shared["stepd: http"]) == 3  # http, admin, the web workers'
+    assert len(shared["stepd: web web/0"]) <= 1
+    channels = [sockets(p.pid) for p in sup.procs("default|keeper|cron")]
+    assert sum(len(c) for c in channels) == len(set().union(*channels))
+
+
+def test_term_drains(sup, db):
+    [job] = db.enqueue("sup", {"do": "nap"})
+    db.wait_status(job, "running")
+    assert sup.stop() == 0
+    assert db.job(job)["status"] == "completed"
+    assert db.attempts(job) == []
+    keys = [m for m in sup.notify.messages if "STOPPING" in m]
+    assert keys and keys[0]["STOPPING"] == "1"
+
+
+def test_what_outlives_the_drain_time_is_given_back(stepd, db):
+    add_step(stepd)
+    stepd.start(config=stepd.config(stop={"timeout": "300ms", "killGrace": "300ms"}))
+    [job] = db.enqueue("sup", {"do": "hang"})
+    db.wait_status(job, "running")
+    assert stepd.stop() == 0
+    assert db.job(job)["status"] == "ready"
+    assert db.attempts(job) == []
+
+
+@pytest.mark.parametrize("signals", [[signal.SIGINT], [signal.SIGTERM, signal.SIGTERM], [signal.SIGTERM, signal.SIGINT]])
+def test_fast_stop(sup, db, signals):
+    [job] = db.enqueue("sup", {"do": "hang"})
+    db.wait_status(job, "running")
+    for i, s in enumerate(signals):
+        if i:
+            sup.notify.wait("STOPPING", "1")
+        sup.send(s)
+    begin = time.monotonic()
+    assert sup.wait(10) == 0
+    assert time.monotonic() - begin < 8 * harness.SLOW
+    assert db.job(job)["status"] == "ready"
+
+
+def test_term_while_starting(stepd):
+    add_step(stepd)
+    stepd.launch(config=stepd.config(database={"url": f"postgresql:///x?host={stepd.dir}"}))
+    stepd.wait_log("keeper started")
+    stepd.send(signal.SIGTERM)
+    assert stepd.wait(15) == 0
+
+
+def test_usr1_reopens_the_log_everywhere(stepd):
+    add_step(stepd)
+    log = stepd.dir / "own.log"
+    stepd.start(config=stepd.config(logging={"level": "debug", "file": str(log)}))
+    log.rename(stepd.dir / "own.log.1")
+    stepd.send(signal.SIGUSR1)
+    wait_for(log.exists, 5, "the new log")
+
+    def old_log_is_closed():
+        for p in [Proc(stepd.pid)] + stepd.procs():
+            for fd in os.listdir(f"/proc/{p.pid}/fd"):
+                if os.readlink(f"/proc/{p.pid}/fd/{fd}").endswith("own.log.1"):
+                    return False
+        return True
+
+    wait_for(old_log_is_closed, 5, "the old log closed by all")
+
+
+# --- the service manager -----------------------------------------------------------------------------------------
+
+def test_watchdog(make_stepd, db):
+    d = make_stepd(db)
+    add_step(d)
+    d.env["WATCHDOG_USEC"] = "400000"
+    d.start()
+    since = len(d.notify.messages)
+    wait_for(lambda: sum("WATCHDOG" in m for m in d.notify.messages[since:]) >= 3, 3, "three pings")
+
+
+def test_status_is_told(sup):
+    wait_for(lambda: any("processes ready" in m.get("STATUS", "") for m in sup.notify.messages), 5, "STATUS")
+
+
+def test_socket_activation(make_stepd, db):
+    d = make_stepd(db)
+    add_step(d)
+    d.write_config()
+    d.notify = harness.NotifySocket(d.dir / "n")
+    d.since = 0
+    with socket.create_server(("127.0.0.1", 0)) as given:
+        port = given.getsockname()[1]
+        code = (f"import os,sys; os.dup2({given.fileno()}, 3); os.set_inheritable(3, True); "
+                "os.environ.update(LISTEN_PID=str(os.getpid()), LISTEN_FDS='1', LISTEN_FDNAMES='http'); "
+                "os.execv(sys.argv[1], sys.argv[1:])")
+        with open(d.log_file, "ab") as log:
+            d.process = subprocess.Popen(["/usr/bin/python3", "-c", code, *d.command("-c", d.config_file)], stdout=log, stderr=log,
+                                         pass_fds=[given.fileno()], env=d.environment(), start_new_session=True)
+        d.notify.wait("READY", "1", 0, 30)
+        assert d.get("/hello", port=port).status == 200
+    assert d.stop() == 0
+
+
+# --- deaths ------------------------------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("who", CHILDREN)
+def test_killed_child_is_replaced(sup, db, who):
+    victim = sup.child(f"^stepd: {who}$")
+    victim.kill()
+    again = wait_for(lambda: [p for p in sup.procs(f"^stepd: {who}$") if p.pid != victim.pid], 5, f"a new {who}", interval=0.002)[0]
+    # /proc is slow to look through: the log knows when.
+    died = sup.wait_log(rf"^(\S+)Z .* {who} \(pid {victim.pid}\) was killed by signal 9").group(1)
+    began = sup.wait_log(rf"^(\S+)Z .* {who} started, pid {again.pid}").group(1)
+    gap = datetime.fromisoformat(began) - datetime.fromisoformat(died)
+    assert gap.total_seconds() < 0.1 * harness.SLOW
+    assert again.alive
+    [job] = db.enqueue("sup", {})
+    db.wait_status(job, "completed")
+    wait_for(lambda: sup.get("/hello").status == 200, 5, "http answers")
+    assert sup.stop() == 0
+
+
+def test_crash_is_recorded_with_its_signal(sup, db):
+    [bad] = db.enqueue("sup", {"do": "abort"})
+    good = [db.enqueue("sup", {})[0] for _ in range(20)]
+    db.wait_status(bad, "failed")
+    for j in good:
+        db.wait_status(j, "completed")
+    rows = db.attempts(bad)
+    assert [r["outcome"] for r in rows] == ["crashed", "crashed"]
+    assert all(r["signal"] == 6 and r["max_rss_kb"] > 0 and r["pid"] for r in rows)
+
+
+def test_timeout_ends_the_attempt(stepd, db):
+    add_step(stepd)
+    stepd.start(config=stepd.config(queues={"sup": {"maxRetries": 0, "timeout": "400ms"}}))
+    [job] = db.enqueue("sup", {"do": "hang"})
+    db.wait_status(job, "failed")
+    [a] = db.attempts(job)
+    assert a["outcome"] == "timeout"
+    [next_one] = db.enqueue("sup", {})
+    db.wait_status(next_one, "completed")
+
+
+def test_what_a_handler_started_dies_with_its_worker(sup, db):
+    [job] = db.enqueue("sup", {"do": "strays"})
+    db.wait_status(job, "completed")
+    assert len([p for p in sup.procs("^sleep 100[01]")]) == 2
+    worker = Proc(db.job(job)["pid"])
+    worker.kill()
+    wait_for(lambda: not sup.procs("^sleep 1000"), 5, "its process group ended")
+    # The other one left its group: it goes with the daemon.
+    assert sup.stop() == 0  # the leak check looks for it
+
+
+def test_killed_supervisor_takes_all_with_it(sup, db, make_stepd):
+    [job] = db.enqueue("sup", {"do": "hang"})
+    db.wait_status(job, "running")
+    children = sup.procs()
+    Proc(sup.pid).kill()
+    sup.process.wait(5)
+    wait_for(lambda: not any(p.alive for p in children), 2, "children gone")
+    harness.reap_orphans()
+    # The next start finds and rescues the job.
+    sup.start()
+    wait_for(lambda: [a["outcome"] for a in db.attempts(job)] == ["lost"], 60, "rescued")
+
+
+def test_pool_that_cannot_live_is_degraded_and_recovers(sup, db):
+    """Workers that die at once: back-off, STATUS says so; when the cause is gone the pool comes back by itself."""
+    library = sup.steps / "sup.so"
+    good = library.read_bytes()
+    library.unlink()
+    library.write_bytes(b"broken")
+    try:
+        for p in sup.procs("^stepd: worker default"):
+            p.kill()
+        sup.wait_log(r"worker default")
+        wait_for(lambda: any("degraded: worker default" in m.get("STATUS", "") for m in sup.notify.messages), 15, "STATUS degraded")
+        seen = {p.pid for p in sup.procs("^stepd: worker default")}
+        assert len(seen) <= 1  # one at a time is tried
+    finally:
+        library.unlink()
+        library.write_bytes(good)
+    sup.wait_log("worker default is no longer degraded", deadline=70)
+    [job] = db.enqueue("sup", {})
+    db.wait_status(job, "completed")
+
+
+# --- reload ------------------------------------------------------------------------------------------------------
+
+def test_reload_takes_new_steps_and_settings(sup, db):
+    before = {p.pid for p in sup.procs()}
+    (sup.steps / "sup.so").unlink()
+    add_step(sup, "two")
+    conf = sup.config(queues={"sup": {"maxRetries": 7}})
+    conf["pools"]["default"]["processes"] = 3
+    sup.write_config(conf)
+    sup.reload()
+    assert sup.get("/hello").json["version"] == "two"
+    wait_for(lambda: not before & {p.pid for p in sup.procs()}, 10, "the old generation gone")
+    assert len(sup.procs("^stepd: worker default")) == 3
+    [job] = db.enqueue("sup", {"do": "abort"})
+    assert db.job(job)["max_attempts"] == 8
+    m = next(m for m in sup.notify.messages if m.get("RELOADING") == "1")
+    assert abs(int(m["MONOTONIC_USEC"]) - time.clock_gettime(time.CLOCK_MONOTONIC) * 1e6) < 60e6
+
+
+def test_reload_refuses_no_request(sup):
+    codes, stop = [], threading.Event()
+
+    def ask():
+        while not stop.is_set():
+            codes.append(sup.get("/hello").status)
+
+    threads = [threading.Thread(target=ask) for _ in range(3)]
+    for t in threads:
+        t.start()
+    try:
+        for _ in range(3):
+            sup.reload()
+    finally:
+        stop.set()
+        for t in threads:
+            t.join()
+    assert len(codes) > 10 and set(codes) == {200}
+
+
+def test_running_job_survives_reload(sup, db):
+    [job] = db.enqueue("sup", {"do": "nap"})
+    db.wait_status(job, "running")
+    sup.reload()
+    db.wait_status(job, "completed")
+    assert db.attempts(job) == []
+
+
+@pytest.mark.parametrize("change,says", [
+    ("quues: {}\n", r"quues"),
+    ("steps: [\n", r"stepd.yaml:\d+:\d+"),
+])
+def test_reload_of_a_broken_configuration_keeps_the_old(sup, db, change, says):
+    before = {p.pid for p in sup.procs()}
+    mark = sup.log_mark()
+    text = sup.config_file.read_text()
+    sup.write_config(change)
+    sup.reload()
+    assert {p.pid for p in sup.procs()} == before
+    sup.wait_log("reload failed", mark)
+    assert re.search(says, sup.log(mark))
+    assert any("reload failed" in m.get("STATUS", "") for m in sup.notify.messages)
+    [job] = db.enqueue("sup", {})
+    db.wait_status(job, "completed")
+    sup.write_config(text)
+    sup.reload()
+    sup.wait_log("reloaded", mark)
+
+
+def test_reload_with_a_broken_step_keeps_the_old(sup, db):
+    mark = sup.log_mark()
+    (sup.steps / "text.so").write_text("no")
+    sup.reload()
+    sup.wait_log(r"reload failed.*text\.so", mark)
+    assert sup.get("/hello").json["version"] == "one"
+    [job] = db.enqueue("sup", {})
+    db.wait_status(job, "completed")
+
+
+def test_reload_moves_the_listener(sup):
+    new = harness.free_port()
+    conf = sup.config()
+    conf["http"]["listen"] = f"127.0.0.1:{new}"
+    sup.write_config(conf)
+    sup.reload()
+    assert sup.get("/hello", port=new).status == 200
+
+    def old_is_closed():
+        try:
+            socket.create_connection(("127.0.0.1", sup.http_port), 1).close()
+        except ConnectionRefusedError:
+            return True
+        return False
+
+    wait_for(old_is_closed, 10, "the old address closed")
+
+
+def test_reload_to_a_taken_port_keeps_the_old(sup):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        conf = sup.config()
+        conf["http"]["listen"] = f"127.0.0.1:{taken.getsockname()[1]}"
+        mark = sup.log_mark()
+        sup.write_config(conf)
+        sup.reload()
+        sup.wait_log("reload failed.*Address already in use", mark)
+    assert sup.get("/hello").status == 200
+
+
+# --- size and user -----------------------------------------------------------------------------------------------
+
+def test_recycling_by_max_jobs(stepd, db):
+    add_step(stepd)
+    conf = stepd.config()
+    conf["pools"]["default"] = {"processes": 1, "serves": ["queue"], "maxJobs": 20}
+    stepd.start(config=conf)
+    first = stepd.child("^stepd: worker")
+    jobs = [db.enqueue("sup", {})[0] for _ in range(100)]
+    for j in jobs:
+        db.wait_status(j, "completed", deadline=20)
+    wait_for(lambda: not first.alive, 10, "the worn worker gone")
+    assert db.value("select count(*) from stepd.attempts") == 0
+    assert "killed by" not in stepd.log()
+
+
+def test_supervisor_is_small(sup):
+    if os.path.exists(BUILD / "config.h") and "SD_SANITIZERS 1" in (BUILD / "config.h").read_text():
+        pytest.skip("sanitizers are big")
+    text = open(f"/proc/{sup.pid}/smaps_rollup").read()
+    pss = int(re.search(r"^Pss:\s+(\d+) kB", text, re.M).group(1))
+    assert pss <= 3 * 1024
+
+
+@pytest.mark.skipif(not harness.ROOT, reason="needs root")
+def test_drops_to_the_configured_user(stepd, db):
+    add_step(stepd)
+    stepd.start(config=stepd.config(user="nobody"))
+    import pwd
+    uid = pwd.getpwnam("nobody").pw_uid
+    for p in [Proc(stepd.pid)] + stepd.procs():
+        assert p.status("Uid").split() == [str(uid)] * 4, p
+        assert p.status("Groups").split() in ([], [str(pwd.getpwnam("nobody").pw_gid)])
+    [job] = db.enqueue("sup", {})
+    db.wait_status(job, "completed")
+    assert stepd.stop() == 0
