@@ -268,34 +268,25 @@ void sd_http_dispatch(struct sd_http *h)
 /* --- the end of a connection --- */
 
 /*
- * Which of a dead worker's requests had begun?  The oldest, and whatever the
- * worker's slot says it began: those get 502.  The others go to another worker.
- * A slot that was given to a new process in the meantime says nothing: then all
- * get 502.
+ * A worker settles one request before it begins the next, so of a dead
+ * worker's requests at most the oldest had begun: that one gets 502.  The
+ * others go to another worker, and so does the oldest if the slot is still that
+ * worker's and says that it had begun nothing so young.
  */
 static void settle_flights(struct sd_http_worker *w)
 {
 	struct sd_http *h = w->http;
 	const struct sd_slot *slot = w->greeted ? slot_of(w) : NULL;
 	uint64_t begun = slot ? atomic_load(&slot->request) : UINT64_MAX;
-	struct sd_flight *f = w->b.flights.head;
+	struct sd_http_flight *oldest = (struct sd_http_flight *)w->b.flights.head;
 
-	if (!slot_of(w))
-		begun = UINT64_MAX;
-	if (f && begun < f->id)
-		begun = f->id;
-	for (struct sd_flight *next; f; f = next) {
-		struct sd_http_flight *fl = (struct sd_http_flight *)f;
-
-		next = f->next;
-		if (f->id > begun) {
-			take_back(h, fl);
-			continue;
-		}
-		if (fl->x)
-			sd_http_answer_error(h, fl, 502, "worker_died", "the process that ran this request ended");
-		sd_http_forget(h, fl);
+	if (oldest && (!slot_of(w) || begun >= oldest->f.id)) {
+		if (oldest->x)
+			sd_http_answer_error(h, oldest, 502, "worker_died", "the process that ran this request ended");
+		sd_http_forget(h, oldest);
 	}
+	while (w->b.flights.head)
+		take_back(h, (struct sd_http_flight *)w->b.flights.head);
 }
 
 static void bury(struct sd_http_worker *w)

@@ -31,35 +31,6 @@
 #define MAX_SPARE 64
 #define MAX_SPARE_ARENA (256 * 1024)
 
-void sd_web_list_init(struct sd_web_list *l)
-{
-	l->head = NULL;
-	l->tail = &l->head;
-	l->n = 0;
-}
-
-void sd_web_list_push(struct sd_web_list *l, struct sd_attempt *a)
-{
-	a->next = NULL;
-	*l->tail = a;
-	l->tail = &a->next;
-	l->n++;
-}
-
-struct sd_attempt *sd_web_list_pop(struct sd_web_list *l)
-{
-	struct sd_attempt *a = l->head;
-
-	if (!a)
-		return NULL;
-	l->head = a->next;
-	if (!l->head)
-		l->tail = &l->head;
-	l->n--;
-	a->next = NULL;
-	return a;
-}
-
 void sd_web_forget(struct sd_web *w, struct sd_attempt *a)
 {
 	if (w->nspare >= MAX_SPARE || sd_arena_size(a->arena) > MAX_SPARE_ARENA) {
@@ -74,17 +45,15 @@ void sd_web_forget(struct sd_web *w, struct sd_attempt *a)
 
 void sd_web_settle(struct sd_web *w)
 {
-	bool stored = !w->storing && w->unsent.n == 0;
-
 	if (!w->said_ready && w->sock >= 0 && sd_db_is_up(w->db)) {
 		w->said_ready = true;
 		sd_child_ready(w->child);
 	}
-	if (w->ending && !w->storing) {
+	if (w->ending && !w->asked) {
 		sd_web_write(w);
 		_exit(0);
 	}
-	if (w->draining && !w->welcome && w->running == 0 && stored)
+	if (w->draining && !w->welcome && w->running == 0 && !w->storing)
 		_exit(0);
 }
 
@@ -105,36 +74,39 @@ static void on_runner(struct ev_loop *loop, ev_io *io, int revents)
 		w->running--;
 		sd_web_finished(w, a);
 	}
-	sd_web_store(w);
 	sd_web_settle(w);
+}
+
+/* Behind the handler that runs, or behind the outcome that is being stored. */
+static bool somebody_waits(const struct sd_web *w)
+{
+	return w->running > (w->storing ? 0 : 1);
 }
 
 static void on_slow(struct ev_loop *loop, ev_timer *t, int revents)
 {
 	struct sd_web *w = t->data;
-	int64_t since;
+	int64_t now = sd_now_us(), since;
 
-	if (w->running < 2)
+	if (!somebody_waits(w))
 		ev_timer_stop(loop, t);
-	else if (sd_runner_current(w->runner, &since) && sd_now_us() - since >= SLOW_US)
+	else if ((sd_runner_current(w->runner, &since) && now - since >= SLOW_US) || (w->storing && now - w->storing_since_us >= SLOW_US))
 		sd_web_give_back(w);
 }
 
-/* The end of each turn of the loop: one write for all replies. */
+/* The end of each turn of the loop. */
 static void on_turn(struct ev_loop *loop, ev_prepare *p, int revents)
 {
 	struct sd_web *w = p->data;
 
-	if (w->out.len > w->sent && !ev_is_active(&w->write_io))
-		sd_web_write(w);
-	if (w->running > 1 && !ev_is_active(&w->slow_timer))
+	sd_web_write(w);
+	if (somebody_waits(w) && !ev_is_active(&w->slow_timer))
 		ev_timer_again(loop, &w->slow_timer);
 }
 
 static void on_retry(struct ev_loop *loop, ev_timer *t, int revents)
 {
 	sd_web_store(t->data);
-	sd_web_settle(t->data);
 }
 
 static void on_beat(struct ev_loop *loop, ev_timer *t, int revents)
@@ -150,8 +122,7 @@ static void drain(struct sd_web *w)
 		return;
 	w->draining = true;
 	ev_timer_stop(w->loop, &w->connect_timer);
-	if (w->sock >= 0)
-		sd_frame_put_bye(&w->out);
+	sd_web_bye(w);
 	sd_web_settle(w);
 }
 
@@ -186,7 +157,6 @@ static void on_db_up(void *arg, struct sd_db *db)
 	struct sd_web *w = arg;
 
 	atomic_store(&w->child->slot->db_up, 1);
-	sd_web_store(w);
 	sd_web_settle(w);
 }
 
@@ -239,13 +209,12 @@ _Noreturn void sd_web_main(const struct sd_child *child)
 	char name[64];
 
 	sd_err_clear(&err);
-	sd_web_list_init(&w.unsent);
-	sd_web_list_init(&w.sending);
 	if (load_steps(&w, &err) != 0)
 		sd_child_fail(child, 78, &err);
 	w.runner = sd_runner_new(w.registry, child->slot, &err);
 	if (!w.runner)
 		sd_child_fail(child, 71, &err);
+	sd_runner_set_hook(w.runner, sd_web_ended, &w);
 	w.loop = ev_loop_new(EVFLAG_AUTO);
 	w.db_ev = sd_db_ev_new(w.loop, &w.db_loop);
 	snprintf(name, sizeof(name), "stepd web %s/%d", child->pool->name, atomic_load(&child->slot->index));

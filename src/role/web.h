@@ -1,14 +1,18 @@
 /*
  * Inside of a web worker; shared by the web*.c files only.
  *
- * Two threads, as in the queue worker: the step thread (step/runner.h) runs
- * handlers one at a time; everything here is the loop thread.  It reads request
- * frames from the http process, gives attempts to the runner, answers the
- * handler's state reads, stores what an attempt left behind (one transaction,
- * before the reply), and writes reply frames.
+ * Two threads, as in the queue worker.  The step thread (step/runner.h) runs
+ * handlers one at a time.  The loop thread reads request frames from the http
+ * process, gives attempts to the runner, answers the handler's state reads, and
+ * stores what an attempt left behind, in one transaction.
  *
- * An attempt is in exactly one place: with the runner, in `unsent` (ran, to be
- * stored), in `sending` (being stored), or in `spare`.
+ * A request is settled before the next one begins: a handler that crashes
+ * takes no other request's reply with it.  So the step thread itself replies
+ * when there is nothing to store, and otherwise waits until the loop thread has
+ * stored and replied.  That is why the output side of the connection, and it
+ * alone, is shared by both threads, under `lock`.
+ *
+ * An attempt is in exactly one place: with the runner, in `storing`, or in `spare`.
  */
 #ifndef SD_ROLE_WEB_H
 #define SD_ROLE_WEB_H
@@ -22,21 +26,16 @@
 #include "step/runner.h"
 
 #include <ev.h>
-
-#define SD_WEB_BATCH SD_DB_MAX_CALLS
+#include <pthread.h>
 
 /* What belongs to an attempt beside it; in its arena. */
 struct sd_web_call {
 	struct sd_frame_request frame;
 	uint64_t connection;  /* on which it came: its reply goes nowhere else */
 	int64_t deadline_us;  /* INT64_MAX: none */
+	bool replied;	      /* by the step thread */
 	bool database_failed; /* a state read failed because the database was away */
 	char error_id[37];    /* "": no error */
-};
-
-struct sd_web_list {
-	struct sd_attempt *head, **tail;
-	size_t n;
 };
 
 struct sd_web {
@@ -58,16 +57,18 @@ struct sd_web {
 	ev_prepare turn;
 	ev_signal term;
 
-	int sock; /* to the http process; -1: not connected */
-	bool welcome; /* there is an http process at the other end */
-	uint64_t connection; /* counts connections */
-	struct sd_buf in, out;
+	pthread_mutex_t lock; /* sock, connection, out, sent: written under it; the loop thread reads sock and connection without */
+	int sock;	      /* to the http process; -1: not connected */
+	uint64_t connection;  /* counts connections */
+	struct sd_buf out;
 	size_t sent; /* of out */
 
-	size_t running; /* attempts with the runner */
-	struct sd_web_list unsent, sending;
-	size_t one_by_one; /* so many are stored singly: the database refuses one of them */
-	bool storing;	   /* a request to the database is under way */
+	bool welcome; /* there is an http process at the other end */
+	struct sd_buf in;
+	size_t running;		    /* attempts with the runner */
+	struct sd_attempt *storing; /* ran; its effects are to be stored, then it is answered, then the runner goes on */
+	int64_t storing_since_us;
+	bool asked; /* the database was asked to store it */
 	struct sd_attempt *spare;
 	size_t nspare;
 	bool said_ready, draining, ending;
@@ -81,19 +82,18 @@ static inline struct sd_web_call *sd_web_call_of(const struct sd_attempt *a)
 /* web.c */
 void sd_web_settle(struct sd_web *w); /* look whether it is time to say ready or to leave */
 void sd_web_forget(struct sd_web *w, struct sd_attempt *a); /* into spare */
-void sd_web_list_init(struct sd_web_list *l);
-void sd_web_list_push(struct sd_web_list *l, struct sd_attempt *a);
-struct sd_attempt *sd_web_list_pop(struct sd_web_list *l);
 
 /* web_link.c: the connection to the http process. */
 void sd_web_connect(struct sd_web *w);
-void sd_web_reply(struct sd_web *w, struct sd_attempt *a, const struct sd_frame_reply *r); /* and forget a */
+void sd_web_reply(struct sd_web *w, const struct sd_attempt *a, const struct sd_frame_reply *r); /* either thread; written at once if possible */
+void sd_web_bye(struct sd_web *w);
 void sd_web_give_back(struct sd_web *w); /* return what has not started */
-void sd_web_write(struct sd_web *w);	 /* what is in out */
+void sd_web_write(struct sd_web *w);	 /* what is left in out */
 void sd_web_link_init(struct sd_web *w);
 
 /* web_commit.c: outcomes. */
+bool sd_web_ended(void *arg, struct sd_attempt *a); /* the runner's hook, in the step thread: reply if nothing is to be stored */
 void sd_web_finished(struct sd_web *w, struct sd_attempt *a); /* it ran: store what is to be stored, then reply */
-void sd_web_store(struct sd_web *w);			      /* the next batch of unsent, if none is under way */
+void sd_web_store(struct sd_web *w);			      /* try what is in storing, unless the database has been asked */
 void sd_web_answer(struct sd_web *w, struct sd_ask *ask);
 #endif

@@ -32,10 +32,12 @@ static void disconnect(struct sd_web *w)
 {
 	ev_io_stop(w->loop, &w->read_io);
 	ev_io_stop(w->loop, &w->write_io);
+	pthread_mutex_lock(&w->lock);
 	sd_close(&w->sock);
-	sd_buf_fini(&w->in);
 	sd_buf_fini(&w->out);
 	w->sent = 0;
+	pthread_mutex_unlock(&w->lock);
+	sd_buf_fini(&w->in);
 	w->welcome = false;
 	if (!w->draining)
 		connect_later(w);
@@ -50,6 +52,7 @@ static void fill(struct sd_web *w, struct sd_attempt *a, struct sd_web_call *c, 
 
 	c->connection = w->connection;
 	c->deadline_us = f->timeout_ms > 0 ? sd_now_us() + f->timeout_ms * SD_MS : INT64_MAX;
+	c->replied = false;
 	c->database_failed = false;
 	c->error_id[0] = '\0';
 	a->step = step;
@@ -160,31 +163,39 @@ static void on_readable(struct ev_loop *loop, ev_io *io, int revents)
 
 /* --- replies --- */
 
-void sd_web_write(struct sd_web *w)
+/* With the lock held; true when out is empty.  An error is left to the reading side, which sees the end of the connection. */
+static bool write_locked(struct sd_web *w)
 {
-	if (w->sock < 0)
-		return;
-	while (w->sent < w->out.len) {
+	while (w->sock >= 0 && w->sent < w->out.len) {
 		ssize_t n = send(w->sock, w->out.data + w->sent, w->out.len - w->sent, MSG_DONTWAIT | MSG_NOSIGNAL);
 
 		if (n < 0 && errno == EINTR)
 			continue;
-		if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
-			ev_io_start(w->loop, &w->write_io);
-			return;
-		}
-		if (n < 0) {
-			disconnect(w);
-			return;
-		}
+		if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+			return false;
+		if (n < 0)
+			break;
 		w->sent += (size_t)n;
 	}
-	ev_io_stop(w->loop, &w->write_io);
 	w->sent = 0;
 	if (w->out.cap > KEEP_BUFFER)
 		sd_buf_fini(&w->out);
 	else
 		sd_buf_reset(&w->out);
+	return true;
+}
+
+void sd_web_write(struct sd_web *w)
+{
+	bool done;
+
+	pthread_mutex_lock(&w->lock);
+	done = write_locked(w);
+	pthread_mutex_unlock(&w->lock);
+	if (done)
+		ev_io_stop(w->loop, &w->write_io);
+	else
+		ev_io_start(w->loop, &w->write_io);
 }
 
 static void on_writable(struct ev_loop *loop, ev_io *io, int revents)
@@ -192,24 +203,42 @@ static void on_writable(struct ev_loop *loop, ev_io *io, int revents)
 	sd_web_write(io->data);
 }
 
-void sd_web_reply(struct sd_web *w, struct sd_attempt *a, const struct sd_frame_reply *r)
+static void put_reply(struct sd_web *w, const struct sd_attempt *a, const struct sd_frame_reply *r)
 {
 	struct sd_frame_reply too_large;
 	struct sd_err err;
 
-	if (w->sock >= 0 && sd_web_call_of(a)->connection == w->connection && sd_frame_put_reply(&w->out, r, &err) != 0) {
+	if (sd_frame_put_reply(&w->out, r, &err) == 0)
+		return;
+	sd_log_err(SD_LOG_ERROR, &err, "the reply of step %s", a->queue);
+	sd_reply_error(a, &too_large, 500, "reply_too_large", "the handler's reply is too large", NULL, 0);
+	if (sd_frame_put_reply(&w->out, &too_large, &err) != 0)
 		sd_log_err(SD_LOG_ERROR, &err, "the reply of step %s", a->queue);
-		sd_reply_error(a, &too_large, 500, "reply_too_large", "the handler's reply is too large", NULL, 0);
-		if (sd_frame_put_reply(&w->out, &too_large, &err) != 0)
-			sd_log_err(SD_LOG_ERROR, &err, "the reply of step %s", a->queue);
+}
+
+void sd_web_reply(struct sd_web *w, const struct sd_attempt *a, const struct sd_frame_reply *r)
+{
+	pthread_mutex_lock(&w->lock);
+	if (w->sock >= 0 && sd_web_call_of(a)->connection == w->connection) {
+		put_reply(w, a, r);
+		write_locked(w);
 	}
-	sd_web_forget(w, a);
+	pthread_mutex_unlock(&w->lock);
+}
+
+void sd_web_bye(struct sd_web *w)
+{
+	pthread_mutex_lock(&w->lock);
+	if (w->sock >= 0)
+		sd_frame_put_bye(&w->out);
+	pthread_mutex_unlock(&w->lock);
 }
 
 void sd_web_give_back(struct sd_web *w)
 {
 	struct sd_attempt *a = sd_runner_recall(w->runner), *next;
 
+	pthread_mutex_lock(&w->lock);
 	for (; a; a = next) {
 		const struct sd_frame_return r = {a->http->id};
 
@@ -219,6 +248,7 @@ void sd_web_give_back(struct sd_web *w)
 			sd_frame_put_return(&w->out, &r);
 		sd_web_forget(w, a);
 	}
+	pthread_mutex_unlock(&w->lock);
 }
 
 /* --- the connection --- */
@@ -249,16 +279,20 @@ void sd_web_connect(struct sd_web *w)
 {
 	const struct sd_frame_hello hello = {SD_FRAME_VERSION, w->child->slot_index, w->child->slot_generation};
 
-	w->sock = open_socket(w);
-	if (w->sock < 0) {
+	int fd = open_socket(w);
+
+	if (fd < 0) {
 		connect_later(w);
 		return;
 	}
+	pthread_mutex_lock(&w->lock);
+	w->sock = fd;
 	w->connection++;
+	sd_frame_put_hello(&w->out, &hello);
+	pthread_mutex_unlock(&w->lock);
 	ev_io_set(&w->read_io, w->sock, EV_READ);
 	ev_io_set(&w->write_io, w->sock, EV_WRITE);
 	ev_io_start(w->loop, &w->read_io);
-	sd_frame_put_hello(&w->out, &hello);
 	sd_web_settle(w);
 }
 
@@ -270,6 +304,7 @@ static void on_connect_timer(struct ev_loop *loop, ev_timer *t, int revents)
 void sd_web_link_init(struct sd_web *w)
 {
 	w->sock = -1;
+	pthread_mutex_init(&w->lock, NULL);
 	ev_io_init(&w->read_io, on_readable, -1, EV_READ);
 	ev_io_init(&w->write_io, on_writable, -1, EV_WRITE);
 	ev_timer_init(&w->connect_timer, on_connect_timer, 0., 0.);

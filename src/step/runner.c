@@ -52,6 +52,9 @@ struct sd_runner {
 	struct sd_attempt *current;
 	struct sd_ask *ask;
 	bool ask_seen, answered, idle, stop;
+	bool held; /* the hook asked to wait for sd_runner_resume */
+	sd_runner_hook *hook;
+	void *hook_arg;
 	bool rung, timer_set;
 
 	struct sd_slot *own_slot; /* when none was given */
@@ -164,7 +167,7 @@ static void withdraw(struct sd_slot *slot, const struct sd_attempt *a)
 /* The next attempt to run, with the lock held; NULL: stop. */
 static struct sd_attempt *next(struct sd_runner *r)
 {
-	while (r->given.head == NULL) {
+	while (r->given.head == NULL || r->held) {
 		if (r->stop)
 			return NULL;
 		r->idle = true;
@@ -185,6 +188,7 @@ static void *run(void *arg)
 {
 	struct sd_runner *r = arg;
 	struct sd_attempt *a;
+	bool go_on;
 
 	pthread_cleanup_push(thread_ended, NULL);
 	pthread_mutex_lock(&r->lock);
@@ -196,11 +200,13 @@ static void *run(void *arg)
 		announce(r->slot, a);
 		sd_step_run(a->step, a, r);
 		withdraw(r->slot, a);
+		go_on = r->hook == NULL || r->hook(r->hook_arg, a);
 
 		pthread_mutex_lock(&r->lock);
 		r->current = NULL;
+		r->held = !go_on;
 		list_push(&r->ended, a);
-		if (r->given.head == NULL)
+		if (r->given.head == NULL || r->held)
 			ring(r);
 		else
 			ring_soon(r);
@@ -239,6 +245,21 @@ bool sd_runner_cancelled(struct sd_runner *r, const struct sd_attempt *a)
 int sd_runner_fd(const struct sd_runner *r)
 {
 	return r->fd;
+}
+
+void sd_runner_set_hook(struct sd_runner *r, sd_runner_hook *hook, void *arg)
+{
+	r->hook = hook;
+	r->hook_arg = arg;
+}
+
+void sd_runner_resume(struct sd_runner *r)
+{
+	pthread_mutex_lock(&r->lock);
+	r->held = false;
+	if (r->idle)
+		pthread_cond_signal(&r->work);
+	pthread_mutex_unlock(&r->lock);
 }
 
 void sd_runner_give(struct sd_runner *r, struct sd_attempt *list)

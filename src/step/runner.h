@@ -46,6 +46,14 @@ void sd_runner_free(struct sd_runner *r); /* only when nothing runs; joins the t
 int sd_runner_fd(const struct sd_runner *r);
 void sd_runner_clear(struct sd_runner *r);
 
+/*
+ * Called by the step thread when a handler has returned, before the next one starts.  true: go on.  false: start no
+ * other before sd_runner_resume.  Set before the first attempt is given; without a hook it always goes on.
+ */
+typedef bool sd_runner_hook(void *arg, struct sd_attempt *a);
+void sd_runner_set_hook(struct sd_runner *r, sd_runner_hook *hook, void *arg);
+void sd_runner_resume(struct sd_runner *r);
+
 void sd_runner_give(struct sd_runner *r, struct sd_attempt *list); /* a chain by ->next, in order */
 struct sd_attempt *sd_runner_take(struct sd_runner *r);	/* all that finished since, as a chain in order; NULL: none */
 struct sd_ask *sd_runner_ask(struct sd_runner *r);	/* the open question, each returned once; NULL: none */
