@@ -26,7 +26,7 @@
 
 #define RETRY_SECONDS 0.05
 #define MARGIN_US (200 * SD_MS) /* the 503 is to arrive before the http process answers 504 */
-#define MAX_WAIT_MS 10000
+#define MAX_WAIT_MS 30000
 
 static bool has_effects(const struct sd_attempt *a)
 {

@@ -278,7 +278,7 @@ SMUGGLING = [
     "GET /echo/1\r\n\r\n",
     "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
     "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-    "GET /" + "a" * 20000 + " HTTP/1.1\r\nHost: x\r\n\r\n",
+    "GET /" + "a" * 500000 + " HTTP/1.1\r\nHost: x\r\n\r\n",
     "GET /echo/1 HTTP/1.1\r\nHost: x\r\n" + "".join(f"X-{i}: y\r\n" for i in range(300)) + "\r\n",
 ]
 
