@@ -222,7 +222,7 @@ static void api_log(struct stepd_ctx *pub, int level, const char *message, const
 
 	if (level < STEPD_LOG_DEBUG || level > STEPD_LOG_ERROR)
 		level = STEPD_LOG_INFO;
-	if (level < *c->step->log_level || a->nlogs > SD_LOG_LINES_MAX || a->logs.len > SD_EFFECTS_MAX)
+	if (level < *c->step->log_level || a->nlogs > SD_LOG_LINES_MAX || a->logs.len > SD_EFFECTS_MAX_BYTES)
 		return;
 	if (a->nlogs++ == SD_LOG_LINES_MAX) {
 		level = STEPD_LOG_WARN;

@@ -29,8 +29,13 @@ static int check_name(struct sd_ctx *c, const char *what, const char *s)
 
 static int check_room(struct sd_ctx *c)
 {
-	if (c->a->enqueues.len + c->a->states.len > SD_EFFECTS_MAX)
-		return sd_ctx_error(c, "this attempt has more than %u MiB of effects", SD_EFFECTS_MAX / 1024 / 1024);
+	const struct sd_attempt *a = c->a;
+
+	if (a->nenqueues + a->nstates >= SD_EFFECTS_MAX)
+		return sd_ctx_error(c, "this attempt has %d enqueues and state writes already; split the work over several jobs", SD_EFFECTS_MAX);
+	if (a->enqueues.len + a->states.len > SD_EFFECTS_MAX_BYTES)
+		return sd_ctx_error(c, "this attempt has more than %u MiB of enqueues and state writes; split the work over several jobs",
+				    SD_EFFECTS_MAX_BYTES / 1024 / 1024);
 	return 0;
 }
 

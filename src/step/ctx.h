@@ -42,7 +42,9 @@ struct sd_ctx {
 
 #define SD_LOG_LINES_MAX 10000		    /* of one attempt */
 #define SD_TEXT_MAX (64u * 1024 * 1024)	    /* one payload */
-#define SD_EFFECTS_MAX (128u * 1024 * 1024) /* all payloads of one attempt */
+/* Enqueues and state writes of one attempt: what the database stores within the time it has for one call. */
+#define SD_EFFECTS_MAX 100000
+#define SD_EFFECTS_MAX_BYTES (128u * 1024 * 1024)
 
 extern const struct stepd_api sd_step_api;
 

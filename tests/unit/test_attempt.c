@@ -442,6 +442,27 @@ static void test_log_flood(void **state)
 	sd_attempt_free(a);
 }
 
+static int enqueue_without_end(struct stepd_ctx *ctx)
+{
+	int n = 0;
+
+	while (stepd_enqueue(ctx, "next", NULL) == 0 && stepd_state_set(ctx, "g", "k", NULL) == 0)
+		n++;
+	assert_int_equal(n, SD_EFFECTS_MAX / 2);
+	return STEPD_RETRY;
+}
+
+static void test_effect_flood(void **state)
+{
+	struct sd_attempt *a = run(enqueue_without_end, "null");
+
+	(void)state;
+	assert_int_equal(a->nenqueues, SD_EFFECTS_MAX / 2);
+	assert_int_equal(a->outcome, SD_OUTCOME_ERROR);
+	assert_non_null(strstr(a->error, "split the work"));
+	sd_attempt_free(a);
+}
+
 /* ---- outcomes ---- */
 
 static int ends_retry(struct stepd_ctx *ctx)
@@ -678,7 +699,7 @@ int main(void)
 		cmocka_unit_test(test_log),	    cmocka_unit_test(test_log_flood), cmocka_unit_test(test_outcomes),
 		cmocka_unit_test(test_http),	    cmocka_unit_test(test_reply),	 cmocka_unit_test(test_match),
 		cmocka_unit_test(test_reuse),	    cmocka_unit_test(test_digits),
-		cmocka_unit_test(test_operations),    cmocka_unit_test(test_update),	 cmocka_unit_test(test_overlay_pending),
+		cmocka_unit_test(test_operations),    cmocka_unit_test(test_update),	 cmocka_unit_test(test_effect_flood),	 cmocka_unit_test(test_overlay_pending),
 	};
 
 	return cmocka_run_group_tests_name("attempt", tests, NULL, NULL);

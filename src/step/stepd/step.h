@@ -76,6 +76,8 @@
  *	- A call that returns int returns 0, or -1 with the reason in stepd_last_error().
  *	  -1 is also STEPD_RETRY: `return stepd_enqueue(…)` at the end of a handler is right.
  *	- Memory that runs out ends the worker; there is nothing to check.
+ *	- One attempt may make 100,000 enqueues and state writes of 128 MiB together; the call
+ *	  behind that returns -1.  It may log 10,000 lines; what follows is dropped.
  *	- Times are milliseconds.
  */
 #ifndef STEPD_STEP_H
