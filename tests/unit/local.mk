@@ -22,7 +22,9 @@ tests_unit_test_db_LDADD = $(SD_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_migrate_SOURCES = tests/unit/test_migrate.c
 tests_unit_test_migrate_LDADD = $(SD_LIBS) $(CMOCKA_LIBS)
 
-check_PROGRAMS += tests/unit/test_attempt tests/unit/test_runner tests/unit/test_registry
+check_PROGRAMS += tests/unit/test_attempt tests/unit/test_state tests/unit/test_runner tests/unit/test_registry
+tests_unit_test_state_SOURCES = tests/unit/test_state.c tests/unit/step_fixture.h
+tests_unit_test_state_LDADD = $(SD_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_attempt_SOURCES = tests/unit/test_attempt.c tests/unit/step_fixture.h
 tests_unit_test_attempt_LDADD = $(SD_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_runner_SOURCES = tests/unit/test_runner.c tests/unit/step_fixture.h

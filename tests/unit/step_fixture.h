@@ -2,6 +2,7 @@
 #ifndef TESTS_UNIT_STEP_FIXTURE_H
 #define TESTS_UNIT_STEP_FIXTURE_H
 
+#include "base/json.h"
 #include "step/ctx.h"
 #include "step/registry.h"
 
@@ -37,5 +38,37 @@ static inline struct sd_attempt *fixture_attempt(const struct sd_step *step, int
 	a->input_len = strlen(input);
 	return a;
 }
+
+/* Run a handler as job 7 with this input; the caller frees. */
+static inline struct sd_attempt *run(int (*handler)(struct stepd_ctx *), const char *input)
+{
+	struct sd_step s = fixture_step(handler);
+	struct sd_attempt *a = fixture_attempt(&s, 7, input);
+
+	sd_step_run(&s, a, NULL);
+	a->step = NULL;
+	return a;
+}
+
+/* The effects as they would be sent are JSON. */
+static inline void assert_array(const struct sd_buf *b, int n)
+{
+	struct sd_buf text = SD_BUF_INIT;
+	cJSON *tree;
+
+	sd_buf_printf(&text, "[%s]", b->len > 0 ? b->data : "");
+	tree = sd_json_parse(text.data, text.len, NULL);
+	assert_non_null(tree);
+	assert_int_equal(cJSON_GetArraySize(tree), n);
+	cJSON_Delete(tree);
+	sd_buf_fini(&text);
+}
+
+/* A call of a handler's is refused, with this in the reason. */
+#define REFUSED(call, why)                                                                                             \
+	do {                                                                                                           \
+		assert_int_equal((call), -1);                                                                          \
+		assert_non_null(strstr(stepd_last_error(ctx), (why)));                                                 \
+	} while (0)
 
 #endif
