@@ -111,7 +111,10 @@ int main(int argc, char **argv)
 
 	hold_standard_descriptors();
 	parse(argc, argv, &o);
+	/* kept beyond argv and the environment as they were: process titles are written over both */
 	o.file = sd_conf_find_file(o.file);
+	o.file = o.file != NULL ? sd_xstrdup(o.file) : NULL;
+	o.embedded = o.embedded != NULL ? sd_xstrdup(o.embedded) : NULL;
 	sd_title_init(argc, argv);
 	conf = sd_conf_load(o.file, &problems);
 	sd_conf_problems_print(stderr, o.file, &problems);
