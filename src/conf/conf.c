@@ -51,44 +51,30 @@ static bool same_text(const char *a, const char *b)
 	return a == b || (a && b && strcmp(a, b) == 0);
 }
 
-static bool same_value(const struct sd_option *o, const struct sd_conf *a, const struct sd_conf *b)
+/* Make new's value of o as old's; was it another? Only types that options with RESTART have. */
+static bool keep_option(const struct sd_option *o, const struct sd_conf *old, struct sd_conf *new)
 {
-	const void *x = (const char *)a + o->offset, *y = (const char *)b + o->offset;
-	const struct sd_conf_listen *lx = x, *ly = y;
+	const void *from = (const char *)old + o->offset;
+	void *to = (char *)new + o->offset;
+	bool differs = false;
 
-	switch (o->type) {
-	case SD_OPTION_STRING:
-	case SD_OPTION_FILE:
-	case SD_OPTION_CONNINFO:
-	case SD_OPTION_WORDTEXT:
-		return same_text(*(const char *const *)x, *(const char *const *)y);
-	case SD_OPTION_INT:
-	case SD_OPTION_WORD:
-	case SD_OPTION_WORDSET:
-		return *(const int *)x == *(const int *)y;
-	case SD_OPTION_COUNT:
-	case SD_OPTION_TIME:
-	case SD_OPTION_SIZE:
-		return *(const int64_t *)x == *(const int64_t *)y;
-	case SD_OPTION_FACTOR:
-		return *(const double *)x == *(const double *)y;
-	case SD_OPTION_LISTEN:
-		return lx->port == ly->port && same_text(lx->host, ly->host);
-	case SD_OPTION_RATE:
-	case SD_OPTION_DIRS:
-		break; /* always reloadable */
+	if (o->type == SD_OPTION_STRING || o->type == SD_OPTION_CONNINFO) {
+		const char *text = *(const char *const *)from;
+		differs = !same_text(text, *(const char *const *)to);
+		*(const char **)to = sd_arena_strdup(new->arena, text);
+	} else if (o->type == SD_OPTION_TIME) {
+		differs = *(const int64_t *)from != *(const int64_t *)to;
+		*(int64_t *)to = *(const int64_t *)from;
 	}
-	return true;
+	return differs;
 }
 
-size_t sd_conf_restart_options(const struct sd_conf *old, const struct sd_conf *new, struct sd_buf *names)
+size_t sd_conf_keep_restart_options(const struct sd_conf *old, struct sd_conf *new, struct sd_buf *names)
 {
 	size_t n = 0;
 	for (size_t i = 0; i < sd_noptions; i++) {
-		const struct sd_option *o = &sd_options[i];
-		if (o->reloadable || strchr(o->path, '*') || same_value(o, old, new))
-			continue;
-		sd_buf_printf(names, "%s%s", n++ > 0 ? ", " : "", o->path);
+		if (!sd_options[i].reloadable && keep_option(&sd_options[i], old, new))
+			sd_buf_printf(names, "%s%s", n++ > 0 ? ", " : "", sd_options[i].path);
 	}
 	return n;
 }

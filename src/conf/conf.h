@@ -116,10 +116,11 @@ void sd_conf_problems_free(struct sd_conf_problems *problems);
 void sd_conf_problems_print(FILE *out, const char *file, const struct sd_conf_problems *problems);
 
 /*
- * The options that differ and take effect only after a restart, as names joined
- * by ", " in *names; returns how many.
+ * For a reload: options that take effect only after a restart keep in new the
+ * value they have in old.  Those that differed are appended to *names, joined
+ * by ", "; returns how many.
  */
-size_t sd_conf_restart_options(const struct sd_conf *old, const struct sd_conf *new, struct sd_buf *names);
+size_t sd_conf_keep_restart_options(const struct sd_conf *old, struct sd_conf *new, struct sd_buf *names);
 
 /*
  * The queue blocks as the JSON array that SQL's stepd.configure takes, and the

@@ -48,7 +48,7 @@ const struct sd_option sd_options[] = {
 {"steps", SD_OPTION_DIRS, CONF(steps), SD_PKGLIBDIR "/steps", 0, 0, NULL, NULL, RELOAD, YES,
  "Directories with step files; relative ones are relative to this file."},
 
-{"http.listen", SD_OPTION_LISTEN, CONF(http.listen), "127.0.0.1:3111", 0, 0, NULL, NULL, RESTART, YES,
+{"http.listen", SD_OPTION_LISTEN, CONF(http.listen), "127.0.0.1:3111", 0, 0, NULL, NULL, RELOAD, YES,
  "Address and port of the steps' routes, or off."},
 {"http.bodyLimit", SD_OPTION_SIZE, CONF(http.body_limit), "1MiB", KIB, 64 * MIB, NULL, NULL, RELOAD, YES,
  "The largest request body; a larger one is answered with 413."},
@@ -61,7 +61,7 @@ const struct sd_option sd_options[] = {
 {"http.tls.key", SD_OPTION_FILE, CONF(http.tls_key), NULL, 0, 0, NULL, NULL, RELOAD, NOT_YET,
  "File with the certificate's private key, PEM."},
 
-{"admin.listen", SD_OPTION_LISTEN, CONF(admin.listen), "127.0.0.1:3113", 0, 0, NULL, NULL, RESTART, YES,
+{"admin.listen", SD_OPTION_LISTEN, CONF(admin.listen), "127.0.0.1:3113", 0, 0, NULL, NULL, RELOAD, YES,
  "Address and port of health and metrics, or off."},
 {"admin.token", SD_OPTION_STRING, CONF(admin.token), NULL, 0, 0, NULL, NULL, RELOAD, YES,
  "Bearer token that admin requests must carry; needed when admin.listen is not a loopback address."},

@@ -99,11 +99,11 @@ static void not_built(struct sd_super *su, const char *why)
 	sd_super_event(su, SD_ON_GEN_FAILED);
 }
 
-static void warn_of_restart_options(const struct sd_super *su, const struct sd_conf *conf)
+static void keep_restart_options(const struct sd_super *su, struct sd_conf *conf)
 {
 	struct sd_buf names = SD_BUF_INIT;
 
-	if (su->live != NULL && sd_conf_restart_options(su->live->conf, conf, &names) > 0)
+	if (su->live != NULL && sd_conf_keep_restart_options(su->live->conf, conf, &names) > 0)
 		sd_log(SD_LOG_WARN, "takes effect only after a restart: %s", names.data);
 	sd_buf_fini(&names);
 }
@@ -131,7 +131,7 @@ static void build(struct sd_super *su, struct sd_conf *conf, struct sd_loaded *l
 		not_built(su, why);
 		return;
 	}
-	warn_of_restart_options(su, conf);
+	keep_restart_options(su, conf);
 	manifest = sd_buf_take(&loaded->manifest, &len);
 	su->building = sd_gen_new(su, conf, manifest, len, loaded->nsteps, &err);
 	if (su->building == NULL) {

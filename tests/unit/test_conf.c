@@ -382,14 +382,24 @@ static void test_queues_json(void **state)
 
 static void test_restart_options(void **state)
 {
-	struct sd_conf *a = load_good("");
-	struct sd_conf *b = load_good("http: { listen: 'localhost:1', timeout: 1s }\nuser: x\nqueues: { q: {} }\n");
+	struct sd_conf *a = load_good("database: { url: 'dbname=a', lease: 10s }\n");
+	struct sd_conf *b = load_good("http: { timeout: 1s }\nuser: x\nqueues: { q: {} }\ndatabase: { lease: 20s, url: 'dbname=b' }\n");
 	struct sd_buf names = SD_BUF_INIT;
-	assert_int_equal(sd_conf_restart_options(a, a, &names), 0);
-	assert_int_equal(sd_conf_restart_options(a, b, &names), 2);
-	assert_string_equal(names.data, "user, http.listen");
-	sd_buf_fini(&names);
+	for (size_t i = 0; i < sd_noptions; i++) { /* what sd_conf_keep_restart_options knows to copy */
+		const struct sd_option *o = &sd_options[i];
+		if (!o->reloadable && (strchr(o->path, '*') || (o->type != SD_OPTION_STRING && o->type != SD_OPTION_CONNINFO &&
+								o->type != SD_OPTION_TIME)))
+			fail_msg("%s cannot be kept over a reload", o->path);
+	}
+	assert_int_equal(sd_conf_keep_restart_options(a, a, &names), 0);
+	assert_int_equal(sd_conf_keep_restart_options(a, b, &names), 3);
+	assert_string_equal(names.data, "database.url, database.lease, user");
 	sd_conf_free(a);
+	assert_string_equal(b->database_url, "dbname=a");
+	assert_int_equal(b->database_lease_ms, 10000);
+	assert_null(b->user);
+	assert_int_equal(b->http.timeout_ms, 1000);
+	sd_buf_fini(&names);
 	sd_conf_free(b);
 }
 
