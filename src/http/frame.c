@@ -320,6 +320,15 @@ int sd_frame_get_request(const char *p, size_t size, struct sd_arena *arena, str
 	return finish(&c, "request", err);
 }
 
+/* No header of a worker may end its line early or be something else than a header. */
+static bool header_ok(const struct sd_pair *p)
+{
+	size_t n = strlen(p->name);
+
+	return n > 0 && strcspn(p->name, " \t\r\n:") == n && !memchr(p->value, '\r', p->value_len) &&
+	       !memchr(p->value, '\n', p->value_len) && !memchr(p->value, '\0', p->value_len);
+}
+
 int sd_frame_get_reply(const char *p, size_t size, struct sd_arena *arena, struct sd_frame_reply *f, struct sd_err *err)
 {
 	struct cursor c;
@@ -332,6 +341,8 @@ int sd_frame_get_reply(const char *p, size_t size, struct sd_arena *arena, struc
 	f->headers = get_pairs(&c, arena, &f->nheaders);
 	if (!c.failed && (f->status < 200 || f->status > 599))
 		c.failed = true;
+	for (size_t i = 0; i < f->nheaders && !c.failed; i++)
+		c.failed = !header_ok(&f->headers[i]);
 	return finish(&c, "reply", err);
 }
 

@@ -82,6 +82,7 @@ int sd_frame_next(const char *p, size_t n, size_t *size, enum sd_frame_type *typ
 /* Read a whole frame.  Strings and bodies point into it, arrays are in arena. */
 int sd_frame_get_hello(const char *p, size_t size, struct sd_frame_hello *f, struct sd_err *err) SD_MUST_CHECK;
 int sd_frame_get_request(const char *p, size_t size, struct sd_arena *arena, struct sd_frame_request *f, struct sd_err *err) SD_MUST_CHECK;
+/* Also checked: status 200 to 599, headers that cannot break out of their line. */
 int sd_frame_get_reply(const char *p, size_t size, struct sd_arena *arena, struct sd_frame_reply *f, struct sd_err *err) SD_MUST_CHECK;
 int sd_frame_get_return(const char *p, size_t size, struct sd_frame_return *f, struct sd_err *err) SD_MUST_CHECK;
 

@@ -537,7 +537,7 @@ void sd_server_drain(struct sd_server *s)
 {
 	s->draining = true;
 	for (size_t i = 0; i < s->nlisteners; i++) {
-		if (s->listeners[i].sock && s->listeners[i].which == SD_LISTENER_PUBLIC) {
+		if (s->listeners[i].sock) {
 			h2o_socket_close(s->listeners[i].sock);
 			s->listeners[i].sock = NULL;
 		}

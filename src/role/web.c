@@ -11,7 +11,7 @@
  * an http process (it stops first) there is nothing to wait for.  TERM (the
  * running handler passed its deadline, or the time to stop is over): return
  * what has not started, let a transaction under way finish, and end without
- * waiting for the handler.
+ * waiting for the handler.  A request that ran too long is recorded first.
  */
 #include "role/web.h"
 
@@ -146,9 +146,15 @@ static void on_chan(struct ev_loop *loop, ev_io *io, int revents)
 static void on_term(struct ev_loop *loop, ev_signal *s, int revents)
 {
 	struct sd_web *w = s->data;
+	int64_t deadline = atomic_load(&w->child->slot->deadline_us), since;
+	const struct sd_attempt *a = sd_runner_current(w->runner, &since);
 
+	if (w->ending)
+		return;
 	w->ending = true;
 	sd_web_give_back(w);
+	if (a && deadline != 0 && sd_now_us() >= deadline && sd_db_is_up(w->db) && atomic_load(&w->child->scoreboard->node_id) > 0)
+		sd_web_timed_out(w, a);
 	sd_web_settle(w);
 }
 

@@ -24,6 +24,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#define RECORD_MS 1000
 #define RETRY_SECONDS 0.05
 #define MARGIN_US (200 * SD_MS) /* the 503 is to arrive before the http process answers 504 */
 #define MAX_WAIT_MS 30000
@@ -158,27 +159,40 @@ static const char *outcome_name(const struct sd_attempt *a)
 	}
 }
 
-static void submit(struct sd_web *w, const struct sd_attempt *a, int64_t ms)
+/* What is to be told about an attempt, whatever its fields say. */
+struct verdict {
+	const char *outcome, *output, *error, *effects;
+	int64_t duration_us;
+};
+
+static void submit(struct sd_web *w, const struct sd_attempt *a, const struct verdict *v, int64_t ms, sd_db_done *done)
 {
-	struct sd_buf effects = SD_BUF_INIT;
 	char node[16], pid[16], trigger[16], age[24], duration[24];
-	const char *values[12] = {node, pid,	  a->queue, trigger,   a->trace_id, outcome_name(a),
-				  age,	duration, a->input, a->output, a->error,    NULL};
+	const char *values[12] = {node, pid,	  a->queue, trigger,   a->trace_id, v->outcome,
+				  age,	duration, a->input, v->output, v->error,    v->effects};
 	struct sd_db_call call = {&sd_sql_http_finish, values};
 
 	snprintf(node, sizeof(node), "%d", atomic_load(&w->child->scoreboard->node_id));
 	snprintf(pid, sizeof(pid), "%d", (int)getpid());
 	snprintf(trigger, sizeof(trigger), "%d", a->trigger_index);
 	snprintf(age, sizeof(age), "%" PRId64, sd_now_us() - a->started_us);
-	snprintf(duration, sizeof(duration), "%" PRId64, a->finished_us - a->started_us);
+	snprintf(duration, sizeof(duration), "%" PRId64, v->duration_us);
+	w->asked = true;
+	sd_db_submit(w->db, &call, 1, 0, ms, done, w);
+}
+
+static void submit_outcome(struct sd_web *w, const struct sd_attempt *a, int64_t ms)
+{
+	struct sd_buf effects = SD_BUF_INIT;
+
 	if (has_effects(a)) {
 		sd_buf_chr(&effects, '[');
 		sd_finish_effects(&effects, 0, &a->enqueues, &a->states, &a->logs);
 		sd_buf_chr(&effects, ']');
-		values[11] = effects.data;
 	}
-	w->asked = true;
-	sd_db_submit(w->db, &call, 1, 0, ms, on_stored, w);
+	const struct verdict v = {outcome_name(a), a->output, a->error, effects.data, a->finished_us - a->started_us};
+
+	submit(w, a, &v, ms, on_stored);
 	sd_buf_fini(&effects);
 }
 
@@ -199,9 +213,30 @@ void sd_web_store(struct sd_web *w)
 		ms = left < ms ? left : ms;
 	}
 	if (sd_db_is_up(w->db) && atomic_load(&w->child->scoreboard->node_id) > 0)
-		submit(w, w->storing, ms);
+		submit_outcome(w, w->storing, ms);
 	else
 		retry_later(w);
+}
+
+static void on_recorded(void *arg, PGresult *const *results, size_t n, const struct sd_err *err)
+{
+	struct sd_web *w = arg;
+
+	w->asked = false;
+	if (!results)
+		sd_log_err(SD_LOG_WARN, err, "recording a request that timed out");
+	sd_web_settle(w);
+}
+
+/* Its handler still runs: only what it was given is read here. */
+void sd_web_timed_out(struct sd_web *w, const struct sd_attempt *a)
+{
+	int64_t ran_us = sd_now_us() - a->started_us;
+	char error[64];
+	const struct verdict v = {"timeout", NULL, error, NULL, ran_us};
+
+	snprintf(error, sizeof(error), "timed out after %lld ms", (long long)(ran_us / SD_MS));
+	submit(w, a, &v, RECORD_MS, on_recorded);
 }
 
 void sd_web_finished(struct sd_web *w, struct sd_attempt *a)

@@ -138,12 +138,14 @@ def test_crash_costs_one_request(server):
     assert bad == []
 
 
-def test_timeout(stepd):
+def test_timeout(stepd, db):
     server = start(stepd, web=1, timeout="1s")
     before = server.child("stepd: web").pid
     began = time.monotonic()
     assert code(server.get("/loop")) == (504, "timeout")
     assert time.monotonic() - began < 2 * SLOW
+    db.wait_value("select count(*) from stepd.jobs where status = 'failed' and trigger = 'http' and error like 'timed out after 1___ ms'", 1)
+    assert db.value("select outcome from stepd.attempts") == "timeout"
     wait_for(lambda: [p for p in server.procs("stepd: web") if p.pid != before], 20, "the worker was replaced")
     assert wait_for(lambda: (r := server.get("/plain")).status == 200 and r).json["pid"] != before
 
@@ -168,6 +170,32 @@ def test_saturation(stepd):
     refused = [r for r in replies if r.status == 503]
     assert len(refused) >= 6 and all(r.headers["retry-after"] and code(r) == (503, "saturated") for r in refused)
     assert server.get("/plain").status == 200
+
+
+def test_workers_are_replaced_and_killed_under_load(stepd):
+    """maxJobs replaces workers without a lost request; kill -9 costs at most the request its worker had begun."""
+    stepd.step("work", WORK)
+    stepd.step("later", LATER)
+    web = {"processes": 2, "serves": ["http"], "maxJobs": 150}
+    server = stepd.start(config=stepd.config(pools={"web": web}))
+    before = {p.pid for p in server.procs("stepd: web")}
+
+    def load():
+        return [server.get("/plain").status for _ in range(400)]
+
+    assert {status for statuses in in_parallel(4, load) for status in statuses} == {200}
+    assert before - {p.pid for p in server.procs("stepd: web")}
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        loads = [pool.submit(load) for _ in range(4)]
+        kills = 0
+        while not all(f.done() for f in loads) and kills < 5:
+            victims = server.procs("stepd: web")
+            if victims:
+                victims[0].kill()
+                kills += 1
+            time.sleep(0.1)
+        statuses = [status for f in loads for status in f.result()]
+    assert set(statuses) <= {200, 502} and statuses.count(502) <= kills
 
 
 def test_clients_that_leave(server, db):

@@ -4,11 +4,13 @@
 check_PROGRAMS += tests/unit/test_lane
 tests_unit_test_lane_SOURCES = tests/unit/test_lane.c
 tests_unit_test_lane_LDADD = $(SD_LIBS) $(CMOCKA_LIBS)
-check_PROGRAMS += tests/unit/test_router tests/unit/test_frame
+check_PROGRAMS += tests/unit/test_router tests/unit/test_frame tests/unit/test_dispatch
 tests_unit_test_router_SOURCES = tests/unit/test_router.c
 tests_unit_test_router_LDADD = $(SD_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_frame_SOURCES = tests/unit/test_frame.c
 tests_unit_test_frame_LDADD = $(SD_LIBS) $(CMOCKA_LIBS)
+tests_unit_test_dispatch_SOURCES = tests/unit/test_dispatch.c
+tests_unit_test_dispatch_LDADD = $(SD_LIBS) $(CMOCKA_LIBS)
 
 check_PROGRAMS += tests/unit/test_conf
 tests_unit_test_conf_SOURCES = tests/unit/test_conf.c

@@ -103,6 +103,33 @@ static void test_reply(void **state)
 	sd_arena_free(arena);
 }
 
+static void refuse_reply(uint32_t status, const char *name, const char *value, size_t value_len)
+{
+	struct sd_arena *arena = sd_arena_new();
+	struct sd_buf b = SD_BUF_INIT;
+	struct sd_pair header = {name, value, value_len};
+	struct sd_frame_reply f = {.id = 1, .status = status, .headers = &header, .nheaders = 1}, g;
+	struct sd_err err;
+
+	assert_int_equal(sd_frame_put_reply(&b, &f, &err), 0);
+	assert_int_equal(sd_frame_get_reply(b.data, b.len, arena, &g, &err), -1);
+	sd_buf_fini(&b);
+	sd_arena_free(arena);
+}
+
+static void test_bad_replies(void **state)
+{
+	(void)state;
+	refuse_reply(100, "a", "b", 1);
+	refuse_reply(0, "a", "b", 1);
+	refuse_reply(1000, "a", "b", 1);
+	refuse_reply(200, "", "b", 1);
+	refuse_reply(200, "a b", "b", 1);
+	refuse_reply(200, "a\r\nx", "b", 1);
+	refuse_reply(200, "a", "b\r\nSet-Cookie: c", 17);
+	refuse_reply(200, "a", "b\0c", 3);
+}
+
 static int next_of(uint32_t total, uint32_t head, unsigned char type)
 {
 	char p[64] = {0};
@@ -216,7 +243,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_request),	  cmocka_unit_test(test_reply),	    cmocka_unit_test(test_bad_lengths),
-		cmocka_unit_test(test_too_large), cmocka_unit_test(test_mutations), cmocka_unit_test(test_noise),
+		cmocka_unit_test(test_bad_replies), cmocka_unit_test(test_too_large), cmocka_unit_test(test_mutations), cmocka_unit_test(test_noise),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
