@@ -32,20 +32,22 @@ static char *api_format(struct stepd_ctx *pub, const char *fmt, va_list ap)
 	return s;
 }
 
-/* A name-based UUID (RFC 9562, version 5): the trace, the job and the how-manieth are the name. */
+/*
+ * A name-based UUID (RFC 9562, version 5) of the trace, the job and the how-manieth, so that a retry gets the same ones.
+ * A request that is answered at once has no job and no retry, and its trace id is the client's: a random one.
+ */
 static const char *api_uuid(struct stepd_ctx *pub)
 {
 	struct sd_ctx *c = sd_ctx_of(pub);
 	unsigned char h[SHA_DIGEST_LENGTH];
 	char *out = sd_arena_alloc(c->a->arena, SD_UUID_LEN + 1);
-	char name[512];
+	char name[128];
 	int n;
 
-	if (c->a->trace_id == NULL)
+	if (c->a->job_id == 0)
 		return sd_uuid_v4(out);
-	n = snprintf(name, sizeof name, "%s/%s/%lld/%u", c->pub.trace_id, c->a->job_id == 0 ? c->pub.step : "", (long long)c->a->job_id,
-		     ++c->uuids);
-	SHA1((const unsigned char *)name, (size_t)n < sizeof name ? (size_t)n : sizeof name - 1, h);
+	n = snprintf(name, sizeof name, "%.64s/%lld/%u", c->pub.trace_id, (long long)c->a->job_id, ++c->uuids);
+	SHA1((const unsigned char *)name, (size_t)n, h);
 	h[6] = (unsigned char)((h[6] & 0x0f) | 0x50);
 	h[8] = (unsigned char)((h[8] & 0x3f) | 0x80);
 	snprintf(out, SD_UUID_LEN + 1, "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", h[0], h[1], h[2], h[3], h[4],

@@ -379,6 +379,22 @@ static void test_http(void **state)
 	sd_attempt_free(a);
 }
 
+static int reply_uuid(struct stepd_ctx *ctx)
+{
+	return stepd_reply(ctx, 200, stepd_object(ctx, stepd_str("id", stepd_uuid(ctx))));
+}
+
+/* Two requests of one client's trace. */
+static void test_request_uuids(void **state)
+{
+	struct sd_attempt *a = run_http(reply_uuid), *b = run_http(reply_uuid);
+
+	(void)state;
+	assert_string_not_equal(a->reply.body, b->reply.body);
+	sd_attempt_free(a);
+	sd_attempt_free(b);
+}
+
 static int reply_json(struct stepd_ctx *ctx)
 {
 	return stepd_reply(ctx, 202, stepd_data(ctx));
@@ -487,6 +503,7 @@ int main(void)
 		cmocka_unit_test(test_log_flood),
 		cmocka_unit_test(test_outcomes),
 		cmocka_unit_test(test_http),
+		cmocka_unit_test(test_request_uuids),
 		cmocka_unit_test(test_reply),
 		cmocka_unit_test(test_match),
 		cmocka_unit_test(test_reuse),

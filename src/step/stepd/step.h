@@ -22,7 +22,7 @@
  *		cJSON *placed;
  *
  *		if (email == NULL || quantity < 1)
- *			return stepd_fail(ctx, "an order needs an email and a quantity");
+ *			return stepd_fail(ctx, "an order needs an email and a quantity"); // a request gets 500
  *
  *		placed = stepd_object(ctx, stepd_str("id", id), stepd_num("quantity", quantity));
  *		stepd_log_info(ctx, "order placed", stepd_str("orderId", id));
@@ -206,14 +206,17 @@ static inline const char *stepd_step_name(const struct stepd_ctx *ctx);
 static inline const char *stepd_queue(const struct stepd_ctx *ctx);  /* the topic; for http and cron the step's own queue */
 static inline const char *stepd_group(const struct stepd_ctx *ctx);  /* NULL: none */
 static inline int64_t stepd_enqueued_at(const struct stepd_ctx *ctx); /* ms since 1970 */
-/* The job was cancelled: return soon (with any value), the worker is stopped after the grace period. */
+/*
+ * The job was cancelled: return soon, or the worker is stopped after the grace period.  Once this was true the job ends
+ * as cancelled, whatever the handler returns.
+ */
 static inline bool stepd_cancelled(struct stepd_ctx *ctx);
 
 /* ---- making things; all of them belong to ctx ------------------------------------------------------------------ */
 
 static inline void *stepd_alloc(struct stepd_ctx *ctx, size_t size); /* zeroed, aligned for any type */
 static inline char *stepd_format(struct stepd_ctx *ctx, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-/* A UUID: the n-th call gives the same one on every attempt of this job, and another one in every other job. */
+/* A UUID: the n-th call gives the same one on every attempt of this job, and another one in every other job or request. */
 static inline const char *stepd_uuid(struct stepd_ctx *ctx);
 /* The time now, "2026-11-23T14:05:09.123Z". */
 static inline const char *stepd_now(struct stepd_ctx *ctx);
@@ -266,7 +269,8 @@ struct stepd_enqueue_options {
  * Reads see this attempt's own writes on top of what is stored.  A read that needs the
  * database waits for it; -1: it could not be read.  Writes are stored with the outcome,
  * so two attempts that read and then write one key can overwrite each other: use
- * stepd_state_update(), or give jobs that do so one fifo group.  Groups and keys are text of 1 to 1000 bytes.
+ * stepd_state_update(), or give jobs that do so one fifo group.
+ * Groups and keys are text of 1 to 1000 bytes.
  */
 /* *value is NULL if there is none; the tree is yours to change. */
 static inline int stepd_state_get(struct stepd_ctx *ctx, const char *group, const char *key, cJSON **value);
@@ -281,7 +285,7 @@ static inline int stepd_state_groups(struct stepd_ctx *ctx, cJSON **names);
 static inline int stepd_state_clear(struct stepd_ctx *ctx, const char *group);
 /*
  * Change a value by operations, in order.  They are done on the value that is there when the outcome is stored, and no
- * two attempts' updates get lost:
+ * two attempts' updates get lost.  A read in this attempt sees them, computed with doubles:
  *	stepd_state_update(ctx, "stats", "orders", stepd_op_increment("/count", 1), stepd_op_append("/ids", id))
  * A path is a JSON Pointer (RFC 6901): "" or NULL is the whole value, "/a/0" position 0 of member "a"; objects are made
  * on the way.  -1: an operation that is wrong in itself.  One that does not fit the value that is there in the end
