@@ -104,6 +104,7 @@ static void on_beat_timer(struct ev_loop *loop, ev_timer *t, int revents)
 static void resume(struct sd_keeper *k)
 {
 	atomic_fetch_add(&k->child->scoreboard->settings_version, 1);
+	sd_keeper_beat(k); /* from now on we hear of new work; what came before, promote finds */
 	sd_keeper_send_deaths(k);
 	sd_keeper_promote(k);
 	rescue(k);
@@ -122,7 +123,7 @@ static void join_failed(struct sd_keeper *k, const struct sd_err *err, const cha
 static void joined(struct sd_keeper *k, int32_t node_id)
 {
 	k->node_id = node_id;
-	k->listening = true; /* so said by both ways to come here */
+	k->listening = true;
 	atomic_store(&k->child->scoreboard->node_id, node_id);
 	join_step(k);
 }
