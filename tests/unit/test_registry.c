@@ -496,7 +496,7 @@ static void test_batch_of_10000(void **state)
 	assert_int_equal(a->outcome, SD_OUTCOME_COMPLETED);
 	assert_int_equal(a->nenqueues, 10000);
 	assert_non_null(strstr(a->logs.data, "Found 10000 pending items"));
-	assert_true(a->finished_us - a->started_us < 2000000);
+	assert_true(a->finished_us - a->started_us < 30000000); /* slow machines, valgrind; it takes 30 ms */
 	sd_attempt_free(a);
 	sd_buf_fini(&stored);
 	sd_runner_free(runner);
