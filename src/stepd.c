@@ -124,7 +124,9 @@ int main(int argc, char **argv)
 		sd_conf_free(conf);
 		return rc;
 	}
-	if (conf == NULL)
-		return EX_CONFIG;
-	return sd_supervise(&(struct sd_supervise){.conf = conf, .conf_file = o.file, .embedded_dir = o.embedded});
+	rc = conf == NULL ? EX_CONFIG
+			  : sd_supervise(&(struct sd_supervise){.conf = conf, .conf_file = o.file, .embedded_dir = o.embedded});
+	free((char *)o.file);
+	free((char *)o.embedded);
+	return rc;
 }
