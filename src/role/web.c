@@ -163,6 +163,8 @@ static void on_db_up(void *arg, struct sd_db *db)
 	struct sd_web *w = arg;
 
 	atomic_store(&w->child->slot->db_up, 1);
+	if (w->connection == 0 && !w->draining)
+		sd_web_connect(w); /* not before: a worker that is still starting must not look like a database that is away */
 	sd_web_settle(w);
 }
 
@@ -227,7 +229,6 @@ _Noreturn void sd_web_main(const struct sd_child *child)
 	w.db = sd_db_new(child->conninfo, name, NULL, &w.db_loop, &events);
 	init_watchers(&w);
 	sd_web_link_init(&w);
-	sd_web_connect(&w);
 	sd_db_start(w.db);
 	ev_run(w.loop, 0);
 	abort(); /* the loop never ends: the channel is always watched */
