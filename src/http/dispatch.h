@@ -7,7 +7,9 @@
  * An idle backend always may.  A busy one may take a few more, so that its
  * thread need not sleep between two short handlers, but only while what it
  * already has is expected to be done within SD_DISPATCH_AHEAD_US.  (Should
- * that guess prove wrong, the worker gives back what has not started.)
+ * that guess prove wrong, the worker gives back what has not started.)  With
+ * one request at a time each way, a trivial handler reaches 0.15 of bare h2o's
+ * rate; with 16 ahead 0.6 (2 workers, 64 connections, 2 cores with the client).
  */
 #ifndef SD_HTTP_DISPATCH_H
 #define SD_HTTP_DISPATCH_H

@@ -279,8 +279,11 @@ void sd_web_connect(struct sd_web *w)
 {
 	const struct sd_frame_hello hello = {SD_FRAME_VERSION, w->child->slot_index, w->child->slot_generation};
 
-	int fd = open_socket(w);
+	int fd;
 
+	if (w->sock >= 0)
+		return;
+	fd = open_socket(w);
 	if (fd < 0) {
 		connect_later(w);
 		return;
