@@ -37,7 +37,7 @@ QUEUES = {q: {"maxRetries": 20, "retryDelay": 50} for q in ("count", "counted")}
 
 
 def enqueue_all(db):
-    db.execute("select count(*) from stepd.enqueue_many('count', (select jsonb_agg(jsonb_build_object('n', i))"
+    db.execute("select count(*) from stepd.enqueue_many('count', (select jsonb_agg(jsonb_build_object('data', jsonb_build_object('n', i)))"
                f" from generate_series(1, {JOBS}) i))")
 
 
