@@ -82,7 +82,7 @@ static void on_rescued(void *arg, PGresult *const *results, size_t n, const stru
 	}
 }
 
-static void rescue(struct sd_keeper *k)
+void sd_keeper_rescue(struct sd_keeper *k)
 {
 	if (k->node_id != 0 && sd_db_is_up(k->db))
 		sd_keeper_ask(k, &st_rescue, NULL, RESCUE_TIMEOUT_MS, on_rescued);
@@ -90,7 +90,7 @@ static void rescue(struct sd_keeper *k)
 
 static void on_rescue_timer(struct ev_loop *loop, ev_timer *t, int revents)
 {
-	rescue(t->data);
+	sd_keeper_rescue(t->data);
 }
 
 static void on_beat_timer(struct ev_loop *loop, ev_timer *t, int revents)
@@ -107,7 +107,7 @@ static void resume(struct sd_keeper *k)
 	sd_keeper_beat(k); /* from now on we hear of new work; what came before, promote finds */
 	sd_keeper_send_deaths(k);
 	sd_keeper_promote(k);
-	rescue(k);
+	sd_keeper_rescue(k);
 }
 
 static void join_failed(struct sd_keeper *k, const struct sd_err *err, const char *what)
@@ -125,6 +125,8 @@ static void joined(struct sd_keeper *k, int32_t node_id)
 	k->node_id = node_id;
 	k->listening = true;
 	atomic_store(&k->child->scoreboard->node_id, node_id);
+	sd_keeper_beat(k); /* says that we listen */
+	sd_keeper_place(k);
 	join_step(k);
 }
 

@@ -76,7 +76,11 @@ void sd_keeper_died(struct sd_keeper *k, const struct sd_msg_death *death);
 void sd_keeper_send_deaths(struct sd_keeper *k);
 void sd_keeper_cancel(struct sd_keeper *k, int64_t job);
 
+/* keeper_place.c: tell where this node runs, and declare those of this host lost whose daemon is gone */
+void sd_keeper_place(struct sd_keeper *k);
+
 /* keeper.c */
+void sd_keeper_rescue(struct sd_keeper *k);
 void sd_keeper_declared_dead(struct sd_keeper *k);
 void sd_keeper_leave_when_done(struct sd_keeper *k);
 
