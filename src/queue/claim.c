@@ -20,7 +20,7 @@ static void open_array(struct sd_buf *b)
 }
 
 void sd_claim_build(struct sd_claim *c, int node_id, int slot, uint32_t generation, struct sd_lane *lanes, size_t nlanes,
-		    size_t first, int64_t now_us)
+		    size_t first, int64_t budget_us, int64_t now_us)
 {
 	open_array(&c->lanes);
 	open_array(&c->cursors);
@@ -28,7 +28,7 @@ void sd_claim_build(struct sd_claim *c, int node_id, int slot, uint32_t generati
 	c->asked = 0;
 	for (size_t i = 0; i < nlanes; i++) {
 		struct sd_lane *l = &lanes[(first + i) % nlanes];
-		int want = sd_lane_want(l);
+		int want = sd_lane_want(l, budget_us);
 		sd_buf_pgarray_i64(&c->lanes, l->id);
 		sd_buf_pgarray_i64(&c->cursors, sd_lane_begin(l, want, now_us));
 		sd_buf_pgarray_i64(&c->maxes, want);

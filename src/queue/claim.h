@@ -23,10 +23,10 @@ void sd_claim_fini(struct sd_claim *c);
 /*
  * Ask all lanes, beginning with lane number `first` so that none is always
  * last, for what each wants and for at most as many in total as the most
- * eager of them.
+ * eager of them.  budget_us: how long a batch should take to run.
  */
 void sd_claim_build(struct sd_claim *c, int node_id, int slot, uint32_t generation, struct sd_lane *lanes, size_t nlanes,
-		    size_t first, int64_t now_us);
+		    size_t first, int64_t budget_us, int64_t now_us);
 struct sd_db_call sd_claim_call(const struct sd_claim *c);
 
 /* One claimed job.  Strings belong to the result. */

@@ -5,8 +5,8 @@
 
 #include <string.h>
 
-#define BATCH_US 5000.0		  /* a batch should not take longer than this */
-#define BATCH_BYTES (4.0 * 1048576) /* nor hold more input than this */
+#define SLOW_US 2500.0		    /* jobs longer than this are not fetched ahead */
+#define BATCH_BYTES (4.0 * 1048576) /* of input that a batch holds */
 #define LAG_US (10 * SD_SEC)
 #define RESCAN_US (1 * SD_SEC)
 #define RESCAN_SHARE 20 /* at most 1/20 of the time is spent reading from the start */
@@ -21,13 +21,13 @@ void sd_lane_init(struct sd_lane *l, int id, int step_index, int64_t timeout_ms)
 	l->mean_us = -1;
 }
 
-int sd_lane_want(const struct sd_lane *l)
+int sd_lane_want(const struct sd_lane *l, int64_t budget_us)
 {
 	if (l->mean_us < 0)
 		return 1;
 	double n = SD_LANE_MAX_BATCH;
-	if (l->mean_us * n > BATCH_US)
-		n = BATCH_US / l->mean_us;
+	if (l->mean_us * n > (double)budget_us)
+		n = (double)budget_us / l->mean_us;
 	if (l->mean_bytes * n > BATCH_BYTES)
 		n = BATCH_BYTES / l->mean_bytes;
 	if (n > 2.0 * l->last_batch)
@@ -37,7 +37,7 @@ int sd_lane_want(const struct sd_lane *l)
 
 bool sd_lane_is_slow(const struct sd_lane *l)
 {
-	return l->mean_us < 0 || l->mean_us > BATCH_US / 2;
+	return l->mean_us < 0 || l->mean_us > SLOW_US;
 }
 
 /* The newest cursor that is at least LAG_US old; 0 when none is known. */

@@ -46,8 +46,11 @@ struct sd_lane {
 };
 
 void sd_lane_init(struct sd_lane *l, int id, int step_index, int64_t timeout_ms);
-/* How many to ask for: one while nothing is known or jobs are slow, hundreds when they take microseconds. */
-int sd_lane_want(const struct sd_lane *l);
+/*
+ * How many to ask for, so that they take about budget_us together: one while
+ * nothing is known or jobs are slow, hundreds when they take microseconds.
+ */
+int sd_lane_want(const struct sd_lane *l, int64_t budget_us);
 /* A claim of `asked` jobs starts now: the cursor to send. */
 int64_t sd_lane_begin(struct sd_lane *l, int asked, int64_t now_us);
 /* It came back after took_us with what is noted in got and got_cursor. */

@@ -27,7 +27,8 @@
 #include <unistd.h>
 
 #define FLUSH_SECONDS 0.02   /* of the 50 ms that a finished job may stay unseen */
-#define SLOW_US (10 * SD_MS) /* a handler that runs longer makes nobody wait behind it */
+#define SLOW_US (10 * SD_MS) /* a handler that runs longer makes nobody wait behind it who could run elsewhere */
+#define LONG_US (60 * SD_MS) /* … nor anybody at all: who is idle in a moment is not known */
 #define SLOW_SECONDS 0.01
 #define PREFETCH_US (2 * SD_MS)
 
@@ -55,17 +56,20 @@ struct sd_attempt *sd_chain_take(struct sd_chain *c)
 	return list;
 }
 
-void sd_worker_ring(struct sd_worker *w)
+bool sd_worker_others_sleep(const struct sd_worker *w)
 {
 	const struct sd_scoreboard *sb = w->child->scoreboard;
-	for (uint32_t i = 0; i < sb->nslots; i++) {
-		if (i == w->child->slot_index || !atomic_load(&sb->slot[i].asleep))
-			continue;
-		uint64_t one = 1;
-		if (write(w->child->wake, &one, sizeof one) < 0 && errno != EAGAIN)
-			sd_log(SD_LOG_WARN, "waking another worker failed: %m");
-		return;
-	}
+	for (uint32_t i = 0; i < sb->nslots; i++)
+		if (i != w->child->slot_index && atomic_load(&sb->slot[i].asleep))
+			return true;
+	return false;
+}
+
+void sd_worker_ring(struct sd_worker *w)
+{
+	uint64_t one = 1;
+	if (sd_worker_others_sleep(w) && write(w->child->wake, &one, sizeof one) < 0 && errno != EAGAIN)
+		sd_log(SD_LOG_WARN, "waking another worker failed: %m");
 }
 
 void sd_worker_retry_later(struct sd_worker *w, double seconds)
@@ -251,7 +255,8 @@ static void on_slow_timer(struct ev_loop *loop, ev_timer *t, int revents)
 {
 	struct sd_worker *w = t->data;
 	int64_t since;
-	if (sd_runner_current(w->runner, &since) != NULL && sd_now_us() - since >= SLOW_US)
+	bool running = sd_runner_current(w->runner, &since) != NULL;
+	if (running && sd_now_us() - since >= (sd_worker_others_sleep(w) ? SLOW_US : LONG_US))
 		sd_worker_release(w, sd_runner_recall(w->runner));
 	sd_worker_pump(w);
 }

@@ -78,6 +78,7 @@ struct sd_attempt *sd_chain_take(struct sd_chain *c);
 /* worker.c: look at everything and do what is due; called after each event. */
 void sd_worker_pump(struct sd_worker *w);
 void sd_worker_retry_later(struct sd_worker *w, double seconds);
+bool sd_worker_others_sleep(const struct sd_worker *w);
 /* Wake one more worker of this node, if one sleeps. */
 void sd_worker_ring(struct sd_worker *w);
 

@@ -29,7 +29,7 @@ static int64_t claim(int asked, int n, int64_t cursor, int64_t now)
 
 static void unknown_lane_asks_for_one(void **state)
 {
-	assert_int_equal(sd_lane_want(&lane), 1);
+	assert_int_equal(sd_lane_want(&lane, 5000), 1);
 	assert_true(sd_lane_is_slow(&lane));
 }
 
@@ -40,8 +40,8 @@ static void batches_of_fast_jobs_double_up_to_the_limit(void **state)
 	while (want < SD_LANE_MAX_BATCH && rounds++ < 20) {
 		claim(want, want, rounds, now++);
 		sd_lane_ran(&lane, 1, 100);
-		assert_in_range(sd_lane_want(&lane), want, 2 * want);
-		want = sd_lane_want(&lane);
+		assert_in_range(sd_lane_want(&lane, 5000), want, 2 * want);
+		want = sd_lane_want(&lane, 5000);
 	}
 	assert_int_equal(want, SD_LANE_MAX_BATCH);
 	assert_false(sd_lane_is_slow(&lane));
@@ -53,7 +53,7 @@ static void slow_jobs_are_claimed_singly(void **state)
 	lane.last_batch = 500;
 	sd_lane_ran(&lane, 1, 100);
 	sd_lane_ran(&lane, SD_SEC, 100);
-	assert_int_equal(sd_lane_want(&lane), 1);
+	assert_int_equal(sd_lane_want(&lane, 5000), 1);
 	assert_true(sd_lane_is_slow(&lane));
 }
 
@@ -61,7 +61,7 @@ static void large_inputs_bound_the_batch(void **state)
 {
 	lane.last_batch = 500;
 	sd_lane_ran(&lane, 1, 1048576);
-	assert_int_equal(sd_lane_want(&lane), 4);
+	assert_int_equal(sd_lane_want(&lane, 5000), 4);
 }
 
 static void cursor_advances_while_full(void **state)
