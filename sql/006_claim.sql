@@ -117,7 +117,7 @@ comment on function stepd._fifo_sort(int, int) is 'Sort up to so many letters of
 create function stepd._take(lane_id int, whole boolean, cursor bigint, want int,
 	out ids bigint[], out buckets date[], out attempts smallint[], out last bigint)
 language plpgsql
-set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off as $$
+set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off as $$
 #variable_conflict use_column
 begin
 	if whole then
@@ -127,9 +127,8 @@ begin
 				select x.ctid from stepd.ready x where x.lane_id = _take.lane_id
 				order by x.lane_id, x.rank, x.pos limit want for update skip locked))
 			returning r.rank, r.pos, r.bucket, r.attempt)
-		select array_agg(g.pos order by g.rank, g.pos), array_agg(g.bucket order by g.rank, g.pos),
-			array_agg(g.attempt order by g.rank, g.pos), max(g.pos) filter (where g.rank = 0)
-		into ids, buckets, attempts, last from gone g;
+		select array_agg(g.pos), array_agg(g.bucket), array_agg(g.attempt), max(g.pos) filter (where g.rank = 0)
+		into ids, buckets, attempts, last from (select * from gone order by rank, pos) g;
 		return;
 	end if;
 	with again as materialized (
@@ -143,9 +142,8 @@ begin
 		where r.ctid = any (array(select a.ctid from again a union all select n.ctid from next n))
 		returning r.rank, r.pos, r.bucket, r.attempt
 	)
-	select array_agg(g.pos order by g.rank, g.pos), array_agg(g.bucket order by g.rank, g.pos),
-		array_agg(g.attempt order by g.rank, g.pos), max(g.pos) filter (where g.rank = 0)
-	into ids, buckets, attempts, last from gone g;
+	select array_agg(g.pos), array_agg(g.bucket), array_agg(g.attempt), max(g.pos) filter (where g.rank = 0)
+	into ids, buckets, attempts, last from (select * from gone order by rank, pos) g;
 end $$;
 comment on function stepd._take(int, boolean, bigint, int) is
 	'Delete up to want ready rows of a lane and return them in order, with the highest pos of the main flow (null: none of it).';
@@ -154,7 +152,7 @@ create function stepd.claim(node_id int, slot int, generation bigint, lanes int[
 returns table (lease_id bigint, lane_id int, job_id bigint, attempt int, max_attempts int, trigger text, trigger_index int,
 	queue text, group_id text, parent_id bigint, trace_id uuid, enqueued_at_us bigint, cursor bigint, input text)
 language plpgsql
-set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off as $$
+set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off as $$
 #variable_conflict use_column
 declare
 	l record;

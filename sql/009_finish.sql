@@ -5,6 +5,63 @@
 -- of two who speak about one job (the worker and a rescuer, or the same
 -- message sent again after a lost connection) the second finds it gone.
 
+-- The planner thinks that arrays are short and would compare each with each;
+-- and a cost that says "never" would have it compiled.
+create function stepd._fence(node_id int, pid int, leases bigint[], jobs bigint[], outcomes text[], ages_us bigint[],
+	durations_us bigint[], outputs text[], errors text[], delays_ms bigint[]) returns stepd._held[]
+language plpgsql
+set enable_nestloop = off set jit = off as $$
+#variable_conflict use_column
+declare
+	at timestamptz := clock_timestamp();
+begin
+	return array(
+		with h as materialized (
+			select l.id, l.lane_id, u.job, u.bucket, u.attempt
+			from stepd.lease l cross join lateral unnest(l.ids, l.buckets, l.attempts) u (job, bucket, attempt)
+			where l.id = any (leases) and l.node_id = _fence.node_id)
+		select row(f.lease, f.job, h.bucket, h.lane_id, h.attempt + 1, f.outcome, at - f.age * interval '1 us',
+			at - (f.age - f.duration) * interval '1 us', f.output, f.error, f.delay, null, null, null, null,
+			_fence.node_id, _fence.pid)::stepd._held
+		from unnest(leases, jobs, outcomes, ages_us, durations_us, outputs, errors, delays_ms)
+			with ordinality f (lease, job, outcome, age, duration, output, error, delay, ord)
+		join h on h.id = f.lease and h.job = f.job
+		order by f.ord);
+end $$;
+comment on function stepd._fence(int, int, bigint[], bigint[], text[], bigint[], bigint[], text[], text[], bigint[]) is
+	'Those of the outcomes whose lease still holds the job. The lease rows are locked.';
+
+-- The way of nearly all jobs: every outcome is "completed", nobody wants a job
+-- cancelled, no queue is fifo.  One insert does what _fence, _unhold and
+-- _settle do one after the other; the lease rows are locked.
+create function stepd._complete(node_id int, pid int, leases bigint[], jobs bigint[], ages_us bigint[], durations_us bigint[],
+	outputs text[]) returns int
+language plpgsql
+set enable_nestloop = off set jit = off as $$
+#variable_conflict use_column
+declare
+	at timestamptz := clock_timestamp();
+	n int;
+begin
+	with h as materialized (
+		select l.id, l.lane_id, u.job, u.bucket, u.attempt, q.max_retries
+		from stepd.lease l
+		join stepd.lane a on a.id = l.lane_id
+		join stepd.queue q on q.id = a.queue_id
+		cross join lateral unnest(l.ids, l.buckets, l.attempts) u (job, bucket, attempt)
+		where l.id = any (leases) and l.node_id = _complete.node_id)
+	insert into stepd.outcome (id, bucket, lane_id, status, attempt, max_attempts, started_at, finished_at, output, node_id, pid)
+	select f.job, h.bucket, h.lane_id, 'completed', h.attempt + 1, h.max_retries + 1 + case when h.attempt > 0
+			then coalesce((select r.attempts_before from stepd.renewal r where r.job_id = f.job), 0) else 0 end,
+		at - f.age * interval '1 us', at - (f.age - f.duration) * interval '1 us', f.output::jsonb, _complete.node_id, _complete.pid
+	from unnest(leases, jobs, ages_us, durations_us, outputs) f (lease, job, age, duration, output)
+	join h on h.id = f.lease and h.job = f.job;
+	get diagnostics n = row_count;
+	return n;
+end $$;
+comment on function stepd._complete(int, int, bigint[], bigint[], bigint[], bigint[], text[]) is
+	'Outcomes for those of the jobs that their leases hold; returns how many that were.';
+
 create function stepd.finish(node_id int, pid int, leases bigint[], jobs bigint[], outcomes text[], ages_us bigint[],
 	durations_us bigint[], outputs text[], errors text[], delays_ms bigint[], effects text)
 returns table (job_id bigint, verdict text)
@@ -14,7 +71,8 @@ declare
 	held stepd._held[];
 	settled stepd._settled[];
 	has_unique boolean;
-	at timestamptz := clock_timestamp();
+	simple boolean;
+	whole bigint;
 	n int := coalesce(cardinality(jobs), 0);
 begin
 	if cardinality(leases) is distinct from cardinality(jobs) or cardinality(outcomes) is distinct from cardinality(jobs)
@@ -24,18 +82,28 @@ begin
 		perform stepd._bad('outcomes', 'has one that is none of completed, error, fail, snooze, invalid_input, cancelled, skipped');
 	end if;
 
-	select bool_or(x.has_unique) into has_unique from (
-		select l.has_unique from stepd.lease l
-		where l.id = any (leases) and l.node_id = finish.node_id order by l.id for update) x;
-	held := array(
-		select row(f.lease, f.job, h.bucket, h.lane_id, h.attempt + 1, f.outcome, at - f.age * interval '1 us',
-			at - (f.age - f.duration) * interval '1 us', f.output, f.error, f.delay, null, null, null, null, finish.node_id, finish.pid)::stepd._held
-		from unnest(leases, jobs, outcomes, ages_us, durations_us, outputs, errors, delays_ms)
-			with ordinality f (lease, job, outcome, age, duration, output, error, delay, ord)
-		join (select l.id, l.lane_id, u.job, u.bucket, u.attempt
-			from stepd.lease l cross join lateral unnest(l.ids, l.buckets, l.attempts) u (job, bucket, attempt)
-			where l.id = any (leases) and l.node_id = finish.node_id) h on h.id = f.lease and h.job = f.job
-		order by f.ord);
+	select bool_or(x.has_unique), sum(cardinality(x.ids)), coalesce(bool_and(q.strategy <> 'fifo'), false)
+	into has_unique, whole, simple
+	from (select l.has_unique, l.ids, l.lane_id from stepd.lease l
+		where l.id = any (leases) and l.node_id = finish.node_id order by l.id for update) x
+	join stepd.lane a on a.id = x.lane_id
+	join stepd.queue q on q.id = a.queue_id;
+
+	if simple and whole = n and not has_unique and outcomes <@ '{completed}' and not exists (select from stepd.cancel_request) then
+		if stepd._complete(finish.node_id, finish.pid, leases, jobs, ages_us, durations_us, outputs) = n then
+			if effects is not null then
+				perform stepd._effects(effects::jsonb, array(
+					select row(u.job, u.bucket, u.attempt + 1, 'all')::stepd._effect_job
+					from stepd.lease l cross join lateral unnest(l.ids, l.buckets, l.attempts) u (job, bucket, attempt)
+					where l.id = any (leases)));
+			end if;
+			delete from stepd.lease l where l.id = any (leases);
+			return;
+		end if;
+		raise exception using errcode = '22023', message = 'jobs: some are given twice';
+	end if;
+
+	held := stepd._fence(finish.node_id, finish.pid, leases, jobs, outcomes, ages_us, durations_us, outputs, errors, delays_ms);
 	if cardinality(held) > 0 then
 		perform stepd._unhold(held);
 		settled := array(select s from stepd._settle(held, has_unique) s);

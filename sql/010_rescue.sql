@@ -116,7 +116,7 @@ comment on function stepd.node_leave(int) is
 
 create function stepd.promote(max int) returns table (promoted int, ready boolean, next_due_ms bigint)
 language plpgsql
-set enable_seqscan = off as $$
+set enable_seqscan = off set jit = off as $$
 #variable_conflict use_column
 declare
 	due record;

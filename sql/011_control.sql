@@ -26,7 +26,7 @@ comment on function stepd._job(bigint) is 'A job''s facts; raises 22023 when the
 -- Take a job out of the place where nobody holds it; null: it is not in any.
 create function stepd._pluck(j stepd.job, queue_id int) returns int
 language plpgsql
-set enable_seqscan = off as $$
+set enable_seqscan = off set jit = off as $$
 #variable_conflict use_column
 declare
 	used int;

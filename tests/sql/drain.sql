@@ -1,0 +1,23 @@
+-- For measurements: a worker in SQL.  drain_step(slot, batch) is one turn of
+-- it, finish(what the last turn claimed) + claim, one transaction; what it
+-- holds and its cursor are kept in settings of the session.
+
+create function drain_step(node int, slot int, lane int, batch int) returns int
+language plpgsql as $$
+declare
+	leases bigint[] := coalesce(nullif(current_setting('drain.leases', true), ''), '{}');
+	jobs bigint[] := coalesce(nullif(current_setting('drain.jobs', true), ''), '{}');
+	cur bigint := coalesce(nullif(current_setting('drain.cursor', true), ''), '0');
+	n int := cardinality(jobs);
+	next bigint;
+begin
+	if n > 0 then
+		perform stepd.finish(node, 1, leases, jobs, array_fill('completed'::text, array[n]), array_fill(1000::bigint, array[n]),
+			array_fill(10::bigint, array[n]), null, null, null, null);
+	end if;
+	select array_agg(c.lease_id), array_agg(c.job_id), max(c.cursor) into leases, jobs, next
+	from stepd.claim(node, slot, 1, array[lane], array[cur], array[batch], batch) c;
+	perform set_config('drain.leases', coalesce(leases::text, ''), false), set_config('drain.jobs', coalesce(jobs::text, ''), false),
+		set_config('drain.cursor', coalesce(next, 0)::text, false);
+	return n;
+end $$;
