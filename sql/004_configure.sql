@@ -87,29 +87,29 @@ begin
 end $$;
 comment on function stepd._queue_move(int, text) is 'Re-place the unclaimed jobs of a queue for another strategy.';
 
+-- camelCase as in the configuration file is as good as our names.
+create function stepd._settings(block jsonb) returns jsonb
+language sql stable as $$
+	select coalesce(jsonb_object_agg(case when n.name in ('max_retry_delay', 'retry_delay', 'timeout', 'rate_window', 'history')
+			then n.name || '_ms' else n.name end, n.value), '{}')
+	from (select lower(regexp_replace(e.key, '([A-Z])', '_\1', 'g')) as name, e.value
+		from jsonb_each(coalesce(nullif(block, 'null'), '{}')) e) n
+	where n.value <> 'null' and n.name not in ('id', 'name', 'paused', 'configured_by')
+$$;
+comment on function stepd._settings(jsonb) is 'A block of settings with the names of stepd.queue''s columns.';
+
 -- One queue's settings from its block, the defaults, or what is built in.
 create function stepd._queue_set(name text, block jsonb, defaults jsonb, configured_by text) returns void
 language plpgsql as $$
 #variable_conflict use_column
 declare
-	b jsonb;
 	was stepd.queue;
 	q stepd.queue;
 begin
-	-- camelCase as in the configuration file is as good as our names
-	select coalesce(jsonb_object_agg(regexp_replace(s.key, '([A-Z])', '_\1', 'g'), s.value), '{}') into b
-	from (select key, value from jsonb_each(coalesce(defaults, '{}'))
-		union all select key, value from jsonb_each(coalesce(block, '{}'))) s
-	where s.value <> 'null';
-	select jsonb_object_agg(lower(key), value) into b from jsonb_each(b);
-	b := coalesce(b, '{}') - 'name' - 'id' - 'paused' - 'configured_by';
-	b := b - array(select k from unnest(array['max_retry_delay', 'retry_delay', 'timeout', 'rate_window', 'history']) k)
-		|| coalesce((select jsonb_object_agg(e.key || '_ms', e.value) from jsonb_each(b) e
-			where e.key in ('max_retry_delay', 'retry_delay', 'timeout', 'rate_window', 'history')), '{}');
 	perform stepd._queue_ensure(_queue_set.name);
 	select * into was from stepd.queue x where x.name = _queue_set.name for update;
 	begin
-		q := jsonb_populate_record(null::stepd.queue, b);
+		q := jsonb_populate_record(null::stepd.queue, stepd._settings(defaults) || stepd._settings(block));
 		update stepd.queue x set
 			strategy = coalesce(q.strategy, 'standard'),
 			max_retries = coalesce(q.max_retries, 3),

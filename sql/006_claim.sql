@@ -113,6 +113,13 @@ begin
 end $$;
 comment on function stepd._fifo_sort(int, int) is 'Sort up to so many letters of a fifo queue''s inbox into its groups. Only under the queue''s lock.';
 
+create function stepd._fifo_mail(queue_id int) returns boolean
+language sql stable as $$
+	select exists (select from stepd.fifo_inbox i where i.queue_id = $1)
+		or exists (select from stepd.lane l join stepd.ready r on r.lane_id = l.id and r.rank < 40000 where l.queue_id = $1)
+$$;
+comment on function stepd._fifo_mail(int) is 'Has _fifo_sort anything to do?';
+
 -- Take up to want jobs of one lane; null when there are none.
 create function stepd._take(lane_id int, whole boolean, cursor bigint, want int,
 	out ids bigint[], out buckets date[], out attempts smallint[], out last bigint)
@@ -172,7 +179,7 @@ begin
 	for l in
 		select u.lane, coalesce(u.cur, 0) as cur, least(u.most, room) as most, q.id as queue_id, q.name, q.strategy, q.max_concurrency,
 			q.max_retries,
-			q.max_concurrency > 0 or (q.strategy = 'fifo' and exists (select from stepd.fifo_inbox i where i.queue_id = q.id)) as locked
+			q.max_concurrency > 0 or (q.strategy = 'fifo' and stepd._fifo_mail(q.id)) as locked
 		from unnest(lanes, cursors, maxes) with ordinality u (lane, cur, most, ord)
 		join stepd.lane a on a.id = u.lane
 		join stepd.queue q on q.id = a.queue_id
@@ -181,7 +188,7 @@ begin
 				or case when q.strategy <> 'standard' or coalesce(u.cur, 0) = 0
 					then exists (select from stepd.ready r where r.lane_id = u.lane and r.rank >= 0)
 					else exists (select from stepd.ready r where r.lane_id = u.lane and r.rank = 0 and r.pos > u.cur) end
-				or q.strategy = 'fifo' and exists (select from stepd.fifo_inbox i where i.queue_id = q.id))
+				or q.strategy = 'fifo' and stepd._fifo_mail(q.id))
 		order by u.ord
 	loop
 		exit when room <= 0;
@@ -190,7 +197,7 @@ begin
 				select array_agg(x.id order by x.id) into locks
 				from (select distinct q.id from stepd.queue q join stepd.lane a on a.queue_id = q.id
 					where a.id = any (lanes) and not q.paused
-						and (q.max_concurrency > 0 or (q.strategy = 'fifo' and exists (select from stepd.fifo_inbox i where i.queue_id = q.id)))) x;
+						and (q.max_concurrency > 0 or (q.strategy = 'fifo' and stepd._fifo_mail(q.id)))) x;
 				for i in 1 .. cardinality(locks) loop
 					perform stepd._queue_lock(locks[i]);
 				end loop;

@@ -73,6 +73,7 @@ declare
 	has_unique boolean;
 	simple boolean;
 	whole bigint;
+	done int;
 	n int := coalesce(cardinality(jobs), 0);
 begin
 	if cardinality(leases) is distinct from cardinality(jobs) or cardinality(outcomes) is distinct from cardinality(jobs)
@@ -90,7 +91,8 @@ begin
 	join stepd.queue q on q.id = a.queue_id;
 
 	if simple and whole = n and not has_unique and outcomes <@ '{completed}' and not exists (select from stepd.cancel_request) then
-		if stepd._complete(finish.node_id, finish.pid, leases, jobs, ages_us, durations_us, outputs) = n then
+		done := stepd._complete(finish.node_id, finish.pid, leases, jobs, ages_us, durations_us, outputs);
+		if done = n then
 			if effects is not null then
 				perform stepd._effects(effects::jsonb, array(
 					select row(u.job, u.bucket, u.attempt + 1, 'all')::stepd._effect_job
@@ -99,8 +101,10 @@ begin
 			end if;
 			delete from stepd.lease l where l.id = any (leases);
 			return;
+		elsif done > 0 then
+			-- as many jobs as the leases hold, but not the same ones
+			perform stepd._bad('jobs', 'some are not in their leases', 'Finish them one by one.');
 		end if;
-		raise exception using errcode = '22023', message = 'jobs: some are given twice';
 	end if;
 
 	held := stepd._fence(finish.node_id, finish.pid, leases, jobs, outcomes, ages_us, durations_us, outputs, errors, delays_ms);

@@ -33,7 +33,7 @@ declare
 begin
 	delete from stepd.waiting w where w.id = j.id returning w.attempt into used;
 	if not found then
-		delete from stepd.ready r where r.lane_id = j.lane_id and r.rank = any (array[0, -1, 40000, -j.priority]) and r.pos = j.id
+		delete from stepd.ready r where r.lane_id = j.lane_id and r.rank = any (array[0, -1, 40000, -j.priority::int]) and r.pos = j.id
 		returning r.attempt into used;
 	end if;
 	if not found then

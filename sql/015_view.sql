@@ -30,7 +30,7 @@ select j.id, q.name as queue, s.name as step, 'ready' as status, j.priority::int
 	null::timestamptz as started_at, null::timestamptz as finished_at, null::interval as duration, j.input, null::jsonb as output,
 	case when r.attempt > 0 then (select t.error from stepd.attempt t where t.job_id = j.id and t.bucket = j.bucket order by t.attempt desc limit 1) end as error, j.trigger, j.parent_id, j.trace_id, null::text as node, null::int as pid
 from stepd.ready r
-join stepd.job j on j.id = r.pos and j.bucket = r.bucket and j.lane_id = r.lane_id and r.rank = any (array[0, -1, 40000, -j.priority])
+join stepd.job j on j.id = r.pos and j.bucket = r.bucket and j.lane_id = r.lane_id and r.rank = any (array[0, -1, 40000, -j.priority::int])
 join stepd.lane a on a.id = r.lane_id
 join stepd.queue q on q.id = a.queue_id
 join stepd.step s on s.id = a.step_id

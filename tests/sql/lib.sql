@@ -1,0 +1,104 @@
+-- The words of the tests.  t.setup() makes one node and these steps:
+--   Std on std; Fan1, Fan2 on fan; Prio on prio (priority); Fifo on fifo (fifo); Lim on lim (maxConcurrency 1);
+--   Once on once (no retries); Tick with a cron trigger; Web with an http trigger.
+-- Delays of retries are 1 s, without jitter.
+create schema t;
+set check_function_bodies = off;
+
+create function t.node(name text default 'n1', lease_ms int default 30000) returns int language sql as $$
+	select stepd.node_join(gen_random_uuid(), name, 1, 'test', lease_ms)
+$$;
+
+create function t.queue(name text, variadic settings text[] default '{}') returns jsonb language sql as $$
+	select jsonb_build_object('name', name, 'jitter', 0, 'max_retries', 3, 'retry_delay_ms', 1000) || jsonb_object(settings)
+$$;
+
+create function t.steps() returns jsonb language sql as $$
+	select '{"steps": [
+		{"name": "Std", "kind": "c", "file": "std.so", "description": "d", "flows": ["f"], "enqueues": ["fan"], "triggers": [{"type": "queue", "topic": "std", "input": {"type": "object"}}]},
+		{"name": "Fan1", "triggers": [{"type": "queue", "topic": "fan"}]},
+		{"name": "Fan2", "triggers": [{"type": "http", "method": "GET", "path": "/"}, {"type": "queue", "topic": "fan"}]},
+		{"name": "Prio", "triggers": [{"type": "queue", "topic": "prio"}]},
+		{"name": "Fifo", "triggers": [{"type": "queue", "topic": "fifo"}]},
+		{"name": "Lim", "triggers": [{"type": "queue", "topic": "lim"}]},
+		{"name": "Once", "triggers": [{"type": "queue", "topic": "once"}]},
+		{"name": "Tick", "triggers": [{"type": "cron", "expression": "* * * * *"}]},
+		{"name": "Web", "triggers": [{"type": "http", "method": "POST", "path": "/x"}]}]}'::jsonb
+$$;
+
+create function t.queues() returns jsonb language sql as $$
+	select jsonb_build_array(t.queue('std'), t.queue('fan'), t.queue('prio', 'strategy', 'priority'),
+		t.queue('fifo', 'strategy', 'fifo'), t.queue('lim', 'max_concurrency', '1'), t.queue('once', 'max_retries', '0'))
+$$;
+
+create function t.setup() returns int language plpgsql as $$
+declare
+	n int := t.node();
+begin
+	perform stepd.configure('n1', t.steps(), t.queues(), '{}');
+	return n;
+end $$;
+
+-- The one node there is.
+create function t.n() returns int language sql as $$ select max(id) from stepd.node $$;
+
+create function t.lane(step text) returns int language sql as $$
+	select lane_id from stepd.lanes(array[step]) order by lane_id desc limit 1
+$$;
+
+-- Claim as a worker in this slot; returns the jobs in order.
+create function t.claim(slot int, step text, most int default 100, node int default null, cursor bigint default 0) returns bigint[] language sql as $$
+	select coalesce(array_agg(c.job_id), '{}')
+	from stepd.claim(coalesce(node, t.n()), slot, 1, array[t.lane(step)], array[cursor], array[most], most) c
+$$;
+
+create function t.lease(job bigint) returns bigint language sql as $$
+	select id from stepd.lease where job = any (ids)
+$$;
+
+-- Finish one job by the lease that holds it now; returns the verdict, completed if there is none.
+create function t.finish(job bigint, outcome text default 'completed', error text default null, delay_ms bigint default null,
+	effects jsonb default null, output text default null, lease bigint default null) returns text language sql as $$
+	select coalesce((
+		select f.verdict
+		from stepd.finish(t.n(), 7, array[coalesce(lease, t.lease(job), 0)], array[job], array[outcome], array[2000], array[1000], array[output],
+			array[error], array[delay_ms], case when effects is not null then jsonb_build_array(effects || jsonb_build_object('job', job))::text end) f
+		where f.job_id = job), 'completed')
+$$;
+
+create function t.status(job bigint) returns text language sql as $$
+	select status from stepd.jobs where id = job
+$$;
+
+create function t.jobs() returns table (id bigint, status text) language sql as $$
+	select id, status from stepd.jobs order by id
+$$;
+
+-- Every job is in exactly one place, and every helper row belongs to an unfinished job.
+create function t.sound() returns text language sql set enable_nestloop = off set jit = off as $$
+	with place as (
+		select pos as id, 'ready' as place from stepd.ready
+		union all select id, 'waiting' from stepd.waiting
+		union all select id, 'inbox' from stepd.fifo_inbox where not ended
+		union all select id, 'backlog' from stepd.fifo_backlog
+		union all select id, 'unrouted' from stepd.unrouted
+		union all select unnest(ids), 'lease' from stepd.lease
+		union all select id, 'outcome' from stepd.outcome)
+	select coalesce(
+		(select format('job %s is in %s places: %s', id, count(*), string_agg(place, ',')) from place group by id having count(*) > 1 limit 1),
+		(select format('job %s is nowhere', id) from stepd.job j where not exists (select from place p where p.id = j.id) limit 1),
+		(select format('place of no job %s', id) from place p where not exists (select from stepd.job j where p.id = j.id) limit 1),
+		(select format('unique key of ended job %s', job_id) from stepd.unique_job u join stepd.outcome o on o.id = u.job_id limit 1),
+		(select format('group "%s" has the ended head %s', group_id, head) from stepd.fifo_group g
+			where exists (select from stepd.outcome o where o.id = g.head)
+			and not exists (select from stepd.fifo_inbox i where i.ended and i.id = g.head) limit 1),
+		(select format('empty lease %s', id) from stepd.lease where cardinality(ids) = 0 limit 1),
+		case when (select count(*) from stepd.jobs) <> (select count(*) from stepd.job) then 'stepd.jobs does not have all jobs' end,
+		'sound')
+$$;
+
+-- Let the time come of every job that waits.
+create function t.due() returns int language sql as $$
+	update stepd.waiting set run_at = clock_timestamp() - interval '1 ms';
+	select promoted from stepd.promote(1000000);
+$$;

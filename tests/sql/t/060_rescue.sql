@@ -1,0 +1,88 @@
+begin;
+select no_plan();
+
+-- nodes
+select stepd.node_join('11111111-1111-1111-1111-111111111111', 'a', 1, 'v', 1000) as a \gset
+select is(stepd.node_join('11111111-1111-1111-1111-111111111111', 'a', 1, 'v', 1000), :a, 'joining is idempotent');
+select stepd.node_join('22222222-2222-2222-2222-222222222222', 'b', 2, 'v', 60000) as b \gset
+select isnt(:a, :b, 'another boot is another node');
+select throws_ok($$select stepd.node_join(null, 'a', 1, 'v', 1000)$$, '22023', 'boot_id: must not be null', 'null boot id');
+select throws_ok($$select stepd.node_join(gen_random_uuid(), null, 1, 'v', 1000)$$, '22023', 'name: must not be empty', 'no name');
+select throws_like($$select stepd.node_join(gen_random_uuid(), 'x', 1, 'v', 0)$$, 'lease_ms: 0 is not%', 'no lease');
+select is(stepd.node_beat(:a, true), true, 'heartbeat');
+select is((select listening from stepd.nodes where id = :a), true, 'listening');
+select is(stepd.node_beat(4711, true), false, 'heartbeat of nobody');
+select stepd.configure('n1', t.steps(), t.queues(), '{}');
+
+-- deaths
+select stepd.enqueue_many('std', '[{}, {}, {}, {}]'), stepd.enqueue('prio', '1', 5);
+select is(cardinality(t.claim(1, 'Std', 3, :a)), 3, 'three held');
+select is(cardinality(t.claim(1, 'Prio', 3, :a)), 1, 'and one more lease');
+select is((select count(*)::int from stepd.died(:a, 1, 2, 1, 'crashed', 'x', null, 6, 1, 1, 1, 1, 1) where verdict <> 'refused'), 0, 'another life of the slot holds nothing');
+select results_eq(format('select * from stepd.died(%s, 1, 1, 2, ''crashed'', ''signal 11 (SIGSEGV)'', null, 11, 2048, 12, 5000, 4000, 99) order by job_id', :a),
+	$$values (1::bigint, 'ready'), (2, 'retrying'), (3, 'ready'), (5, 'ready')$$, 'the one it ran has used an attempt, the others not');
+select results_eq('select job_id, attempt, outcome, error, exit_code, signal, max_rss_kb, cpu_ms, node, pid, finished_at - started_at from stepd.attempts',
+	$$values (2::bigint, 1, 'crashed', 'signal 11 (SIGSEGV)', null::int, 11, 2048::bigint, 12::bigint, 'a', 99, interval '4 ms')$$, 'recorded how it died');
+select results_eq('select id, attempt, status from stepd.jobs order by id', $$values (1::bigint, 0, 'ready'), (2, 1, 'retrying'), (3, 0, 'ready'), (4, 0, 'ready'), (5, 0, 'ready')$$, 'all back');
+select is((select rank from stepd.ready where pos = 5), -5, 'a job of a priority queue with its priority');
+select results_eq(format('select * from stepd.died(%s, 1, 1, 2, ''crashed'', ''x'', null, 11, 1, 1, 1, 1, 1)', :a), $$values (2::bigint, 'refused')$$, 'told twice: refused');
+select throws_like(format('select * from stepd.died(%s, 1, 1, 2, ''completed'', ''x'', null, 11, 1, 1, 1, 1, 1)', :a), 'outcome: ''completed'' is none of%', 'no death');
+select t.claim(1, 'Std', 3, :a);
+select is((select array_agg(verdict) from stepd.died(:a, 1, 1, 0, null, null, 0, null, 1, 1, null, null, 1)), '{ready,ready,ready}', 'it ran nothing');
+select is((select array_agg(attempt) from stepd.jobs where status = 'ready'), '{0,0,0,0}', 'no attempt is used');
+select is(t.sound(), 'sound', 'sound');
+
+-- a job that kills its worker each time ends
+select stepd.enqueue('once') as j \gset
+select t.claim(2, 'Once', 1, :b);
+select is((select verdict from stepd.died(:b, 2, 1, :j, 'timeout', 'took longer than 1 s', null, 9, 1, 1, 1, 1, 1)), 'failed', 'the last attempt');
+select is((select outcome from stepd.attempts where job_id = :j), 'timeout', 'by timeout');
+
+-- give back
+select t.claim(3, 'Std', 1, :b), t.claim(3, 'Std', 1, :b), t.claim(3, 'Std', 1, :b);
+select is((select count(*)::int from stepd.lease where slot = 3), 3, 'three leases');
+select is(stepd.give_back(:b, 3, 1, array[(select max(id) from stepd.lease)]), 2, 'all but the one to keep');
+select is(stepd.give_back(:b, 3, 9, null), 0, 'of this life only');
+select is(stepd.give_back(:b, 3, 1, null), 1, 'all');
+
+-- lost
+select stepd.retry(:j);
+select is(cardinality(t.claim(1, 'Std', 2, :a)), 2, 'a node holds two');
+select is(cardinality(t.claim(2, 'Std', 2, :a)), 1, 'and one in another worker');
+select is((select count(*)::int from stepd.rescue()), 0, 'nobody is silent');
+update stepd.node set heartbeat_at = '2000-01-01', lease_ms = 1 where id = :a;
+select results_eq('select job_id, node_id, verdict from stepd.rescue() order by job_id', format($$values (1::bigint, %1$s, 'retrying'), (3, %1$s, 'ready'), (4, %1$s, 'retrying')$$, :a), 'what its workers ran is lost, the rest ready');
+select results_eq($$select job_id, outcome, error, node from stepd.attempts where outcome = 'lost' order by job_id$$, $$values (1::bigint, 'lost', 'The node that ran it vanished.', 'a'), (4, 'lost', 'The node that ran it vanished.', 'a')$$, 'recorded');
+select is((select status from stepd.nodes where id = :a), 'lost', 'the node is lost');
+select is((select count(*)::int from stepd.rescue()), 0, 'once');
+select is(stepd.node_beat(:a, true), false, 'its heartbeat is refused');
+select throws_like($$select stepd.node_join('11111111-1111-1111-1111-111111111111', 'a', 1, 'v', 1000)$$, 'boot_id: % has been declared dead', 'and so is its boot id');
+select is((select count(*)::int from stepd.finish(:a, 1, '{1,2,3,4,5,6,7,8,9,10,11,12}', '{1,1,1,1,1,1,1,1,1,1,1,1}', array_fill('completed'::text, '{12}'), array_fill(1::bigint, '{12}'), array_fill(1::bigint, '{12}'), null, null, null, null) where verdict = 'refused'), 12, 'its late outcomes are refused');
+insert into stepd.lease (node_id, slot, generation, lane_id, claimed_at, since, has_unique, ids, buckets, attempts)
+	select :a, 5, 1, lane_id, now(), now(), false, array[pos], array[bucket], array[attempt] from stepd.ready where pos = 3;
+delete from stepd.ready where pos = 3;
+select is((select array_agg(verdict) from stepd.rescue()), '{retrying}', 'a claim that slipped in is found too');
+select is(t.sound(), 'sound', 'sound');
+
+-- leave
+select t.due();
+select is(cardinality(t.claim(1, 'Std', 9, :b)), 4, 'the other node holds all');
+select is(stepd.node_leave(:b), 4, 'and leaves');
+select is((select array_agg(distinct status) from stepd.jobs where queue = 'std'), '{ready}', 'all ready');
+select is((select array_agg(attempt order by id) from stepd.jobs where queue = 'std'), '{1,1,1,1}', 'no attempt used by leaving');
+select is(stepd.node_leave(:b), 0, 'twice');
+select is((select status from stepd.nodes where id = :b), 'left', 'shown');
+select is(t.claim(1, 'Std', 9, :b), '{}', 'it gets nothing any more');
+select is(t.sound(), 'sound', 'sound');
+
+-- due times
+select stepd.node_join(gen_random_uuid(), 'c', 3, 'v', 60000);
+select array_agg(j) from stepd.enqueue_many('once', '[{"delay_ms": 3600000}, {"delay_ms": 7200000}]') j;
+update stepd.waiting set run_at = clock_timestamp() + interval '1 hour';
+select results_eq('select promoted, ready, next_due_ms between 3590000 and 3600000 from stepd.promote(10)', 'values (0, true, true)', 'the next in an hour');
+update stepd.waiting set run_at = clock_timestamp() where id = (select min(id) from stepd.waiting);
+select results_eq('select promoted, ready from stepd.promote(10)', 'values (1, true)', 'one is due');
+delete from stepd.waiting;
+select is((select next_due_ms from stepd.promote(10)), null, 'nothing waits');
+select * from finish();
+rollback;
