@@ -15,3 +15,6 @@ tests_fuzz_replay_text_SOURCES = tests/fuzz/fuzz_text.c tests/fuzz/replay.c
 tests_fuzz_replay_text_LDADD = $(SD_LIBS)
 tests_fuzz_replay_conf_SOURCES = tests/fuzz/fuzz_conf.c tests/fuzz/replay.c
 tests_fuzz_replay_conf_LDADD = $(SD_LIBS)
+check_PROGRAMS += tests/fuzz/replay_http
+tests_fuzz_replay_http_SOURCES = tests/fuzz/fuzz_http.c tests/fuzz/replay.c
+tests_fuzz_replay_http_LDADD = $(SD_LIBS)

@@ -1,0 +1,101 @@
+/*
+ * What strangers send to the http process and what a wild worker may: the first
+ * byte chooses the reader.  Nothing is read beyond the input, and what is
+ * accepted is what its contract says.
+ */
+#include "http/frame.h"
+#include "http/router.h"
+#include "http/target.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len);
+
+static void frames(const char *p, size_t n, struct sd_arena *arena)
+{
+	enum sd_frame_type type;
+	struct sd_frame_request q;
+	struct sd_frame_reply r;
+	struct sd_err err;
+	size_t size;
+
+	if (sd_frame_next(p, n, &size, &type, &err) != 1)
+		return;
+	if (size > n)
+		abort();
+	if (sd_frame_get_request(p, size, arena, &q, &err) == 0)
+		for (size_t i = 0; i < q.http.nheaders; i++)
+			if (q.http.headers[i].value[q.http.headers[i].value_len] != '\0')
+				abort();
+	if (sd_frame_get_reply(p, size, arena, &r, &err) == 0)
+		for (size_t i = 0; i < r.nheaders; i++)
+			if (memchr(r.headers[i].value, '\n', r.headers[i].value_len))
+				abort();
+}
+
+static void route(const char *p, size_t n, struct sd_arena *arena)
+{
+	struct sd_router *r = sd_router_new(arena);
+	struct sd_route_match m;
+	struct sd_err err;
+
+	if (sd_router_add(r, "GET", "/a/:b", 0, 0, "x", &err) != 0 || sd_router_add(r, "GET", "/:a/c", 1, 0, "x", &err) != 0 ||
+	    sd_router_add(r, "POST", "/a/c/:d/e", 2, 0, "x", &err) != 0)
+		abort();
+	if (sd_router_match(r, "GET", p, n, arena, &m) == SD_ROUTE_FOUND)
+		for (size_t i = 0; i < m.nparams; i++)
+			if (strlen(m.params[i].value) != m.params[i].value_len || m.params[i].value_len == 0)
+				abort();
+}
+
+static void query(const char *p, size_t n, struct sd_arena *arena)
+{
+	struct sd_pair *pairs;
+	size_t npairs;
+	struct sd_err err;
+
+	if (sd_query_parse(p, n, arena, &pairs, &npairs, &err) != 0)
+		return;
+	for (size_t i = 0; i < npairs; i++)
+		if (strlen(pairs[i].value) != pairs[i].value_len)
+			abort();
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
+{
+	struct sd_arena *arena = sd_arena_new();
+	char *p = malloc(len); /* a block of its own, so that a read behind it is seen */
+	struct sd_err err;
+	char uuid[37];
+
+	if (len > 0) {
+		size_t n = len - 1;
+
+		memcpy(p, data + 1, n);
+		switch (data[0] % 6) {
+		case 0:
+			frames(p, n, arena);
+			break;
+		case 1:
+			route(p, n, arena);
+			break;
+		case 2:
+			query(p, n, arena);
+			break;
+		case 3:
+			(void)!sd_head_check(p, n, &err);
+			break;
+		case 4:
+			sd_media_of(p, n);
+			break;
+		case 5:
+			if (sd_traceparent_parse(p, n, uuid) && strlen(uuid) != 36)
+				abort();
+			break;
+		}
+	}
+	free(p);
+	sd_arena_free(arena);
+	return 0;
+}
