@@ -62,10 +62,10 @@ static void parse(int argc, char **argv, struct options *o)
 	while ((opt = getopt_long(argc, argv, "c:", longs, NULL)) != -1) {
 		switch (opt) {
 		case 'c':
-			o->file = sd_xstrdup(optarg); /* the title of the process is written over argv */
+			o->file = optarg; /* the title of the process is written over argv */
 			break;
 		case EMBEDDED:
-			o->embedded = sd_xstrdup(optarg);
+			o->embedded = optarg;
 			break;
 		case CHECK:
 			o->check = true;
@@ -102,31 +102,36 @@ static int check(const struct sd_conf *conf, bool embedded)
 	return problems == 0 ? EX_OK : EX_CONFIG;
 }
 
+static char *own_copy(const char *text)
+{
+	return text != NULL ? sd_xstrdup(text) : NULL;
+}
+
 int main(int argc, char **argv)
 {
 	struct options o = {0};
 	struct sd_conf_problems problems = {NULL, 0};
 	struct sd_conf *conf;
+	char *file, *embedded;
 	int rc;
 
 	hold_standard_descriptors();
 	parse(argc, argv, &o);
 	/* kept beyond argv and the environment as they were: process titles are written over both */
-	o.file = sd_conf_find_file(o.file);
-	o.file = o.file != NULL ? sd_xstrdup(o.file) : NULL;
-	o.embedded = o.embedded != NULL ? sd_xstrdup(o.embedded) : NULL;
+	file = own_copy(sd_conf_find_file(o.file));
+	embedded = own_copy(o.embedded);
 	sd_title_init(argc, argv);
-	conf = sd_conf_load(o.file, &problems);
-	sd_conf_problems_print(stderr, o.file, &problems);
+	conf = sd_conf_load(file, &problems);
+	sd_conf_problems_print(stderr, file, &problems);
 	sd_conf_problems_free(&problems);
 	if (o.check) {
-		rc = check(conf, o.embedded != NULL);
+		rc = check(conf, embedded != NULL);
 		sd_conf_free(conf);
-		return rc;
+	} else {
+		rc = conf == NULL ? EX_CONFIG
+				  : sd_supervise(&(struct sd_supervise){.conf = conf, .conf_file = file, .embedded_dir = embedded});
 	}
-	rc = conf == NULL ? EX_CONFIG
-			  : sd_supervise(&(struct sd_supervise){.conf = conf, .conf_file = o.file, .embedded_dir = o.embedded});
-	free((char *)o.file);
-	free((char *)o.embedded);
+	free(file);
+	free(embedded);
 	return rc;
 }

@@ -13,23 +13,28 @@
 static struct {
 	char *start;
 	size_t len;
+	char *environment; /* the strings of the environment; kept for ever, like those they replace */
 } room;
 
 void sd_title_init(int argc, char **argv)
 {
-	char *end = argv[0];
-	size_t n = 0;
-	char **env;
+	char *end = argv[0], *to, **env;
+	size_t n = 0, bytes = 0;
 
 	for (int i = 0; i < argc; i++)
 		if (argv[i] == end)
 			end += strlen(argv[i]) + 1;
-	for (n = 0; environ[n] != NULL; n++)
+	for (; environ[n] != NULL; n++) {
+		bytes += strlen(environ[n]) + 1;
 		if (environ[n] == end)
 			end += strlen(environ[n]) + 1;
+	}
 	env = sd_xcalloc(n + 1, sizeof *env);
-	for (size_t i = 0; i < n; i++)
-		env[i] = sd_xstrdup(environ[i]);
+	to = room.environment = sd_xmalloc(bytes + 1);
+	for (size_t i = 0; i < n; i++) {
+		env[i] = to;
+		to = stpcpy(to, environ[i]) + 1;
+	}
 	environ = env;
 	room.start = argv[0];
 	room.len = (size_t)(end - argv[0]);
