@@ -32,8 +32,10 @@ void sd_title_init(int argc, char **argv)
 	env = sd_xcalloc(n + 1, sizeof *env);
 	to = room.environment = sd_xmalloc(bytes + 1);
 	for (size_t i = 0; i < n; i++) {
-		env[i] = to;
-		to = stpcpy(to, environ[i]) + 1;
+		size_t len = strlen(environ[i]) + 1;
+
+		env[i] = memcpy(to, environ[i], len);
+		to += len;
 	}
 	environ = env;
 	room.start = argv[0];

@@ -4,7 +4,7 @@ src_libstepd_a_SOURCES += src/role/role.h src/role/child.c \
 src_libstepd_a_SOURCES += src/role/http.h src/role/http.c src/role/http_request.c src/role/http_worker.c src/role/http_admin.c
 src_libstepd_a_SOURCES += src/role/web.h src/role/web.c src/role/web_link.c src/role/web_commit.c
 # The supervisor.
-src_libstepd_a_SOURCES += src/role/table.c src/role/supervisor.h src/role/supervisor.c src/role/super.h \
+src_libstepd_a_SOURCES += src/role/table.c src/role/supervisor.h src/role/supervisor.c src/role/settle.c src/role/super.h \
 	src/role/setup.h src/role/setup.c src/role/generation.c src/role/kids.c src/role/enforce.c src/role/reload.c \
 	src/role/deaths.h src/role/deaths.c src/role/decide.h src/role/decide.c src/role/loader.h src/role/loader.c \
 	src/role/embedded.h src/role/embedded.c src/role/postgres.c

@@ -2,6 +2,7 @@
  * What the files of the supervisor share.  One struct, one thread, one loop:
  *
  *   supervisor.c   signals, phases, the tick, what the service manager is told
+ *   settle.c       what is, against what should be
  *   generation.c   one configuration's children: start order, swap, retirement
  *   kids.c         one child: spawn, messages, ladder, death
  *   enforce.c      looking at running attempts and at workers' size
@@ -112,8 +113,12 @@ struct sd_super {
 	char status[256];     /* last STATUS= */
 };
 
-/* supervisor.c */
+/* settle.c */
 void sd_super_settle(struct sd_super *su);
+void sd_super_set_tick(struct sd_super *su);
+unsigned sd_degraded_names(const struct sd_super *su, char *out, size_t outlen); /* how many groups are degraded, and their names */
+
+/* supervisor.c */
 void sd_super_event(struct sd_super *su, enum sd_daemon_event event);
 void sd_super_drop(void *su); /* in a fresh child: let go of every watcher */
 bool sd_super_stopping(const struct sd_super *su);
