@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "proc/spawn.h"
+#include "role/setup.h"
 #include "role/super.h"
 
 #include <errno.h>
@@ -249,11 +250,19 @@ static void fill_slot(struct sd_kid *kid)
 	atomic_store(&slot->state, SD_SLOT_STARTING);
 }
 
+struct birth {
+	struct sd_child child;
+	bool own_log; /* of a generation whose logging the supervisor has not taken over yet */
+};
+
 static _Noreturn void enter_role(void *arg)
 {
-	const struct sd_child *child = arg;
+	struct birth *birth = arg;
+	struct sd_err err;
 
-	sd_roles[child->role].main(child);
+	if (birth->own_log && sd_setup_log(birth->child.conf, NULL, &err) != 0)
+		sd_log_err(SD_LOG_ERROR, &err, "the log stays as it is");
+	sd_roles[birth->child.role].main(&birth->child);
 }
 
 static void describe_child(const struct sd_kid *kid, int chan, struct sd_child *c)
@@ -293,18 +302,19 @@ static void describe_child(const struct sd_kid *kid, int chan, struct sd_child *
 
 static pid_t fork_kid(const struct sd_kid *kid, int chan, struct sd_err *err)
 {
-	struct sd_child child;
+	const struct sd_gen *gen = kid->group->gen;
+	struct birth birth = {.own_log = gen != NULL && kid->su->live != NULL && gen != kid->su->live};
 
-	describe_child(kid, chan, &child);
+	describe_child(kid, chan, &birth.child);
 	struct sd_spawn spawn = {
 		.title = kid->name,
-		.comm = sd_roles[child.role].comm,
-		.keep = {child.chan, child.wake, child.http_listen, child.admin_listen, child.web_listen},
+		.comm = sd_roles[birth.child.role].comm,
+		.keep = {chan, birth.child.wake, birth.child.http_listen, birth.child.admin_listen, birth.child.web_listen},
 		.nkeep = 5,
 		.drop = sd_super_drop,
 		.drop_arg = kid->su,
 		.main = enter_role,
-		.main_arg = &child,
+		.main_arg = &birth,
 	};
 	return sd_spawn(&spawn, err);
 }

@@ -64,7 +64,7 @@ static void settle_generations(struct sd_super *su)
 {
 	struct sd_gen *next;
 
-	if (su->building != NULL && (su->loader != NULL || su->building->manifest == NULL))
+	if (su->live == NULL && su->loader != NULL)
 		return; /* the first start: the steps are not known yet */
 	if (!sd_super_stopping(su) && !settle_postgres(su))
 		return;

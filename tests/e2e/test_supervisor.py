@@ -1,5 +1,6 @@
 """The supervisor from outside: signals, exit codes, the notify protocol, reload, the death of every process, leaks."""
 
+import json
 import os
 import re
 import signal
@@ -471,6 +472,28 @@ def test_reload_to_a_taken_port_keeps_the_old(sup):
         sup.reload()
         sup.wait_log("reload failed.*Address already in use", mark)
     assert sup.get("/hello").status == 200
+
+
+def test_reload_takes_logging(sup, db):
+    log = sup.dir / "new.log"
+    sup.write_config(sup.config(logging={"level": "info", "format": "json", "file": str(log)}))
+    sup.reload()
+    sup.child("^stepd: worker default/0$").kill()
+    wait_for(lambda: log.exists() and "was killed by signal 9" in log.read_text(), 5, "lines in the new log")
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert not [entry for entry in lines if entry["level"] == "debug"]
+    sup.send(signal.SIGUSR1)
+    sup.stop()
+    assert any("stopped" in line for line in log.read_text().splitlines())
+
+
+def test_stop_without_the_database(make_stepd, own_pg):
+    """Nothing can be recorded: what is left is rescued later.  The stop still comes to its end."""
+    d = make_stepd(harness.Database(own_pg.conninfo))
+    add_step(d)
+    d.start(config=d.config(stop={"timeout": "2s", "killGrace": "1s"}))
+    own_pg.stop("immediate")
+    assert d.stop(deadline=20) == 0
 
 
 # --- size and user -----------------------------------------------------------------------------------------------
