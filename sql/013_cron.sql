@@ -52,7 +52,7 @@ begin
 			from unnest(schedule_ids, cron_fire.fire_at, next_at) u (id, at, next)
 			left join unnest(ids, times, made) m (id, at, job) on m.id = u.id and m.at = u.at
 			order by u.id, u.at desc) n
-	where c.id = n.id
+	where c.id = n.id and not c.retired and not c.paused
 		and c.id in (select x.id from stepd.schedule x where x.id = any (schedule_ids) order by x.id for update);
 	return query select u.id, u.job from unnest(ids, made) u (id, job);
 end $$;

@@ -1,0 +1,36 @@
+begin;
+select no_plan();
+-- the contract: exactly these columns, in this order; more may follow
+create function pg_temp.columns(name text, n int) returns text language sql as $$
+	select string_agg(attname, ', ' order by attnum) from (
+		select * from pg_attribute where attrelid = ('stepd.' || name)::regclass and attnum > 0 order by attnum limit n) a
+$$;
+select is(pg_temp.columns('jobs', 22), 'id, queue, step, status, priority, group_id, unique_key, attempt, max_attempts, enqueued_at, run_at, started_at, finished_at, duration, input, output, error, trigger, parent_id, trace_id, node, pid', 'stepd.jobs');
+select is(pg_temp.columns('attempts', 99), 'job_id, attempt, started_at, finished_at, outcome, error, exit_code, signal, max_rss_kb, cpu_ms, node, pid', 'stepd.attempts');
+select is(pg_temp.columns('logs', 99), 'job_id, attempt, at, level, message, fields, step, trace_id', 'stepd.logs');
+select is(pg_temp.columns('state', 99), 'group_id, key, value, updated_at', 'stepd.state');
+select is(pg_temp.columns('queues', 8), 'name, strategy, paused, ready, scheduled, running, retrying, failed', 'stepd.queues');
+select is(pg_temp.columns('schedules', 6), 'step, expression, timezone, next_run, last_run, last_job_id', 'stepd.schedules');
+
+-- \d+ explains the schema
+select is((select string_agg(c.relname, ', ' order by 1) from pg_class c where c.relnamespace = 'stepd'::regnamespace and c.relkind in ('r', 'v', 'p', 'S')
+	and obj_description(c.oid, 'pg_class') is null and c.relname not like '%\_seq' and c.relname <> 'migration'), null, 'every table and view has a comment');
+select is((select string_agg(p.proname, ', ' order by 1) from pg_proc p where p.pronamespace = 'stepd'::regnamespace and obj_description(p.oid, 'pg_proc') is null), null, 'every function too');
+select is((select string_agg(t.typname, ', ' order by 1) from pg_type t join pg_class c on c.oid = t.typrelid where t.typnamespace = 'stepd'::regnamespace and c.relkind = 'c' and obj_description(t.oid, 'pg_type') is null), null, 'and every type');
+
+-- all statuses at once, each job once
+select t.setup();
+select array_agg(j) from stepd.enqueue_many('std', '[{}, {}, {}, {}, {}, {}, {}, {"delay_ms": 100000}]') j;
+select t.claim(1, 'Std', 6);
+select t.finish(1), t.finish(2, 'fail', 'x'), t.finish(3, 'skipped'), t.finish(4, 'error', 'y'), t.finish(5, 'cancelled', 'z');
+select stepd.enqueue('nobody');
+select is((select array_agg(status order by id) from stepd.jobs), '{completed,failed,skipped,retrying,cancelled,running,ready,scheduled,unrouted}', 'all nine statuses');
+select is((select count(*)::int from stepd.jobs where status = 'failed'), 1, 'by status');
+select is((select count(*)::int from stepd.jobs where trace_id = (select trace_id from stepd.jobs where id = 7)), 1, 'by trace');
+select is((select error from stepd.jobs where id = 4), 'y', 'the error of a retrying job');
+select is((select row(ready, scheduled, running, retrying, failed)::text from stepd.queues where name = 'std'), '(1,1,1,1,1)', 'queues counts them');
+select ok((select oldest_ready_age >= interval '0' and oldest_ready_age < interval '1 min' from stepd.queues where name = 'std'), 'and knows the oldest');
+select is((select oldest_ready_age from stepd.queues where name = 'prio'), null, 'if there is one');
+select is((select array_agg(running) from stepd.nodes), '{1}', 'nodes counts the running');
+select * from finish();
+rollback;
