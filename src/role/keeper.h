@@ -48,6 +48,8 @@ struct sd_keeper {
 	bool listening;	      /* as SQL was told last */
 	int64_t window_us;    /* counting notifications: since when, how many, how many busy windows in a row */
 	unsigned window_count, busy_windows;
+	bool looking;	      /* whether enqueuers wait for each other */
+	unsigned crowded;     /* how often in a row they did */
 	int64_t ready_seen_us; /* while polling: when work was last seen */
 	unsigned sweeps;      /* polls left after the doorbell was switched on again */
 	ev_timer promote_timer;

@@ -242,7 +242,7 @@ def enqueue_singly(db, n):
 
 def test_many_enqueuers(note, db):
     """The doorbell is switched off under load and on again after; nothing is lost or late meanwhile."""
-    threads = [threading.Thread(target=enqueue_singly, args=(db, 3000)) for _ in range(2)]
+    threads = [threading.Thread(target=enqueue_singly, args=(db, 1500)) for _ in range(4)]
     for t in threads:
         t.start()
     note.wait_log("polling instead of listening", deadline=15)
