@@ -13,7 +13,9 @@
  *     which resets it before the reply is read: such a socket is duplicated,
  *     shut for writing and read empty for a while (linger_*);
  *   - nothing limits connections: accepting stops while descriptors are short;
- *   - idle connections outlive a shutdown: sd_server_drain closes them.
+ *   - idle connections outlive a shutdown: while draining, each reply is its
+ *     connection's last, and who sent nothing for a while is shut.  Not at
+ *     once: a busy client's next request is under way at any moment.
  */
 #include <netinet/in.h>
 
@@ -44,6 +46,7 @@
 #define MAX_LISTENERS 4
 #define MAX_LINGERERS 256
 #define LINGER_US (5 * SD_SEC)
+#define DRAIN_GRACE_US (500 * SD_MS)
 
 struct listener {
 	struct sd_server *server;
@@ -83,6 +86,7 @@ struct sd_server {
 	size_t nlisteners, nclients, max_clients, nlingerers;
 	struct lingerer *lingerers; /* newest first */
 	bool paused, draining;
+	int64_t shut_idle_us; /* while draining */
 };
 
 struct sd_watch {
@@ -402,7 +406,7 @@ void sd_exchange_reply(struct sd_exchange *x, int status, const struct sd_pair *
 	req->res.content_length = bodiless ? SIZE_MAX : body_len;
 	for (size_t i = 0; i < nheaders; i++)
 		add_header(req, &headers[i]);
-	if (s->draining)
+	if (s->draining) /* here and not in sd_server_drain: who was told keep-alive already must not be closed */
 		req->http1_is_persistent = 0;
 	s->events.replied(s->events.arg, x->listener, status, sd_now_us() - x->began_us);
 	if (bodiless || body_len == 0 || strcmp(x->method, "HEAD") == 0) {
@@ -511,23 +515,12 @@ void sd_server_listen(struct sd_server *s, int fd, enum sd_listener which)
 	h2o_socket_read_start(l->sock, on_acceptable);
 }
 
-void sd_server_run(struct sd_server *s, int max_wait_ms)
-{
-	if (s->lingerers)
-		linger_expire(s);
-	if (h2o_evloop_run(s->ctx.loop, max_wait_ms) != 0 && errno != EINTR) {
-		sd_log(SD_LOG_ERROR, "the event loop failed: %s", strerror(errno));
-		abort();
-	}
-}
-
-/* A connection between two requests is shut unless bytes of the next wait in the kernel; all others close after their reply. */
-static int drain_one(h2o_req_t *req, void *data)
+/* Between two requests, and no byte of the next has come. */
+static int shut_idle(h2o_req_t *req, void *data)
 {
 	h2o_socket_t *sock = socket_of(req);
 	char c;
 
-	req->http1_is_persistent = 0;
 	if (req->version == 0 && sock->input->size == 0 && recv(h2o_socket_get_fd(sock), &c, 1, MSG_PEEK | MSG_DONTWAIT) <= 0)
 		shutdown(h2o_socket_get_fd(sock), SHUT_RDWR);
 	return 0;
@@ -536,6 +529,7 @@ static int drain_one(h2o_req_t *req, void *data)
 void sd_server_drain(struct sd_server *s)
 {
 	s->draining = true;
+	s->shut_idle_us = sd_now_us() + DRAIN_GRACE_US;
 	for (size_t i = 0; i < s->nlisteners; i++) {
 		if (s->listeners[i].sock) {
 			h2o_socket_close(s->listeners[i].sock);
@@ -543,7 +537,18 @@ void sd_server_drain(struct sd_server *s)
 		}
 	}
 	s->ctx.shutdown_requested = 1;
-	s->conf.http1.callbacks.foreach_request(&s->ctx, drain_one, NULL);
+}
+
+void sd_server_run(struct sd_server *s, int max_wait_ms)
+{
+	if (s->lingerers)
+		linger_expire(s);
+	if (s->draining && sd_now_us() >= s->shut_idle_us)
+		s->conf.http1.callbacks.foreach_request(&s->ctx, shut_idle, NULL);
+	if (h2o_evloop_run(s->ctx.loop, max_wait_ms) != 0 && errno != EINTR) {
+		sd_log(SD_LOG_ERROR, "the event loop failed: %s", strerror(errno));
+		abort();
+	}
 }
 
 size_t sd_server_connections(const struct sd_server *s)

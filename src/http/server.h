@@ -58,7 +58,7 @@ struct sd_server *sd_server_new(const struct sd_server_options *options, const s
 void sd_server_listen(struct sd_server *s, int fd, enum sd_listener which);
 /* One turn of the loop: wait at most max_wait_ms for events and handle them. */
 void sd_server_run(struct sd_server *s, int max_wait_ms);
-/* Accept no more; answer what is under way, then close; idle connections are closed now. */
+/* Accept no more; answer what is under way, and what comes on open connections within half a second; close what is idle then.  Drained when sd_server_connections is 0. */
 void sd_server_drain(struct sd_server *s);
 size_t sd_server_connections(const struct sd_server *s);
 

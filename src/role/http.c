@@ -9,7 +9,8 @@
  * looks at deadlines and at the workers.
  *
  * Drain: the listening sockets are closed (the next generation has them too),
- * idle connections are closed, the rest is answered; then the process ends.
+ * what comes on open connections is answered and each of them closed; then the
+ * process ends.
  */
 #include "role/http.h"
 

@@ -303,3 +303,37 @@ def test_reload_and_stop_lose_nothing(server):
     assert slow == [200]
     refused = [b for b in bad if isinstance(b, Exception)]
     assert [b for b in bad if b not in refused] == [] and len(refused) <= 6, bad  # those the stop caught while connecting
+
+
+def test_keep_alive_through_reloads(server):
+    """Connections kept open are told of their end in a reply; none is cut off between two requests."""
+    import http.client
+
+    stop, bad, counts = threading.Event(), [], []
+
+    def load():
+        n, conn = 0, None
+        try:
+            while not stop.is_set():
+                conn = conn or http.client.HTTPConnection("127.0.0.1", server.http_port, timeout=30)
+                conn.request("GET", "/plain")
+                r = conn.getresponse()
+                assert r.status == 200 and r.read()
+                n += 1
+                if r.will_close:
+                    conn = None
+        except Exception as e:
+            bad.append(e)
+        counts.append(n)
+
+    threads = [threading.Thread(target=load) for _ in range(8)]
+    for t in threads:
+        t.start()
+    try:
+        for _ in range(4):
+            server.reload()
+    finally:
+        stop.set()
+        for t in threads:
+            t.join()
+    assert bad == [] and all(counts)
