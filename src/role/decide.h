@@ -100,7 +100,7 @@ int sd_watch_decide(struct sd_watch *w, const struct sd_seen *seen, int64_t now_
  */
 #define SD_HEALTH_STABLE_US (1 * 1000000LL)
 #define SD_HEALTH_WINDOW_US (10 * 1000000LL)
-#define SD_HEALTH_BURST 40
+#define SD_HEALTH_BURST 400
 struct sd_health { /* zero-initialise */
 	struct sd_respawn respawn;
 	int64_t not_before_us;

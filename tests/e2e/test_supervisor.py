@@ -311,6 +311,16 @@ def test_crash_is_recorded_with_its_signal(sup, db):
     assert all(r["signal"] == 6 and r["max_rss_kb"] > 0 and r["pid"] for r in rows)
 
 
+def test_many_jobs_that_kill_their_workers(sup, db):
+    """Each costs its own attempts and nothing else; the pool is not held back for it."""
+    bad = db.value("select array_agg(j) from generate_series(1, 40) n, stepd.enqueue('sup', jsonb_build_object('do', 'abort', 'n', n)) j")
+    good = db.value("select array_agg(j) from generate_series(1, 200) n, stepd.enqueue('sup', jsonb_build_object('n', n)) j")
+    wait_for(lambda: db.value("select count(*) from stepd.jobs where id = any(%s) and status = 'failed'", bad) == 40, 60, "all failed")
+    wait_for(lambda: db.value("select count(*) from stepd.jobs where id = any(%s) and status = 'completed'", good) == 200, 60, "others")
+    assert db.value("select count(*) from stepd.attempts where outcome = 'crashed' and signal = 6") == 80
+    assert db.value("select count(*) from stepd.attempts") == 80
+
+
 def test_timeout_ends_the_attempt(stepd, db):
     add_step(stepd)
     stepd.start(config=stepd.config(queues={"sup": {"maxRetries": 0, "timeout": "400ms"}}))
@@ -510,6 +520,33 @@ def test_recycling_by_max_jobs(stepd, db):
     wait_for(lambda: not first.alive, 10, "the worn worker gone")
     assert db.value("select count(*) from stepd.attempts") == 0
     assert "killed by" not in stepd.log()
+
+
+def test_recycling_by_max_rss(stepd, db):
+    stepd.step("fat", r"""
+#include <stepd/step.h>
+#include <stdlib.h>
+#include <string.h>
+static char *kept;
+static int handle(struct stepd_ctx *ctx)
+{
+	kept = malloc(64 << 20);
+	memset(kept, 1, 64 << 20);
+	return STEPD_OK;
+}
+STEPD_STEP(.name = "Fat", .triggers = STEPD_TRIGGERS(STEPD_QUEUE("fat")), .handler = handle);
+""")
+    conf = stepd.config()
+    conf["pools"]["default"] = {"processes": 1, "serves": ["queue"], "maxRss": "60MiB"}
+    stepd.start(config=conf)
+    first = stepd.child("^stepd: worker")
+    [job] = db.enqueue("fat", {})
+    db.wait_status(job, "completed")
+    stepd.wait_log("more than maxRss: replacing it")
+    wait_for(lambda: not first.alive, 10, "the fat worker gone")
+    [job] = db.enqueue("fat", {})
+    db.wait_status(job, "completed")
+    assert db.value("select count(*) from stepd.attempts") == 0
 
 
 def test_supervisor_is_small(sup):
