@@ -37,9 +37,11 @@ comment on type stepd._letter is 'A row of fifo_inbox.';
 
 -- Read a fifo queue's inbox: put jobs in line, and let the next of a group go
 -- when its head has ended.  Called under the queue's lock, so nobody else
--- changes fifo_group; cancel() may take jobs out of inbox and backlog, whose
--- uncommitted deletes we step around: a locked letter stays for the next
--- reader, and so does, by a letter of our own, a group whose next is locked.
+-- changes fifo_group.  cancel() may take jobs out of inbox and backlog, and
+-- somebody's transaction may be open for long, so we do not wait for it: a
+-- group with a locked letter, or whose next is locked, gets no head for now.
+-- Its letter (for the latter one of our own, with a negative id) stays in the
+-- inbox, so the group is looked at again when the cancel is decided.
 create function stepd._fifo_sort(queue_id int, most int) returns void
 language plpgsql as $$
 #variable_conflict use_column
@@ -48,6 +50,7 @@ declare
 	direct bigint[];
 	olds bigint[];
 	old_groups text[];
+	undecided text[];
 begin
 	-- jobs that another strategy's settings placed while it changed
 	with gone as (
@@ -69,6 +72,10 @@ begin
 		return;
 	end if;
 
+	select array_agg(distinct i.group_id) into undecided
+	from stepd.fifo_inbox i
+	where i.queue_id = _fifo_sort.queue_id and not i.ended and i.id < (select max(e.id) from unnest(letters) e);
+
 	delete from stepd.fifo_group f using unnest(letters) e
 	where e.ended and f.queue_id = _fifo_sort.queue_id and f.group_id = e.group_id and f.head = e.id;
 
@@ -80,7 +87,8 @@ begin
 	from (select g.group_id, g.mine, (select b.id from stepd.fifo_backlog b
 				where b.queue_id = _fifo_sort.queue_id and b.group_id = g.group_id order by b.queue_id, b.group_id, b.id limit 1) as old
 		from (select e.group_id, min(e.id) filter (where not e.ended) as mine from unnest(letters) e group by e.group_id) g
-		where not exists (select from stepd.fifo_group f where f.queue_id = _fifo_sort.queue_id and f.group_id = g.group_id)) n;
+		where not exists (select from stepd.fifo_group f where f.queue_id = _fifo_sort.queue_id and f.group_id = g.group_id)
+			and g.group_id <> all (coalesce(undecided, '{}'))) n;
 
 	with head as materialized (
 		select e.id, e.lane_id, e.bucket, e.attempt, e.group_id
@@ -103,10 +111,9 @@ begin
 		select _fifo_sort.queue_id, h.group_id, h.id from heads h
 	), again as (
 		insert into stepd.fifo_inbox (queue_id, id, lane_id, bucket, ended, group_id)
-		select _fifo_sort.queue_id, o.id, 0, '-infinity', true, o.group_id
+		select _fifo_sort.queue_id, -o.id, 0, '-infinity', true, o.group_id
 		from unnest(olds, old_groups) o (id, group_id)
 		where not exists (select from old where old.id = o.id)
-		on conflict do nothing
 	)
 	insert into stepd.ready (lane_id, rank, pos, bucket, attempt)
 	select h.lane_id, 40000, h.id, h.bucket, h.attempt from heads h;

@@ -102,3 +102,43 @@ create function t.due() returns int language sql as $$
 	update stepd.waiting set run_at = clock_timestamp() - interval '1 ms';
 	select promoted from stepd.promote(1000000);
 $$;
+
+-- For spec/*.spec, where no brace may stand in SQL.
+create function t.many(topic text, n int) returns setof bigint language sql as $$
+	select stepd.enqueue_many(topic, (select jsonb_agg('{}'::jsonb) from generate_series(1, n)))
+$$;
+create function t.groups(topic text, variadic groups text[]) returns setof bigint language sql as $$
+	select stepd.enqueue_many(topic, (select jsonb_agg(jsonb_build_object('group', g)) from unnest(groups) g))
+$$;
+create function t.uniques(topic text, variadic keys text[]) returns setof bigint language sql as $$
+	select stepd.enqueue_many(topic, (select jsonb_agg(jsonb_build_object('unique', k)) from unnest(keys) k))
+$$;
+-- Claim with what the cursor becomes.
+create function t.claim_cursor(step text, cursor bigint) returns table (job_id bigint, cursor_next bigint) language sql as $$
+	select c.job_id, c.cursor from stepd.claim(t.n(), 1, 1, array[t.lane(step)], array[$2], '{9}', 9) c
+$$;
+-- Two jobs complete in one call; each counts up one key and enqueues one unique key.
+create function t.finish_two(lease bigint, job1 bigint, key1 text, job2 bigint, key2 text) returns bigint language sql as $$
+	select count(*) from stepd.finish(t.n(), 1, array[lease, lease], array[job1, job2], '{completed,completed}', '{1,1}', '{1,1}', null, null, null,
+		jsonb_build_array(t.effect(job1, key1), t.effect(job2, key2))::text)
+$$;
+create function t.effect(job bigint, key text) returns jsonb language sql as $$
+	select jsonb_build_object('job', job, 'enqueues', jsonb_build_array(jsonb_build_object('topic', 'fan', 'unique', key)),
+		'states', jsonb_build_array(jsonb_build_object('op', 'update', 'group', 'g', 'key', key, 'ops', '[{"type": "increment"}]'::jsonb)))
+$$;
+create function t.tick(variadic minutes int[]) returns bigint language sql as $$
+	select count(*) from stepd.cron_fire((select array_agg(1) from unnest(minutes)),
+		(select array_agg('2030-01-01 00:00+00'::timestamptz + m * interval '1 min') from unnest(minutes) m),
+		(select array_agg('2030-01-01 00:01+00'::timestamptz + m * interval '1 min') from unnest(minutes) m))
+$$;
+create function t.finish_any(variadic jobs bigint[]) returns text language sql as $$
+	select string_agg(j || ' ' || t.finish(j), ', ') from unnest(jobs) j where t.lease(j) is not null
+$$;
+-- As it was before t.setup().
+create function t.reset() returns void language sql as $$
+	truncate stepd.node, stepd.step, stepd.step_provider, stepd.queue, stepd.lane, stepd.subscription, stepd.schedule, stepd.tick,
+		stepd.ready, stepd.waiting, stepd.fifo_inbox, stepd.fifo_group, stepd.fifo_backlog, stepd.unrouted, stepd.lease, stepd.unique_job,
+		stepd.cancel_request, stepd.renewal, stepd.state, stepd.job, stepd.outcome, stepd.attempt, stepd.log restart identity;
+	select setval('stepd.job_id', 1, false);
+	select;
+$$;
