@@ -104,7 +104,6 @@ static void on_beat_timer(struct ev_loop *loop, ev_timer *t, int revents)
 static void resume(struct sd_keeper *k)
 {
 	atomic_fetch_add(&k->child->scoreboard->settings_version, 1);
-	sd_keeper_beat(k); /* from now on we hear of new work; what came before, promote finds */
 	sd_keeper_send_deaths(k);
 	sd_keeper_promote(k);
 	sd_keeper_rescue(k);
@@ -125,7 +124,7 @@ static void joined(struct sd_keeper *k, int32_t node_id)
 	k->node_id = node_id;
 	k->listening = true;
 	atomic_store(&k->child->scoreboard->node_id, node_id);
-	sd_keeper_beat(k); /* says that we listen */
+	sd_keeper_beat(k); /* from now on we hear of new work; what came before, promote finds */
 	sd_keeper_place(k);
 	join_step(k);
 }
