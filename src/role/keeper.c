@@ -28,7 +28,9 @@
 #include <string.h>
 #include <unistd.h>
 
+#define EXIT_UNREACHABLE 69
 #define EXIT_CONFIG 78
+#define START_MIN_MS 10000 /* joining may take that long, even if the database was not waited for */
 #define JOIN_TIMEOUT_MS 10000
 #define CONFIGURE_TIMEOUT_MS 60000
 #define RESCUE_TIMEOUT_MS 60000
@@ -113,6 +115,7 @@ static void join_failed(struct sd_keeper *k, const struct sd_err *err, const cha
 {
 	if (err->class != SD_ERR_TRANSIENT && !k->said_ready)
 		sd_child_fail(k->child, EXIT_CONFIG, err);
+	k->start_err = *err;
 	if (sd_db_is_up(k->db)) {
 		sd_log_err(SD_LOG_WARN, err, "%s", what);
 		start_timer(k, &k->join_timer, RETRY_SECONDS);
@@ -238,6 +241,18 @@ void sd_keeper_declared_dead(struct sd_keeper *k)
 	join_step(k);
 }
 
+/* The database was there, but would not let us begin. */
+static void on_start_timer(struct ev_loop *loop, ev_timer *t, int revents)
+{
+	struct sd_keeper *k = t->data;
+	if (k->said_ready)
+		return;
+	if (k->start_err.class == SD_ERR_NONE)
+		sd_err_set(&k->start_err, SD_ERR_TRANSIENT, "the database did not answer in time");
+	sd_err_prefix(&k->start_err, "joining the database");
+	sd_child_fail(k->child, EXIT_UNREACHABLE, &k->start_err);
+}
+
 static void on_join_timer(struct ev_loop *loop, ev_timer *t, int revents)
 {
 	join_step(t->data);
@@ -343,6 +358,8 @@ static void on_down(void *arg, struct sd_db *db, const struct sd_err *err)
 	atomic_store(&k->child->slot->db_up, 0);
 	k->node_id = 0; /* asked for again when the database is back */
 	k->joining = false;
+	if (k->start_err.class == SD_ERR_NONE)
+		k->start_err = *err;
 	ev_timer_stop(k->loop, &k->join_timer);
 	sd_log_err(SD_LOG_WARN, err, "database");
 	sd_keeper_leave_when_done(k);
@@ -381,18 +398,21 @@ static void on_chan(struct ev_loop *loop, ev_io *io, int revents)
 static void init_watchers(struct sd_keeper *k)
 {
 	double lease = (double)k->child->conf->database_lease_ms / 1e3;
+	int64_t wait_ms = k->child->conf->database_wait_ms;
 
 	ev_io_init(&k->chan_io, on_chan, k->child->chan, EV_READ);
 	ev_timer_init(&k->beat_timer, on_beat_timer, lease / 6, lease / 6);
 	ev_timer_init(&k->rescue_timer, on_rescue_timer, lease / 3, lease / 3);
 	ev_timer_init(&k->join_timer, on_join_timer, 0., 0.);
 	ev_timer_init(&k->drain_timer, on_drain_timer, 0., 0.);
+	ev_timer_init(&k->start_timer, on_start_timer, (double)(wait_ms > START_MIN_MS ? wait_ms : START_MIN_MS) / 1e3, 0.);
 	ev_timer_init(&k->upkeep_timer, on_upkeep_timer, UPKEEP_FIRST_SECONDS, 0.);
 	k->chan_io.data = k->beat_timer.data = k->rescue_timer.data = k->join_timer.data = k->drain_timer.data =
-		k->upkeep_timer.data = k;
+		k->start_timer.data = k->upkeep_timer.data = k;
 	ev_io_start(k->loop, &k->chan_io);
 	ev_timer_start(k->loop, &k->beat_timer);
 	ev_timer_start(k->loop, &k->rescue_timer);
+	ev_timer_start(k->loop, &k->start_timer);
 	ev_timer_start(k->loop, &k->upkeep_timer);
 }
 

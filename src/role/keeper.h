@@ -34,7 +34,8 @@ struct sd_keeper {
 	bool configured, said_ready;
 	bool joining;	   /* a request of the joining is under way */
 	bool draining, leaving;
-	ev_timer beat_timer, rescue_timer, join_timer, drain_timer;
+	struct sd_err start_err; /* why it is not ready yet */
+	ev_timer beat_timer, rescue_timer, join_timer, drain_timer, start_timer;
 
 	/* maintenance has a connection of its own: nobody waits behind it */
 	struct sd_db *upkeep;

@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "queue/sqlcalls.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -30,9 +31,6 @@ struct sd_keeper_death {
 	struct sd_msg_death d;
 	bool sent;
 };
-
-static const struct sd_db_stmt st_died = {
-	"died", "select job_id, verdict from stepd.died($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)", 13};
 
 /* ---- deaths ---- */
 
@@ -139,7 +137,7 @@ static void send_death(struct sd_keeper *k, struct sd_keeper_death *e)
 				d->signal > 0 ? number(b[5], d->signal) : NULL, number(b[6], d->max_rss_kb),
 				number(b[7], d->cpu_ms), number(b[8], age > 0 ? age : 0),
 				number(b[9], duration > 0 ? duration : 0), number(b[10], d->pid)};
-	const struct sd_db_call call = {&st_died, values};
+	const struct sd_db_call call = {&sd_sql_died, values};
 	e->sent = true;
 	sd_db_submit(k->db, &call, 1, 0, DIED_TIMEOUT_MS, on_died, e);
 }

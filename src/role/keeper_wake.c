@@ -77,7 +77,8 @@ static void on_beat(void *arg, PGresult *const *results, size_t n, const struct 
 {
 	struct sd_keeper *k = arg;
 	if (err) {
-		sd_log_err(SD_LOG_WARN, err, "heartbeat");
+		if (sd_db_is_up(k->db))
+			sd_log_err(SD_LOG_WARN, err, "heartbeat");
 		return;
 	}
 	if (strcmp(PQgetvalue(results[0], 0, 0), "t") != 0)

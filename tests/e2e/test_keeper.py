@@ -107,6 +107,15 @@ def test_wrong_password_is_told_at_once(stepd, own_pg):
     assert "hush" not in stepd.log()
 
 
+def test_read_only_database(stepd, db):
+    """A standby, say: the schema is there, but nobody can join."""
+    stepd.start(config=configured(stepd))
+    assert stepd.stop() == 0
+    db.execute(f'alter database "{db.name}" set default_transaction_read_only = on')
+    assert stepd.run(config=configured(stepd, wait="2s"), deadline=25) == 69
+    stepd.wait_log("cannot execute .* in a read-only transaction")
+
+
 # --- the node's life ---------------------------------------------------------------------------------------------
 
 def test_joins_and_leaves(note, db):
