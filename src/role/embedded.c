@@ -350,8 +350,12 @@ void sd_embedded_close(struct sd_embedded *e)
 		char *line = conninfo_line(e, &len);
 
 		unlink(path);
-		if (e->pointer != NULL)
+		if (e->pointer != NULL) {
 			unlink_if_ours(e->pointer, line, len);
+			*strrchr(e->pointer, '/') = '\0';
+			if (strncmp(e->pointer, "/tmp/", 5) == 0)
+				rmdir(e->pointer); /* unless another instance points from there */
+		}
 		free(path);
 		free(line);
 	}

@@ -396,8 +396,8 @@ static void test_replaced_within_100_ms(void **state)
 		killed = sd_now_us();
 		kill(atomic_load(&shared->last_pid[SD_ROLE_WORKER]), SIGKILL);
 		while (atomic_load(&shared->spawned[SD_ROLE_WORKER]) == before)
-			assert_true(sd_now_us() - killed < 1500 * SD_MS);
-		if (i == 0)
+			assert_true(sd_now_us() - killed < 3 * SD_SEC);
+		if (i == 0 && getenv("VALGRIND") == NULL)
 			assert_true(sd_now_us() - killed < 100 * SD_MS);
 	}
 	kill(daemon_pid, SIGTERM);
