@@ -89,8 +89,8 @@ def own_pg(tmp, leak_check, request):
 
 
 @pytest.fixture
-def leak_check(pg, request):
-    check = harness.LeakCheck(keep=[pg])
+def leak_check(pg, tmp):
+    check = harness.LeakCheck([pg], tmp)
     yield check
     try:
         harness.wait_for(lambda: not check.leaks(), 3, "no leaks")
