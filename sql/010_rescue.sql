@@ -116,9 +116,10 @@ comment on function stepd.node_leave(int) is
 
 create function stepd.promote(max int) returns table (promoted int, ready boolean, next_due_ms bigint)
 language plpgsql
-set enable_seqscan = off set jit = off as $$
+set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off as $$
 #variable_conflict use_column
 declare
+	at timestamptz := clock_timestamp(); -- a volatile function would be no index condition
 	due record;
 	next timestamptz;
 	q int;
@@ -126,7 +127,7 @@ begin
 	with gone as (
 		delete from stepd.waiting w
 		where w.ctid = any (array(
-			select x.ctid from stepd.waiting x where x.run_at <= clock_timestamp()
+			select x.ctid from stepd.waiting x where x.run_at <= at
 			order by x.run_at limit promote.max for update skip locked))
 		returning w.id, w.bucket, w.lane_id, w.attempt::int)
 	select count(*)::int as n, array_agg(g.id order by g.id) as ids, array_agg(g.bucket order by g.id) as buckets,
@@ -141,7 +142,7 @@ begin
 	loop
 		perform stepd._queue_move(q, (select x.strategy from stepd.queue x where x.id = q));
 	end loop;
-	select min(w.run_at) into next from stepd.waiting w;
+	select w.run_at into next from stepd.waiting w order by w.run_at limit 1;
 	return query select due.n,
 		exists (select from stepd.lane l join stepd.queue x on x.id = l.queue_id
 			where not x.paused and (exists (select from stepd.ready r where r.lane_id = l.id)
