@@ -65,7 +65,9 @@ static struct sd_conf *read_conf(const char *file, struct sd_buf *problems)
 		sd_conf_problems_print(out, file, &found);
 		fclose(out);
 		sd_buf_append(problems, text, len);
+		free(text);
 	}
+	sd_conf_problems_free(&found);
 	return conf;
 }
 
@@ -74,12 +76,12 @@ static _Noreturn void loader_main(void *arg)
 	struct sd_loader *l = arg;
 	struct sd_buf manifest = SD_BUF_INIT;
 	struct sd_step_problems problems = {SD_BUF_INIT, 0};
-	struct answer_head head = {.magic = MAGIC, .conf_ok = 1};
-	const struct sd_conf *conf = l->conf;
+	struct answer_head head = {.magic = MAGIC};
+	struct sd_conf *own = l->conf == NULL ? read_conf(l->file, &problems.text) : NULL;
+	const struct sd_conf *conf = l->conf != NULL ? l->conf : own;
 	struct sd_err err;
 
-	if (conf == NULL && (conf = read_conf(l->file, &problems.text)) == NULL)
-		head.conf_ok = 0;
+	head.conf_ok = conf != NULL;
 	if (conf != NULL)
 		head.nsteps = sd_steps_discover((const char *const *)conf->steps, conf->nsteps, l->skip, l->nskip, &manifest,
 						&problems, l->current, CURRENT_LEN);
@@ -90,6 +92,9 @@ static _Noreturn void loader_main(void *arg)
 	    sd_write_full(l->write_fd, manifest.data, manifest.len, &err) != 0 ||
 	    sd_write_full(l->write_fd, problems.text.data, problems.text.len, &err) != 0)
 		_exit(1);
+	sd_conf_free(own);
+	sd_buf_fini(&manifest);
+	sd_buf_fini(&problems.text);
 	_exit(0);
 }
 
