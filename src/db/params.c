@@ -185,6 +185,7 @@ int sd_db_connect_error(struct sd_err *err, const PGconn *conn)
 	bool permanent = true;
 	int attempts = 0, codes = 0;
 	for (char *line = strtok_r(text, "\n", &save); line; line = strtok_r(NULL, "\n", &save)) {
+		line += strspn(line, "\t ");
 		if (strncmp(line, "LOCATION:", 9) == 0)
 			continue;
 		attempts += strncmp(line, "connection to server", 20) == 0;
