@@ -413,7 +413,7 @@ def test_reload_refuses_no_request(sup):
         stop.set()
         for t in threads:
             t.join()
-    assert len(codes) > 10 and set(codes) == {200}
+    assert len(codes) >= 3 and set(codes) == {200}
 
 
 def test_running_job_survives_reload(sup, db):
