@@ -127,11 +127,12 @@ language sql stable as $$
 $$;
 comment on function stepd._fifo_mail(int) is 'Has _fifo_sort anything to do?';
 
--- Take up to want jobs of one lane; null when there are none.
+-- Take up to want jobs of one lane; null when there are none.  (The settings for
+-- the planner are those of claim(), which alone calls this.)
 create function stepd._take(lane_id int, whole boolean, cursor bigint, want int,
 	out ids bigint[], out buckets date[], out attempts smallint[], out last bigint)
 language plpgsql
-set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off as $$
+as $$
 #variable_conflict use_column
 begin
 	if whole then
@@ -201,7 +202,7 @@ begin
 		exit when room <= 0;
 		if l.locked then
 			if locks is null then
-				select array_agg(x.id order by x.id) into locks
+				select coalesce(array_agg(x.id order by x.id), '{}') into locks
 				from (select distinct q.id from stepd.queue q join stepd.lane a on a.queue_id = q.id
 					where a.id = any (lanes) and not q.paused
 						and (q.max_concurrency > 0 or (q.strategy = 'fifo' and stepd._fifo_mail(q.id)))) x;
@@ -209,14 +210,18 @@ begin
 					perform stepd._queue_lock(locks[i]);
 				end loop;
 			end if;
-			continue when not l.queue_id = any (locks);
-			if l.max_concurrency > 0 and l.max_concurrency <= (
-				select count(distinct (e.node_id, e.slot)) from stepd.lease e join stepd.lane a on a.id = e.lane_id
-				where a.queue_id = l.queue_id and (e.node_id, e.slot) <> (claim.node_id, claim.slot)) then
+			-- a fifo queue that is not among them has been sorted by somebody else meanwhile: its heads are there to be taken
+			if l.queue_id = any (locks) then
+				if l.max_concurrency > 0 and l.max_concurrency <= (
+					select count(distinct (e.node_id, e.slot)) from stepd.lease e join stepd.lane a on a.id = e.lane_id
+					where a.queue_id = l.queue_id and (e.node_id, e.slot) <> (claim.node_id, claim.slot)) then
+					continue;
+				end if;
+				if l.strategy = 'fifo' then
+					perform stepd._fifo_sort(l.queue_id, greatest(room * 4, 1000));
+				end if;
+			elsif l.max_concurrency > 0 then
 				continue;
-			end if;
-			if l.strategy = 'fifo' then
-				perform stepd._fifo_sort(l.queue_id, greatest(room * 4, 1000));
 			end if;
 		end if;
 

@@ -5,6 +5,10 @@
 -- (that is the fence: under the lease row's lock, and only if they are there),
 -- and _settle puts each into its next place.
 --
+-- All of them tell the planner to use indexes, like claim(): a plan that was
+-- made while a day's partition was empty would go on reading it from end to
+-- end until the next analyze.
+--
 -- Locks, in this order: lease rows by id; then only inserts of rows that
 -- nobody else can have, deletes of unique keys and cancel requests of the own
 -- jobs, and letters to the fifo inbox.

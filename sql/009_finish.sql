@@ -65,7 +65,8 @@ comment on function stepd._complete(int, int, bigint[], bigint[], bigint[], bigi
 create function stepd.finish(node_id int, pid int, leases bigint[], jobs bigint[], outcomes text[], ages_us bigint[],
 	durations_us bigint[], outputs text[], errors text[], delays_ms bigint[], effects text)
 returns table (job_id bigint, verdict text)
-language plpgsql as $$
+language plpgsql
+set enable_seqscan = off set jit = off as $$
 #variable_conflict use_column
 declare
 	held stepd._held[];
@@ -134,7 +135,8 @@ comment on function stepd.finish(int, int, bigint[], bigint[], text[], bigint[],
 Returns the jobs that did not simply complete, with what they became (retrying, snoozed, failed, cancelled, skipped), or refused: the lease does not hold the job any more and nothing was changed.';
 
 create function stepd.release(leases bigint[], jobs bigint[]) returns int
-language plpgsql as $$
+language plpgsql
+set enable_seqscan = off set jit = off as $$
 #variable_conflict use_column
 declare
 	held stepd._held[];
@@ -161,7 +163,8 @@ comment on function stepd.release(bigint[], bigint[]) is
 	'Give unstarted jobs back to ready, with no attempt used; lease and job go together. Returns how many were still held.';
 
 create function stepd.give_back(node_id int, slot int, generation bigint, keep bigint[]) returns int
-language plpgsql as $$
+language plpgsql
+set enable_seqscan = off set jit = off as $$
 #variable_conflict use_column
 declare
 	n int;

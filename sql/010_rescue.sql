@@ -11,7 +11,8 @@
 
 create function stepd.died(node_id int, slot int, generation bigint, job bigint, outcome text, error text, exit_code int, signal int,
 	max_rss_kb bigint, cpu_ms bigint, age_us bigint, duration_us bigint, pid int) returns table (job_id bigint, verdict text)
-language plpgsql as $$
+language plpgsql
+set enable_seqscan = off set jit = off as $$
 #variable_conflict use_column
 declare
 	held stepd._held[];
@@ -80,7 +81,8 @@ comment on function stepd._take_back(bigint[], boolean) is
 	'Empty leases: of each worker the job that ran is recorded lost (or released too, if not lost), the others are released.';
 
 create function stepd.rescue() returns table (job_id bigint, node_id int, verdict text)
-language plpgsql as $$
+language plpgsql
+set enable_seqscan = off set jit = off as $$
 #variable_conflict use_column
 declare
 	orphans bigint[];
@@ -100,7 +102,8 @@ comment on function stepd.rescue() is
 'Declare nodes lost that were silent for longer than their lease, and take back what nodes that do not live hold: the job that a worker ran is recorded lost (it used an attempt), the others are ready again. Returns what each job became.';
 
 create function stepd.node_leave(node_id int) returns int
-language plpgsql as $$
+language plpgsql
+set enable_seqscan = off set jit = off as $$
 #variable_conflict use_column
 declare
 	n int;

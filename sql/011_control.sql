@@ -51,7 +51,8 @@ end $$;
 comment on function stepd._pluck(stepd.job, int) is 'Take a job that no worker holds out of its place; returns the attempts it has used, null: not found.';
 
 create function stepd.cancel(job_id bigint) returns boolean
-language plpgsql as $$
+language plpgsql
+set enable_seqscan = off set jit = off as $$
 #variable_conflict use_column
 declare
 	j stepd.job := stepd._job(job_id);
@@ -159,7 +160,8 @@ end $$;
 comment on function stepd._route(stepd.job) is 'Give an unrouted job to its topic''s subscribers: it becomes the first one''s, the others get new jobs. Nothing: it is not unrouted.';
 
 create function stepd.retry(job_id bigint) returns setof bigint
-language plpgsql as $$
+language plpgsql
+set enable_seqscan = off set jit = off as $$
 #variable_conflict use_column
 declare
 	j stepd.job := stepd._job(job_id);
