@@ -194,7 +194,8 @@ comment on function stepd._check_item(stepd._item, text) is 'Refuse bad options;
 
 create function stepd.enqueue(topic text, data jsonb default 'null', priority int default null, run_at timestamptz default null,
 	group_id text default null, unique_key text default null) returns setof bigint
-language plpgsql as $$
+language plpgsql
+set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 declare
 	i stepd._item;

@@ -31,6 +31,9 @@
 -- The planner is told to use the index whatever the statistics say: they may
 -- be from a moment when the table was empty, and a sort of the whole backlog
 -- for a batch costs a thousandfold.
+-- Generic plans, because with array parameters the planner believes a custom
+-- one cheaper each time and planning takes longer than running: 1.1 ms for
+-- a claim of one job, 0.4 ms without.
 
 create type stepd._letter as (id bigint, lane_id int, bucket date, attempt smallint, ended boolean, group_id text);
 comment on type stepd._letter is 'A row of fifo_inbox.';
@@ -167,7 +170,7 @@ create function stepd.claim(node_id int, slot int, generation bigint, lanes int[
 returns table (lease_id bigint, lane_id int, job_id bigint, attempt int, max_attempts int, trigger text, trigger_index int,
 	queue text, group_id text, parent_id bigint, trace_id uuid, enqueued_at_us bigint, cursor bigint, input text)
 language plpgsql
-set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off as $$
+set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 declare
 	l record;

@@ -66,7 +66,7 @@ create function stepd.finish(node_id int, pid int, leases bigint[], jobs bigint[
 	durations_us bigint[], outputs text[], errors text[], delays_ms bigint[], effects text)
 returns table (job_id bigint, verdict text)
 language plpgsql
-set enable_seqscan = off set jit = off as $$
+set enable_seqscan = off set jit = off set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 declare
 	held stepd._held[];

@@ -19,7 +19,7 @@ comment on function stepd._http_lane(text) is 'The lane of a step''s own queue.'
 create function stepd.http_finish(node_id int, pid int, step text, trigger_index int, trace_id uuid, outcome text, age_us bigint,
 	duration_us bigint, input text, output text, error text, effects text) returns bigint
 language plpgsql
-set enable_seqscan = off set jit = off as $$
+set enable_seqscan = off set jit = off set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 declare
 	lane int := stepd._http_lane(step);
