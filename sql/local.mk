@@ -16,4 +16,5 @@ dist_sql_DATA = \
 	sql/013_cron.sql \
 	sql/014_http.sql \
 	sql/015_view.sql \
-	sql/016_maintain.sql
+	sql/016_maintain.sql \
+	sql/017_comment.sql

@@ -15,6 +15,8 @@ select is(pg_temp.columns('schedules', 6), 'step, expression, timezone, next_run
 -- \d+ explains the schema
 select is((select string_agg(c.relname, ', ' order by 1) from pg_class c where c.relnamespace = 'stepd'::regnamespace and c.relkind in ('r', 'v', 'p', 'S')
 	and obj_description(c.oid, 'pg_class') is null and c.relname not like '%\_seq' and c.relname <> 'migration'), null, 'every table and view has a comment');
+select is((select string_agg(c.relname || '.' || a.attname, ', ' order by 1) from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+	where c.relnamespace = 'stepd'::regnamespace and c.relkind in ('r', 'v', 'p') and not c.relispartition and c.relname <> 'migration' and col_description(c.oid, a.attnum) is null), null, 'every column');
 select is((select string_agg(p.proname, ', ' order by 1) from pg_proc p where p.pronamespace = 'stepd'::regnamespace and obj_description(p.oid, 'pg_proc') is null), null, 'every function too');
 select is((select string_agg(t.typname, ', ' order by 1) from pg_type t join pg_class c on c.oid = t.typrelid where t.typnamespace = 'stepd'::regnamespace and c.relkind = 'c' and obj_description(t.oid, 'pg_type') is null), null, 'and every type');
 
