@@ -60,18 +60,94 @@ end $$;
 comment on function stepd.http_finish(int, int, text, int, uuid, text, bigint, bigint, text, text, text, text) is
 'Record a run of an http trigger that was answered at once: a job of the step''s own queue that has ended already, with its effects, in one transaction. outcome: completed, error, fail, timeout, crashed, ...; no retries. effects as in finish(), with any "job". Returns the job''s id, the parent of what it enqueued.';
 
-create function stepd.http_accept(steps text[], trigger_indexes int[], inputs text[], trace_ids uuid[]) returns setof bigint
+-- Bodies kept as jobs.
+--
+-- An idempotency key belongs to a step.  Requests with the same key wait for
+-- each other at the key's row, in the order of step and key, so that two calls
+-- cannot deadlock; the row is taken before the job is made and gets its number
+-- afterwards.
+
+create table stepd.accepted_key (
+	step text not null,
+	key text not null,
+	job_id bigint,
+	digest bytea not null,
+	made_at timestamptz not null default clock_timestamp(),
+	primary key (step, key)
+);
+comment on table stepd.accepted_key is 'Idempotency keys of accepted requests; maintain() forgets them after 24 hours.';
+comment on column stepd.accepted_key.digest is 'SHA-256 of the body: another body under the same key is refused.';
+
+create type stepd._accept as (ord int, step text, trigger_index int, input jsonb, trace_id uuid, key text, digest bytea, verdict text);
+comment on type stepd._accept is 'A request to be kept; verdict new, again or mismatch.';
+
+create function stepd._accept_keys(inout r stepd._accept[])
 language plpgsql as $$
 #variable_conflict use_column
+declare
+	u record;
+	x stepd._accept;
+	had bytea;
 begin
-	if cardinality(steps) <> any (array[cardinality(trigger_indexes), cardinality(inputs), cardinality(trace_ids)]) then
-		perform stepd._bad('steps', 'has another length than trigger_indexes, inputs or trace_ids');
-	end if;
-	return query
-		select p.job_id from stepd._put(array(
-			select row(u.ord, null, stepd._http_lane(u.step), 'http', u.trigger_index, u.input::jsonb, 0, null, null, null, null, u.trace)::stepd._item
-			from unnest(steps, trigger_indexes, inputs, trace_ids) with ordinality u (step, trigger_index, input, trace, ord))) p
-		order by p.ord;
+	for u in select e.ord, e.step, e.key, e.digest from unnest(r) e where e.key is not null order by e.step, e.key, e.ord loop
+		loop
+			insert into stepd.accepted_key as k (step, key, digest) values (u.step, u.key, u.digest)
+			on conflict (step, key) do update set job_id = null, digest = excluded.digest, made_at = clock_timestamp()
+			where k.made_at < clock_timestamp() - interval '24 hours';
+			exit when found;
+			select k.digest into had from stepd.accepted_key k where k.step = u.step and k.key = u.key;
+			if found then
+				x := r[u.ord];
+				x.verdict := case when had = u.digest then 'again' else 'mismatch' end;
+				r[u.ord] := x;
+				exit;
+			end if;
+		end loop;
+	end loop;
 end $$;
-comment on function stepd.http_accept(text[], int[], text[], uuid[]) is
-'Keep validated bodies as jobs of the steps'' own queues (trigger http); one element a request, trace id null: a new one. Returns the job ids in the same order.';
+comment on function stepd._accept_keys(stepd._accept[]) is 'Take the idempotency keys of requests, or see that they are taken.';
+
+create function stepd.http_accept(steps text[], trigger_indexes int[], inputs text[], trace_ids uuid[], keys text[] default null)
+returns table (job_id bigint, verdict text)
+language plpgsql as $$
+#variable_conflict use_column
+declare
+	r stepd._accept[];
+begin
+	if cardinality(steps) <> any (array[cardinality(trigger_indexes), cardinality(inputs), cardinality(trace_ids),
+			coalesce(cardinality(keys), cardinality(steps))]) then
+		perform stepd._bad('steps', 'has another length than trigger_indexes, inputs, trace_ids or keys');
+	end if;
+	if cardinality(array_remove(keys, null)) > 0 is not true then
+		return query
+			select p.job_id, 'new' from stepd._put(array(
+				select row(u.ord, null, stepd._http_lane(u.step), 'http', u.trigger_index, u.input::jsonb, 0, null, null, null, null, u.trace)::stepd._item
+				from unnest(steps, trigger_indexes, inputs, trace_ids) with ordinality u (step, trigger_index, input, trace, ord))) p
+			order by p.ord;
+		return;
+	end if;
+	r := stepd._accept_keys(array(
+		select row(u.ord, u.step, u.trigger_index, u.input::jsonb, u.trace, u.key,
+			case when u.key is not null then sha256(convert_to(u.input, 'UTF8')) end, 'new')::stepd._accept
+		from unnest(steps, trigger_indexes, inputs, trace_ids, keys) with ordinality u (step, trigger_index, input, trace, key, ord)
+		order by u.ord));
+	return query
+		with made as materialized (
+			select p.ord, p.job_id from stepd._put(array(
+				select row(e.ord, null, stepd._http_lane(e.step), 'http', e.trigger_index, e.input, 0, null, null, null, null, e.trace_id)::stepd._item
+				from unnest(r) e where e.verdict = 'new' order by e.ord)) p
+		), noted as (
+			update stepd.accepted_key k set job_id = m.job_id
+			from made m join unnest(r) e on e.ord = m.ord
+			where e.key is not null and k.step = e.step and k.key = e.key
+			returning k.step, k.key, k.job_id
+		)
+		select coalesce(m.job_id, n.job_id, k.job_id), e.verdict
+		from unnest(r) e
+		left join made m on m.ord = e.ord
+		left join noted n on n.step = e.step and n.key = e.key
+		left join stepd.accepted_key k on k.step = e.step and k.key = e.key
+		order by e.ord;
+end $$;
+comment on function stepd.http_accept(text[], int[], text[], uuid[], text[]) is
+'Keep validated bodies as jobs of the steps'' own queues (trigger http); one element a request, trace id null: a new one, key null: no idempotency key. Returns a row for each, in the same order: the job and new, again (the key''s first job) or mismatch (the key came with another body; no job is made).';

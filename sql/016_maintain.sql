@@ -139,6 +139,7 @@ begin
 		and t.fire_at < coalesce((select c.last_run from stepd.schedule c where c.id = t.schedule_id), now());
 	delete from stepd.node d where coalesce(d.left_at, d.lost_at) < now() - longest - interval '8 days'
 		and not exists (select from stepd.lease l where l.node_id = d.id);
+	delete from stepd.accepted_key k where k.made_at < now() - interval '24 hours';
 	delete from stepd.cancel_request c where c.requested_at < now() - interval '1 hour'
 		and not exists (select from stepd.lease l where c.job_id = any (l.ids));
 	if changed then

@@ -1,7 +1,7 @@
 /*
  * The http process: serves the routes of http triggers by handing requests to
- * web workers, and the admin listener.  It runs no step code and holds no
- * database connection.
+ * web workers, and the admin listener.  It runs no step code.  Its one database
+ * connection stores accepted requests (http_accept.c).
  *
  * A turn of the loop: handle what came (requests become waiting flights,
  * replies free their workers), hand out waiting flights, write each worker's
@@ -162,6 +162,8 @@ static int start(struct sd_http *h, struct sd_err *err)
 	if (chan < 0 || web < 0 || watch_signals(h, err) != 0)
 		return -1;
 	h->chan = sd_watch_new(h->server, chan, on_chan, NULL, h);
+	if (sd_http_db_start(h, err) != 0)
+		return -1;
 	h->web_listener = sd_watch_new(h->server, web, sd_http_accept_workers, NULL, h);
 	if (listen_on(h, h->child->http_listen, SD_LISTENER_PUBLIC, err) != 0 ||
 	    listen_on(h, h->child->admin_listen, SD_LISTENER_ADMIN, err) != 0)
@@ -179,7 +181,19 @@ static int64_t tick(struct sd_http *h)
 {
 	sd_http_expire(h);
 	sd_http_check_workers(h);
+	sd_http_accept_expire(h);
 	return h->now_us + TICK_MS * SD_MS;
+}
+
+/* How long the loop may sleep. */
+static int max_wait_ms(const struct sd_http *h)
+{
+	int64_t ms = h->in_flight > 0 || h->draining ? TICK_MS : IDLE_MS, due;
+
+	if (h->db.due_us == INT64_MAX)
+		return (int)ms;
+	due = (h->db.due_us - sd_now_us() + SD_MS - 1) / SD_MS;
+	return (int)(due < 0 ? 0 : due < ms ? due : ms);
 }
 
 _Noreturn void sd_http_main(const struct sd_child *child)
@@ -193,13 +207,14 @@ _Noreturn void sd_http_main(const struct sd_child *child)
 		sd_child_fail(child, 78, &err);
 	sd_child_ready(child);
 	while (!drained(&h)) {
-		bool busy = h.in_flight > 0 || h.draining;
-
-		sd_server_run(h.server, busy ? TICK_MS : IDLE_MS);
+		sd_server_run(h.server, max_wait_ms(&h));
 		h.now_us = sd_now_us();
+		sd_http_db_turn(&h, h.now_us);
 		atomic_store(&child->slot->beat_us, h.now_us);
 		if (h.now_us >= next_tick)
 			next_tick = tick(&h);
+		if (h.accept.due)
+			sd_http_accept_turn(&h);
 		do { /* burying a dead worker may set requests free */
 			if (h.dispatch_due)
 				sd_http_dispatch(&h);

@@ -12,6 +12,7 @@
 #ifndef SD_ROLE_HTTP_H
 #define SD_ROLE_HTTP_H
 
+#include "db/db.h"
 #include "http/dispatch.h"
 #include "http/frame.h"
 #include "http/metrics.h"
@@ -27,6 +28,32 @@ struct sd_http_flight {
 	struct sd_frame_request frame;
 	char trace_id[37];
 	struct sd_http_flight *spare_next;
+
+	bool accepted; /* it is in one of the accept lists, not in the dispatcher */
+	const char *key; /* Idempotency-Key; NULL: none */
+	struct sd_http_flight *accept_next;
+};
+
+struct sd_http_accept_list {
+	struct sd_http_flight *head, *tail;
+};
+
+/* Requests that become jobs: they wait for the next commit, or are in the one under way. */
+struct sd_http_accept {
+	struct sd_http_accept_list waiting, asked;
+	size_t nasked, limit; /* limit of the next batch; 0: not set yet */
+	bool busy;	      /* a commit is under way */
+	bool due;	      /* look at waiting at the end of this turn */
+};
+
+/* The own database connection. */
+struct sd_http_db {
+	struct sd_db *db;
+	struct sd_watch *epoll;
+	int fd;		/* in epoll; -1: none */
+	int64_t due_us; /* of the timer; INT64_MAX: not set */
+	int64_t patience_us;
+	bool was_up;
 };
 
 /* The connection of one web worker. */
@@ -58,6 +85,8 @@ struct sd_http {
 	struct sd_http_flight *spare;
 	size_t nspare, in_flight; /* exchanges that wait for an answer */
 	struct sd_http_metrics metrics;
+	struct sd_http_db db;
+	struct sd_http_accept accept;
 	struct sd_arena *scratch; /* for the decoding of one frame */
 	struct sd_watch *web_listener, *chan, *term;
 	uint64_t random[2]; /* of the span ids */
@@ -70,7 +99,7 @@ void sd_http_request(struct sd_http *h, struct sd_exchange *x);
 void sd_http_gone(struct sd_http *h, struct sd_exchange *x);
 void sd_http_answer(struct sd_http *h, struct sd_http_flight *fl, const struct sd_frame_reply *r);
 void sd_http_answer_error(struct sd_http *h, struct sd_http_flight *fl, int status, const char *code, const char *message);
-void sd_http_forget(struct sd_http *h, struct sd_http_flight *fl); /* out of the dispatcher, into spare */
+void sd_http_forget(struct sd_http *h, struct sd_http_flight *fl); /* out of the dispatcher, into spare; an accepted one is in no list any more */
 void sd_http_expire(struct sd_http *h);	/* answer those whose time is over, or whose database is away */
 
 /* http_worker.c: connections of web workers. */
@@ -79,6 +108,19 @@ void sd_http_dispatch(struct sd_http *h);	/* send waiting requests to workers th
 void sd_http_flush_workers(struct sd_http *h);	/* write what this turn put together; bury the dead */
 void sd_http_check_workers(struct sd_http *h);	/* now and then: late greetings, goodbyes, database state */
 bool sd_http_database_away(const struct sd_http *h);
+
+/* http_accept.c: requests that become jobs. */
+bool sd_http_accept_key(struct sd_http_flight *fl); /* note its Idempotency-Key; false: it is none */
+void sd_http_accept_add(struct sd_http *h, struct sd_http_flight *fl);
+void sd_http_accept_turn(struct sd_http *h); /* begin the next commit */
+void sd_http_accept_up(struct sd_http *h);
+void sd_http_accept_down(struct sd_http *h); /* the database is away: answer who waits */
+void sd_http_accept_expire(struct sd_http *h);
+
+/* http_db.c: the database connection. */
+int sd_http_db_start(struct sd_http *h, struct sd_err *err) SD_MUST_CHECK;
+bool sd_http_db_away(const struct sd_http *h); /* down, and not for the first moment of this process */
+void sd_http_db_turn(struct sd_http *h, int64_t now_us); /* its timer */
 
 /* http_admin.c: /health, /ready and /metrics. */
 void sd_http_admin(struct sd_http *h, struct sd_exchange *x);

@@ -64,7 +64,8 @@ static void put_flight(struct sd_http *h, struct sd_http_flight *fl)
 
 void sd_http_forget(struct sd_http *h, struct sd_http_flight *fl)
 {
-	sd_dispatch_remove(&h->dispatch, &fl->f);
+	if (!fl->accepted)
+		sd_dispatch_remove(&h->dispatch, &fl->f);
 	put_flight(h, fl);
 }
 
@@ -131,7 +132,7 @@ void sd_http_gone(struct sd_http *h, struct sd_exchange *x)
 	if (!fl)
 		return;
 	detach(h, fl);
-	if (!fl->f.backend)
+	if (!fl->f.backend && !fl->accepted)
 		sd_http_forget(h, fl);
 }
 
@@ -191,8 +192,8 @@ static bool set_query(struct sd_http *h, struct sd_http_flight *fl)
 }
 
 /*
- * A route with a body schema takes JSON only (no Content-Type counts as JSON
- * there).  Other routes take anything; what says it is JSON must be.
+ * A route with a body schema, or whose body becomes a job, takes JSON only (no
+ * Content-Type counts as JSON there).  Other routes take anything; what says it is JSON must be.
  */
 static bool set_body(struct sd_http *h, struct sd_http_flight *fl, const struct sd_mf_trigger *t)
 {
@@ -200,17 +201,18 @@ static bool set_body(struct sd_http *h, struct sd_http_flight *fl, const struct 
 	size_t len = 0;
 	const char *type = sd_exchange_header(x, "content-type", &len);
 	enum sd_media media = sd_media_of(type, len);
+	bool json_only = t->schema || t->accepted;
 	struct sd_err err;
 
 	fl->frame.http.raw_body = x->body;
 	fl->frame.http.raw_body_len = x->body_len;
 	if (x->body_len == 0)
 		return true;
-	if (t->schema && media == SD_MEDIA_OTHER) {
+	if (json_only && media == SD_MEDIA_OTHER) {
 		refuse(h, fl, 415, "unsupported_media_type", "this route takes application/json in UTF-8", NULL, NULL);
 		return false;
 	}
-	if (media == SD_MEDIA_OTHER || (media == SD_MEDIA_NONE && !t->schema))
+	if (media == SD_MEDIA_OTHER || (media == SD_MEDIA_NONE && !json_only))
 		return true;
 	sd_err_clear(&err);
 	if (sd_json_check(x->body, x->body_len, &err) != 0) {
@@ -221,9 +223,9 @@ static bool set_body(struct sd_http *h, struct sd_http_flight *fl, const struct 
 	return true;
 }
 
-static bool has_room(struct sd_http *h, struct sd_http_flight *fl)
+static bool has_room(struct sd_http *h, struct sd_http_flight *fl, const struct sd_mf_trigger *t)
 {
-	if (sd_http_database_away(h)) {
+	if (t->accepted ? sd_http_db_away(h) : sd_http_database_away(h)) {
 		refuse(h, fl, 503, "database_unavailable", "the database is away", NULL, NULL);
 		return false;
 	}
@@ -250,12 +252,12 @@ void sd_http_request(struct sd_http *h, struct sd_exchange *x)
 	if (!set_route(h, fl))
 		return;
 	t = &h->manifest->steps[fl->frame.step].triggers[fl->frame.trigger];
-	if (t->accepted) {
-		refuse(h, fl, 501, "not_supported", "respond: accepted is not supported yet", NULL, NULL);
+	if (!set_query(h, fl) || !set_body(h, fl, t) || !has_room(h, fl, t))
+		return;
+	if (t->accepted && !sd_http_accept_key(fl)) {
+		refuse(h, fl, 400, "bad_idempotency_key", "Idempotency-Key is 1 to 255 printable ASCII characters", NULL, NULL);
 		return;
 	}
-	if (!set_query(h, fl) || !set_body(h, fl, t) || !has_room(h, fl))
-		return;
 	fl->frame.trace_id = fl->trace_id;
 	fl->frame.http.method = x->method;
 	fl->frame.http.remote = x->remote;
@@ -265,6 +267,10 @@ void sd_http_request(struct sd_http *h, struct sd_exchange *x)
 	fl->f.deadline_us = timeout_ms > 0 ? x->began_us + timeout_ms * SD_MS : INT64_MAX;
 	x->data = fl;
 	h->in_flight++;
+	if (t->accepted) {
+		sd_http_accept_add(h, fl);
+		return;
+	}
 	sd_dispatch_add(&h->dispatch, &fl->f);
 	h->dispatch_due = true;
 }

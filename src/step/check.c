@@ -177,6 +177,8 @@ static void check_http(struct check *c, const struct stepd_trigger *t)
 	check_path(c, t->path);
 	check_schema(c, "the schema .body_schema", t->body_schema);
 	check_schema(c, "the schema .query_schema", t->query_schema);
+	if (t->respond != STEPD_SYNC && t->respond != STEPD_ACCEPTED)
+		complain(c, ".respond is neither STEPD_SYNC nor STEPD_ACCEPTED");
 }
 
 static void check_cron(struct check *c, const struct stepd_trigger *t)

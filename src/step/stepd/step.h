@@ -100,7 +100,7 @@ struct stepd_ctx; /* one attempt, as the handler sees it */
 /*
  * A step's triggers; any number and mix.
  *	STEPD_QUEUE("topic", .input = SCHEMA)		  a job for each enqueue on the topic
- *	STEPD_HTTP("POST", "/orders/:id", .body_schema = SCHEMA, .query_schema = SCHEMA)
+ *	STEPD_HTTP("POST", "/orders/:id", .body_schema = SCHEMA, .query_schema = SCHEMA, .respond = STEPD_ACCEPTED)
  *	STEPD_CRON("0 3 * * *", .timezone = "Europe/Berlin") minute hour day month weekday, as in
  *		crontab(5); six fields put seconds first; the zone is UTC unless given
  * What begins with a dot may be left out.  A SCHEMA is JSON Schema as text; it must
@@ -145,9 +145,21 @@ enum stepd_trigger_type {
 	STEPD_TRIGGER_CRON,
 };
 
+/*
+ * How an http trigger answers.  STEPD_SYNC, the default: with what the handler replies.  STEPD_ACCEPTED: the JSON body
+ * is stored as a job of the queue that is named like the step, the client gets 202 {"jobId": N} once that is committed,
+ * and a queue worker runs the handler with the queue's retries.  The trigger is still http and stepd_data() the body,
+ * but the request itself is over: there are no params, query, headers or raw body.  A request with an Idempotency-Key
+ * header that came before (within 24 hours, to the same step) gets the first one's job and adds nothing.
+ */
+enum stepd_respond {
+	STEPD_SYNC,
+	STEPD_ACCEPTED,
+};
+
 struct stepd_trigger {
-	int32_t type; /* enum stepd_trigger_type */
-	int32_t reserved;
+	int32_t type;	 /* enum stepd_trigger_type */
+	int32_t respond; /* http: enum stepd_respond */
 	const char *topic, *input;				  /* queue */
 	const char *method, *path, *body_schema, *query_schema; /* http */
 	const char *expression, *timezone;			  /* cron */

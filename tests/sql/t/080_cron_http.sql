@@ -47,10 +47,17 @@ select throws_like($$select stepd.http_finish(1, 55, 'Web', 0, null, 'fine', 1, 
 select throws_ok($$select stepd.http_finish(1, 55, 'Web', 0, null, 'completed', 1, 1, '"\u0000"', null, null, null)$$, '22P05', null, '\u0000');
 
 -- http, kept as jobs
-select is(array(select stepd.http_accept('{Web,Web}', '{0,0}', '{1,2}', array[null, '01890000-0000-7000-8000-000000000002']::uuid[])), array[:j + 4, :j + 5]::bigint[], 'two accepted');
+select is(array(select job_id from stepd.http_accept('{Web,Web}', '{0,0}', '{1,2}', array[null, '01890000-0000-7000-8000-000000000002']::uuid[])), array[:j + 4, :j + 5]::bigint[], 'two accepted');
 select results_eq(format('select input, trigger, status from stepd.jobs where id > %s + 3 order by id', :j), $$values ('1'::jsonb, 'http', 'ready'), ('2', 'http', 'ready')$$, 'in order');
 select is((select trace_id from stepd.jobs where id = :j + 5), '01890000-0000-7000-8000-000000000002', 'with the trace');
 select throws_like($$select stepd.http_accept('{Web}', '{0,1}', '{1}', '{null}')$$, 'steps: has another length%', 'arrays of different length');
+select results_eq(format($$select job_id - %s, verdict from stepd.http_accept('{Web,Web,Web,Web}', '{0,0,0,0}', '{1,1,2,1}', '{null,null,null,null}', '{a,b,b,a}')$$, :j),
+	$$values (6::bigint, 'new'), (7, 'new'), (7, 'mismatch'), (6, 'again')$$, 'idempotency keys within a call');
+select results_eq(format($$select job_id - %s, verdict from stepd.http_accept('{Web,Web,Web}', '{0,0,0}', '{1,5,9}', '{null,null,null}', '{b,null,a}')$$, :j),
+	$$values (7::bigint, 'again'), (8, 'new'), (6, 'mismatch')$$, 'and from another one');
+update stepd.accepted_key set made_at = made_at - interval '25 hours' where key = 'a';
+select results_eq(format($$select job_id - %s, verdict from stepd.http_accept('{Web}', '{0}', '{9}', '{null}', '{a}')$$, :j),
+	$$values (9::bigint, 'new')$$, 'a day later a key is new');
 select is(t.sound(), 'sound', 'sound');
 select * from finish();
 rollback;

@@ -1,0 +1,261 @@
+/*
+ * `respond: accepted`: a request's body becomes a job, and the client hears of
+ * it when that is committed.
+ *
+ * Group commit: one transaction is under way at a time, and what arrives
+ * meanwhile goes into the next one, in one statement.  So the more requests
+ * there are, the fewer commits each of them costs.
+ *
+ * A body the database refuses (a number beyond numeric's range) takes no
+ * neighbour with it: a refused batch is tried again in halves, until the one
+ * that is to blame is alone.
+ *
+ * A connection lost after the statement was sent leaves it open whether the
+ * jobs exist.  The client gets 503, and its Idempotency-Key, if it sent one,
+ * makes a second try safe.
+ */
+#include "role/http.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "http/error.h"
+#include "queue/sqlcalls.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#define BATCH_MAX 512
+#define BATCH_MAX_BYTES (4u * 1024 * 1024)
+#define COMMIT_MS 10000
+#define KEY_MAX 255
+
+static void append(struct sd_http_accept_list *l, struct sd_http_flight *fl)
+{
+	fl->accept_next = NULL;
+	if (l->tail)
+		l->tail->accept_next = fl;
+	else
+		l->head = fl;
+	l->tail = fl;
+}
+
+static struct sd_http_flight *take_first(struct sd_http_accept_list *l)
+{
+	struct sd_http_flight *fl = l->head;
+
+	if (fl) {
+		l->head = fl->accept_next;
+		if (!l->head)
+			l->tail = NULL;
+	}
+	return fl;
+}
+
+/* The key as it was sent, or NULL; *ok: it may be one. */
+static const char *key_of(const struct sd_exchange *x, size_t *len, bool *ok)
+{
+	const char *key = sd_exchange_header(x, "idempotency-key", len);
+
+	*ok = true;
+	if (!key)
+		return NULL;
+	if (*len == 0 || *len > KEY_MAX)
+		*ok = false;
+	for (size_t i = 0; i < *len; i++)
+		if (key[i] < 0x20 || key[i] > 0x7e)
+			*ok = false;
+	return key;
+}
+
+bool sd_http_accept_key(struct sd_http_flight *fl)
+{
+	bool ok;
+	size_t len;
+	const char *key = key_of(fl->x, &len, &ok);
+
+	if (key && ok)
+		fl->key = sd_arena_memdup(fl->arena, key, len);
+	return ok;
+}
+
+/* --- replies --- */
+
+static void answer_job(struct sd_http *h, struct sd_http_flight *fl, const char *id)
+{
+	const struct sd_pair type = {"content-type", "application/json", 16};
+	char body[64];
+	struct sd_frame_reply r = {.status = 202, .headers = &type, .nheaders = 1, .body = body};
+
+	r.body_len = (size_t)snprintf(body, sizeof(body), "{\"jobId\":%s}", id);
+	sd_http_answer(h, fl, &r);
+}
+
+static void answer(struct sd_http *h, struct sd_http_flight *fl, const PGresult *res, int row)
+{
+	if (!fl->x)
+		return;
+	if (strcmp(PQgetvalue(res, row, 1), "mismatch") == 0)
+		sd_http_answer_error(h, fl, 422, "idempotency_key_reused", "this Idempotency-Key came before with another body");
+	else
+		answer_job(h, fl, PQgetvalue(res, row, 0));
+}
+
+static void answer_all(struct sd_http *h, struct sd_http_accept_list *l, int status, const char *code, const char *message)
+{
+	struct sd_http_flight *fl;
+
+	while ((fl = take_first(l))) {
+		if (fl->x)
+			sd_http_answer_error(h, fl, status, code, message);
+		sd_http_forget(h, fl);
+	}
+}
+
+/* --- the commit --- */
+
+/* Back to the front, in order, to be tried in smaller batches. */
+static void halve(struct sd_http_accept *a)
+{
+	a->limit = a->nasked / 2;
+	if (a->asked.head) {
+		a->asked.tail->accept_next = a->waiting.head;
+		if (!a->waiting.tail)
+			a->waiting.tail = a->asked.tail;
+		a->waiting.head = a->asked.head;
+	}
+	a->asked = (struct sd_http_accept_list){NULL, NULL};
+}
+
+static void refused(struct sd_http *h, const struct sd_err *err)
+{
+	struct sd_http_accept *a = &h->accept;
+
+	if (err->class == SD_ERR_TRANSIENT) {
+		answer_all(h, &a->asked, 503, "database_unavailable",
+			   strcmp(err->sqlstate, "08007") == 0 ? "the database went away; whether the request was stored is not known"
+							       : "the database is away; nothing was stored");
+	} else if (a->nasked > 1) {
+		halve(a);
+	} else if (strncmp(err->sqlstate, "22", 2) == 0) {
+		answer_all(h, &a->asked, 422, "unprocessable", err->message);
+	} else {
+		sd_log_err(SD_LOG_ERROR, err, "storing an accepted request");
+		answer_all(h, &a->asked, 500, "not_stored", "the request could not be stored");
+	}
+}
+
+static void on_stored(void *arg, PGresult *const *results, size_t n, const struct sd_err *err)
+{
+	struct sd_http *h = arg;
+	struct sd_http_accept *a = &h->accept;
+	struct sd_http_flight *fl;
+
+	a->busy = false;
+	if (!results) {
+		refused(h, err);
+	} else if ((size_t)PQntuples(results[0]) != a->nasked) {
+		sd_log(SD_LOG_ERROR, "http_accept returned %d rows for %zu requests", PQntuples(results[0]), a->nasked);
+		answer_all(h, &a->asked, 500, "not_stored", "the request could not be stored");
+	} else {
+		for (int row = 0; (fl = take_first(&a->asked)); row++) {
+			answer(h, fl, results[0], row);
+			sd_http_forget(h, fl);
+		}
+		a->limit = a->limit * 2 < BATCH_MAX ? a->limit * 2 : BATCH_MAX;
+	}
+	a->due = a->waiting.head != NULL;
+}
+
+static void put(struct sd_buf values[5], struct sd_http *h, const struct sd_http_flight *fl)
+{
+	const char *step = h->manifest->steps[fl->frame.step].name;
+
+	sd_buf_pgarray(&values[0], step, strlen(step));
+	sd_buf_pgarray_i64(&values[1], fl->frame.trigger);
+	if (fl->frame.json)
+		sd_buf_pgarray(&values[2], fl->frame.http.raw_body, fl->frame.http.raw_body_len);
+	else
+		sd_buf_pgarray(&values[2], "null", 4);
+	sd_buf_pgarray(&values[3], fl->trace_id, strlen(fl->trace_id));
+	sd_buf_pgarray(&values[4], fl->key, fl->key ? strlen(fl->key) : 0);
+}
+
+/* Move what is to be stored next to asked, and its values into the arrays. */
+static void collect(struct sd_http *h, struct sd_buf values[5])
+{
+	struct sd_http_accept *a = &h->accept;
+	struct sd_http_flight *fl;
+	size_t bytes = 0;
+
+	for (a->nasked = 0; a->nasked < a->limit && bytes < BATCH_MAX_BYTES && (fl = take_first(&a->waiting));) {
+		if (!fl->x) { /* nobody waits for it, and nobody was told that it is kept */
+			sd_http_forget(h, fl);
+			continue;
+		}
+		put(values, h, fl);
+		append(&a->asked, fl);
+		bytes += fl->frame.http.raw_body_len;
+		a->nasked++;
+	}
+}
+
+void sd_http_accept_turn(struct sd_http *h)
+{
+	struct sd_http_accept *a = &h->accept;
+	struct sd_buf values[5] = {SD_BUF_INIT, SD_BUF_INIT, SD_BUF_INIT, SD_BUF_INIT, SD_BUF_INIT};
+	const char *texts[5];
+	const struct sd_db_call call = {&sd_sql_http_accept, texts};
+
+	a->due = false;
+	if (a->busy || !sd_db_is_up(h->db.db))
+		return;
+	if (a->limit == 0)
+		a->limit = BATCH_MAX;
+	for (int i = 0; i < 5; i++)
+		sd_buf_chr(&values[i], '{');
+	collect(h, values);
+	for (int i = 0; i < 5; i++) {
+		sd_buf_chr(&values[i], '}');
+		texts[i] = values[i].data;
+	}
+	if (a->nasked > 0) {
+		a->busy = true;
+		sd_db_submit(h->db.db, &call, 1, 0, COMMIT_MS, on_stored, h);
+	}
+	for (int i = 0; i < 5; i++)
+		sd_buf_fini(&values[i]);
+}
+
+void sd_http_accept_add(struct sd_http *h, struct sd_http_flight *fl)
+{
+	fl->accepted = true;
+	append(&h->accept.waiting, fl);
+	h->accept.due = true;
+}
+
+void sd_http_accept_up(struct sd_http *h)
+{
+	h->accept.due = true;
+}
+
+void sd_http_accept_down(struct sd_http *h)
+{
+	answer_all(h, &h->accept.waiting, 503, "database_unavailable", "the database is away");
+}
+
+static void expire(struct sd_http *h, struct sd_http_flight *fl, const char *message)
+{
+	for (; fl; fl = fl->accept_next)
+		if (fl->x && h->now_us >= fl->f.deadline_us)
+			sd_http_answer_error(h, fl, 503, "database_unavailable", message);
+}
+
+void sd_http_accept_expire(struct sd_http *h)
+{
+	if (sd_http_db_away(h))
+		sd_http_accept_down(h);
+	expire(h, h->accept.waiting.head, "the database did not answer in time; nothing was stored");
+	expire(h, h->accept.asked.head, "the database did not answer in time; whether the request was stored is not known");
+	if (h->accept.waiting.head)
+		h->accept.due = true;
+}

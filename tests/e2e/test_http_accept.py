@@ -1,0 +1,113 @@
+"""`respond: accepted`: requests that become jobs, committed before the client hears of it."""
+
+import concurrent.futures
+import threading
+
+import pytest
+from harness import wait_for
+
+TAKE = r"""
+#include <stepd/step.h>
+#include <string.h>
+
+static int handle(struct stepd_ctx *ctx)
+{
+	const cJSON *data = stepd_data(ctx);
+	size_t len;
+
+	if (stepd_get_bool(data, "fail", false) && stepd_attempt(ctx) == 1)
+		return stepd_retry(ctx, "not yet");
+	return stepd_reply(ctx, 200, stepd_object(ctx, stepd_str("trigger", stepd_trigger_name(ctx)),
+		stepd_str("queue", stepd_queue(ctx)), stepd_str("method", stepd_method(ctx)),
+		stepd_bool("raw", stepd_raw_body(ctx, &len) != NULL), stepd_json("n", stepd_get(data, "n"))));
+}
+
+STEPD_STEP(.name = "Take", .handler = handle, .triggers = STEPD_TRIGGERS(
+	STEPD_HTTP("POST", "/take", .respond = STEPD_ACCEPTED), STEPD_HTTP("GET", "/sync")));
+"""
+
+
+@pytest.fixture
+def server(stepd):
+    stepd.step("take", TAKE)
+    pools = {"default": {"processes": 1, "serves": ["queue"]}, "web": {"processes": 1, "serves": ["http"]}}
+    stepd.start(config=stepd.config(pools=pools, queues={"Take": {"retryDelay": 10}}))
+    return stepd
+
+
+def test_body_becomes_a_job(server, db):
+    trace = "0af76519-16cd-43dd-8448-eb211c80319c"
+    reply = server.post("/take", {"n": 1.5}, headers={"traceparent": f"00-{trace.replace('-', '')}-b7ad6b7169203331-01"})
+    assert reply.status == 202 and set(reply.json) == {"jobId"} and reply.headers["x-trace-id"] == trace
+    job = db.wait_status(reply.json["jobId"], "completed")
+    assert (job["trigger"], job["queue"], job["step"], str(job["trace_id"])) == ("http", "Take", "Take", trace)
+    assert job["input"] == {"n": 1.5}
+    assert job["output"] == {"trigger": "http", "queue": "Take", "method": None, "raw": False, "n": 1.5}
+    again = db.wait_status(server.post("/take", {"fail": True, "n": 2}).json["jobId"], "completed")
+    assert again["attempt"] == 2 and server.get("/sync").status == 200
+    assert db.wait_status(server.post("/take").json["jobId"], "completed")["input"] is None
+
+
+def test_what_is_no_json_is_refused(server, db):
+    for body, type, status in [(b"{", "application/json", 400), (b"{}", "text/plain", 415), (b'"\\u0000"', "application/json", 400)]:
+        assert server.request("POST", "/take", body, headers={"content-type": type}).status == status
+    assert server.post("/take", {}, headers={"idempotency-key": "x" * 256}).status == 400
+    assert db.value("select count(*) from stepd.jobs") == 0
+
+
+def test_idempotency_key_gives_the_first_job(server, db):
+    key = {"idempotency-key": "order-1"}
+    first = server.post("/take", {"n": 1}, headers=key).json["jobId"]
+    db.wait_status(first, "completed")
+    assert server.post("/take", {"n": 1}, headers=key).json["jobId"] == first
+    other = server.post("/take", {"n": 2}, headers=key)
+    assert (other.status, other.json["error"]["code"]) == (422, "idempotency_key_reused")
+    assert server.post("/take", {"n": 1}).json["jobId"] != first
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        replies = list(pool.map(lambda i: server.post("/take", {"n": 3}, headers={"idempotency-key": f"k{i % 4}"}).json["jobId"], range(40)))
+    assert [len(set(replies[i::4])) for i in range(4)] == [1] * 4 and len(set(replies)) == 4
+    assert db.value("select count(*) from stepd.jobs") == 6
+
+
+def test_a_body_the_database_refuses_harms_no_other(server, db):
+    def post(i):
+        return server.request("POST", "/take", b"1e999999" if i % 7 == 3 else b'{"n": %d}' % i, headers={"content-type": "application/json"})
+
+    with concurrent.futures.ThreadPoolExecutor(16) as pool:
+        replies = list(pool.map(post, range(100)))
+    assert all(r.status == (422 if i % 7 == 3 else 202) for i, r in enumerate(replies)), [r.status for r in replies]
+    for i, r in enumerate(replies):
+        if r.status == 202:
+            assert db.job(r.json["jobId"])["input"] == {"n": i}
+
+
+def test_every_202_is_a_job_whatever_happens(server, db):
+    """Reloads and lost connections under load: only 202 and 503, and each 202 has its completed job."""
+    replies, stop = [], threading.Event()
+
+    def ask():
+        while not stop.is_set():
+            r = server.post("/take", {"n": 1})
+            replies.append((r.status, r.json.get("jobId")))
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for t in threads:
+        t.start()
+    try:
+        for _ in range(2):
+            before = len(replies)
+            server.reload()
+            wait_for(lambda: len(replies) > before + 20)
+        assert {s for s, _ in replies} == {202}, "a reload refuses nobody"
+        for _ in range(2):
+            before = len(replies)
+            db.execute("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'stepd http'")
+            wait_for(lambda: [s for s, _ in replies[before:]].count(202) > 20)
+    finally:
+        stop.set()
+        for t in threads:
+            t.join()
+    assert {s for s, _ in replies} <= {202, 503}
+    jobs = [j for s, j in replies if s == 202]
+    assert len(set(jobs)) == len(jobs)
+    db.wait_value("select count(*) from stepd.jobs where status = 'completed' and id = any(%s)", len(jobs), jobs)
