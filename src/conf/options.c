@@ -56,9 +56,9 @@ const struct sd_option sd_options[] = {
  "How long a handler may take for a request before it is answered with 504."},
 {"http.maxInFlight", SD_OPTION_INT, CONF(http.max_in_flight), "1024", 1, 65536, NULL, NULL, RELOAD, YES,
  "Requests waiting or running at the same time; more are answered with 503."},
-{"http.tls.cert", SD_OPTION_FILE, CONF(http.tls_cert), NULL, 0, 0, NULL, NULL, RELOAD, NOT_YET,
+{"http.tls.cert", SD_OPTION_FILE, CONF(http.tls_cert), NULL, 0, 0, NULL, NULL, RELOAD, YES,
  "File with the certificate chain, PEM."},
-{"http.tls.key", SD_OPTION_FILE, CONF(http.tls_key), NULL, 0, 0, NULL, NULL, RELOAD, NOT_YET,
+{"http.tls.key", SD_OPTION_FILE, CONF(http.tls_key), NULL, 0, 0, NULL, NULL, RELOAD, YES,
  "File with the certificate's private key, PEM."},
 
 {"admin.listen", SD_OPTION_LISTEN, CONF(admin.listen), "127.0.0.1:3113", 0, 0, NULL, NULL, RELOAD, YES,

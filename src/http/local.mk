@@ -7,4 +7,5 @@ src_libstepd_a_SOURCES += \
 	src/http/reply.c src/http/reply.h \
 	src/http/router.c src/http/router.h \
 	src/http/server.c src/http/server.h \
-	src/http/target.c src/http/target.h
+	src/http/target.c src/http/target.h \
+	src/http/tls.c src/http/tls.h

@@ -81,7 +81,7 @@ struct sd_server {
 	struct sd_server_events events;
 	h2o_globalconf_t conf;
 	h2o_context_t ctx;
-	h2o_accept_ctx_t accept;
+	h2o_accept_ctx_t accept[2]; /* by enum sd_listener */
 	struct listener listeners[MAX_LISTENERS];
 	size_t nlisteners, nclients, max_clients, nlingerers;
 	struct lingerer *lingerers; /* newest first */
@@ -254,7 +254,7 @@ static void on_acceptable(h2o_socket_t *listen_sock, const char *err)
 		sock->on_close.cb = on_client_closed;
 		sock->on_close.data = c;
 		s->nclients++;
-		h2o_accept(&s->accept, sock);
+		h2o_accept(&s->accept[l->which], sock);
 	}
 }
 
@@ -499,8 +499,11 @@ struct sd_server *sd_server_new(const struct sd_server_options *options, const s
 	filter->super.on_setup_ostream = on_own_error;
 	filter->server = s;
 	h2o_context_init(&s->ctx, loop, &s->conf);
-	s->accept.ctx = &s->ctx;
-	s->accept.hosts = s->conf.hosts;
+	for (int i = 0; i < 2; i++) {
+		s->accept[i].ctx = &s->ctx;
+		s->accept[i].hosts = s->conf.hosts;
+	}
+	s->accept[SD_LISTENER_PUBLIC].ssl_ctx = options->tls;
 	return s;
 }
 

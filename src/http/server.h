@@ -16,6 +16,7 @@
 #include <stdint.h>
 
 struct sd_server;
+struct ssl_ctx_st; /* http/tls.h */
 
 enum sd_listener { SD_LISTENER_PUBLIC, SD_LISTENER_ADMIN };
 
@@ -51,6 +52,7 @@ struct sd_server_events {
 struct sd_server_options {
 	size_t body_limit; /* larger bodies are refused with 413, without being read */
 	int64_t read_ms;   /* a whole request must arrive within this time; also how long an idle connection is kept */
+	struct ssl_ctx_st *tls; /* of the public listeners; NULL: none.  The server's from now on. */
 };
 
 struct sd_server *sd_server_new(const struct sd_server_options *options, const struct sd_server_events *events, struct sd_err *err);

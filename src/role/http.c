@@ -148,11 +148,13 @@ static int listen_on(struct sd_http *h, int fd, enum sd_listener which, struct s
 
 static int start(struct sd_http *h, struct sd_err *err)
 {
-	const struct sd_server_options options = {.body_limit = (size_t)h->child->conf->http.body_limit, .read_ms = READ_MS};
+	struct sd_server_options options = {.body_limit = (size_t)h->child->conf->http.body_limit, .read_ms = READ_MS};
 	const struct sd_server_events events = {on_request, on_gone, on_replied, h};
 	int chan, web;
 
 	sd_random_bytes(h->random, sizeof(h->random));
+	if (sd_http_tls(h->child, &options.tls, err) != 0)
+		return -1;
 	h->server = sd_server_new(&options, &events, err);
 	if (!h->server || load_routes(h, err) != 0)
 		return -1;

@@ -122,6 +122,9 @@ int sd_http_db_start(struct sd_http *h, struct sd_err *err) SD_MUST_CHECK;
 bool sd_http_db_away(const struct sd_http *h); /* down, and not for the first moment of this process */
 void sd_http_db_turn(struct sd_http *h, int64_t now_us); /* its timer */
 
+/* http_tls.c: *tls is NULL when TLS is off. */
+int sd_http_tls(const struct sd_child *child, struct ssl_ctx_st **tls, struct sd_err *err) SD_MUST_CHECK;
+
 /* http_admin.c: /health, /ready and /metrics. */
 void sd_http_admin(struct sd_http *h, struct sd_exchange *x);
 

@@ -15,6 +15,7 @@
 #include "role/super.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -282,6 +283,8 @@ static void describe_child(const struct sd_kid *kid, int chan, struct sd_child *
 		.wake = su->wake,
 		.http_listen = -1,
 		.admin_listen = -1,
+		.tls_cert = -1,
+		.tls_key = -1,
 		.web_listen = -1,
 		.boot_id = su->boot_id,
 		.embedded = su->embedded,
@@ -296,6 +299,10 @@ static void describe_child(const struct sd_kid *kid, int chan, struct sd_child *
 		c->http_listen = gen->http->fd;
 	if (http && gen->admin != NULL)
 		c->admin_listen = gen->admin->fd;
+	if (http && gen->conf->http.tls_cert != NULL && gen->conf->http.tls_key != NULL) {
+		c->tls_cert = open(gen->conf->http.tls_cert, O_RDONLY | O_CLOEXEC);
+		c->tls_key = open(gen->conf->http.tls_key, O_RDONLY | O_CLOEXEC);
+	}
 	if (http || web)
 		c->web_listen = gen->web_listen;
 }
@@ -304,19 +311,24 @@ static pid_t fork_kid(const struct sd_kid *kid, int chan, struct sd_err *err)
 {
 	const struct sd_gen *gen = kid->group->gen;
 	struct birth birth = {.own_log = gen != NULL && kid->su->live != NULL && gen != kid->su->live};
+	pid_t pid;
 
 	describe_child(kid, chan, &birth.child);
 	struct sd_spawn spawn = {
 		.title = kid->name,
 		.comm = sd_roles[birth.child.role].comm,
-		.keep = {chan, birth.child.wake, birth.child.http_listen, birth.child.admin_listen, birth.child.web_listen},
-		.nkeep = 5,
+		.keep = {chan, birth.child.wake, birth.child.http_listen, birth.child.admin_listen, birth.child.web_listen,
+			 birth.child.tls_cert, birth.child.tls_key},
+		.nkeep = 7,
 		.drop = sd_super_drop,
 		.drop_arg = kid->su,
 		.main = enter_role,
 		.main_arg = &birth,
 	};
-	return sd_spawn(&spawn, err);
+	pid = sd_spawn(&spawn, err);
+	sd_close(&birth.child.tls_cert);
+	sd_close(&birth.child.tls_key);
+	return pid;
 }
 
 static void free_kid(struct sd_kid *kid)

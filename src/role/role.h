@@ -40,6 +40,7 @@ struct sd_child {
 	int chan;		     /* to the supervisor */
 	int wake;		     /* eventfd (EFD_SEMAPHORE | EFD_NONBLOCK) that wakes idle queue workers, shared by all of the node; worker, keeper */
 	int http_listen, admin_listen; /* listening TCP sockets, -1: none; http */
+	int tls_cert, tls_key;	     /* open files of http.tls, -1: none, or not to be opened; http */
 	int web_listen;		     /* listening Unix socket of this generation, made by the supervisor (autobound abstract address): web workers connect to its getsockname() address, http accepts and checks SO_PEERCRED */
 	const char *boot_id;	     /* UUID text, new at each start of the supervisor */
 	const struct sd_embedded *embedded; /* postgres only */

@@ -2,9 +2,11 @@
 
 import concurrent.futures
 import threading
+import time
 
+import harness
 import pytest
-from harness import wait_for
+from harness import SLOW, wait_for
 
 TAKE = r"""
 #include <stepd/step.h>
@@ -27,12 +29,16 @@ STEPD_STEP(.name = "Take", .handler = handle, .triggers = STEPD_TRIGGERS(
 """
 
 
-@pytest.fixture
-def server(stepd):
+def start(stepd):
     stepd.step("take", TAKE)
     pools = {"default": {"processes": 1, "serves": ["queue"]}, "web": {"processes": 1, "serves": ["http"]}}
     stepd.start(config=stepd.config(pools=pools, queues={"Take": {"retryDelay": 10}}))
     return stepd
+
+
+@pytest.fixture
+def server(stepd):
+    return start(stepd)
 
 
 def test_body_becomes_a_job(server, db):
@@ -111,3 +117,19 @@ def test_every_202_is_a_job_whatever_happens(server, db):
     jobs = [j for s, j in replies if s == 202]
     assert len(set(jobs)) == len(jobs)
     db.wait_value("select count(*) from stepd.jobs where status = 'completed' and id = any(%s)", len(jobs), jobs)
+
+
+def test_database_away(own_pg, make_stepd):
+    db = harness.Database(own_pg.conninfo)
+    server = start(make_stepd(db, name="away"))
+    assert server.post("/take", {}).status == 202
+    db.close()
+    own_pg.settings.append("port=" + own_pg.conninfo.split("port=")[1].split()[0])  # the same when it comes back
+    own_pg.stop("immediate")
+    reply = wait_for(lambda: (r := server.post("/take", {})).status == 503 and r)
+    began = time.monotonic()
+    reply = server.post("/take", {})
+    assert (reply.status, reply.json["error"]["code"], reply.headers["retry-after"]) == (503, "database_unavailable", "1")
+    assert time.monotonic() - began < 1 * SLOW
+    own_pg.start()
+    wait_for(lambda: server.post("/take", {}).status == 202, 20)
