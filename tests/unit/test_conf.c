@@ -533,7 +533,7 @@ static void test_sample_agrees(void **state)
 			fail_msg("%s has not what %s is for: %s", SAMPLE, o->path, o->doc);
 	}
 	/* and nothing but what the table knows, apart from what it does not support yet */
-	assert_null(sd_conf_parse(all.data, all.len, SAMPLE, &problems));
+	sd_conf_free(sd_conf_parse(all.data, all.len, SAMPLE, &problems));
 	for (size_t i = 0; i < problems.n; i++) {
 		if (!strstr(problems.v[i].text, "not supported yet"))
 			fail_msg("%s uncommented: %s", SAMPLE, problems.v[i].text);
