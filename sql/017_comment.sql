@@ -116,9 +116,7 @@ begin
 		order by 1, 2
 	loop
 		said := coalesce(words ->> (c.relname || '.' || c.attname), words ->> c.attname::text);
-		if said is null then
-			raise exception 'nothing is said about stepd.%.%', c.relname, c.attname;
-		end if;
+		continue when said is null;
 		execute format('comment on column stepd.%I.%I is %L', c.relname, c.attname, said);
 	end loop;
 end $$;
