@@ -127,9 +127,16 @@ create table stepd.schedule (
 	lane_id int not null references stepd.lane,
 	expression text not null,
 	timezone text not null default 'UTC',
+	missed text not null default 'one' check (missed in ('skip', 'one', 'all')),
+	catch_up_ms bigint not null default 86400000 check (catch_up_ms > 0),
+	overlap text not null default 'allow' check (overlap in ('allow', 'skip')),
+	description text,
+	revision int not null default 1,
 	next_run timestamptz,
+	last_tick timestamptz,
 	last_run timestamptz,
 	last_job_id bigint,
+	skipped bigint not null default 0,
 	since timestamptz not null default clock_timestamp(),
 	paused boolean not null default false,
 	retired boolean not null default false,
@@ -137,15 +144,22 @@ create table stepd.schedule (
 );
 comment on table stepd.schedule is 'One row a cron trigger.';
 comment on column stepd.schedule.next_run is 'For display: what the cron process that looked last computed.';
-comment on column stepd.schedule.since is 'When it became as it is: no tick before that was missed.';
-comment on column stepd.schedule.last_run is 'The newest tick that was inserted; ticks after it are still to come.';
+comment on column stepd.schedule.missed is 'What becomes of ticks that nobody could bring in time: skip: nothing; one: the newest of them runs; all: each runs.';
+comment on column stepd.schedule.catch_up_ms is 'Missed ticks older than this are let go.';
+comment on column stepd.schedule.overlap is 'skip: no job for a tick while the job of an earlier one is unfinished.';
+comment on column stepd.schedule.description is 'The expression in words; the cron process writes it.';
+comment on column stepd.schedule.revision is 'Counts changes of expression and time zone; a tick computed from an older one is not taken.';
+comment on column stepd.schedule.since is 'When it became as it is, came back or was resumed: no tick before that was missed.';
+comment on column stepd.schedule.last_tick is 'The newest tick that was inserted; ticks after it are still to come.';
+comment on column stepd.schedule.last_run is 'The newest tick that became a job, last_job_id.';
+comment on column stepd.schedule.skipped is 'How many ticks were left out because of overlap = skip.';
 
 create table stepd.tick (
 	schedule_id int not null references stepd.schedule,
 	fire_at timestamptz not null,
 	primary key (schedule_id, fire_at)
 );
-comment on table stepd.tick is 'Every cron tick that became a job. The primary key is what makes a tick fire once over all nodes and clocks.';
+comment on table stepd.tick is 'Every cron tick that became a job or was left out because of overlap. The primary key is what makes a tick fire once over all nodes and clocks.';
 
 create table stepd.setting (
 	single boolean primary key default true check (single),

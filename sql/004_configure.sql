@@ -140,6 +140,26 @@ begin
 end $$;
 comment on function stepd._queue_set(text, jsonb, jsonb, text) is 'Give a queue its settings; a change of strategy moves its jobs.';
 
+-- One cron trigger.  A row that stays as it is is not written: the cron
+-- processes update the same rows, in another order.
+create function stepd._schedule_set(step_id int, trigger_index int, lane_id int, t jsonb) returns void
+language sql as $$
+	insert into stepd.schedule as c (step_id, trigger_index, lane_id, expression, timezone, missed, catch_up_ms, overlap)
+	values (step_id, trigger_index, lane_id, t ->> 'expression', coalesce(t ->> 'timezone', 'UTC'), coalesce(t ->> 'missed', 'one'),
+		coalesce((t ->> 'catchUpLimit')::bigint, 86400000), coalesce(t ->> 'overlap', 'allow'))
+	on conflict (step_id, trigger_index) do update set retired = false,
+		since = case when not c.retired and (c.expression, c.timezone) = (excluded.expression, excluded.timezone)
+			then c.since else clock_timestamp() end,
+		revision = c.revision + case when (c.expression, c.timezone) = (excluded.expression, excluded.timezone) then 0 else 1 end,
+		next_run = case when (c.expression, c.timezone) = (excluded.expression, excluded.timezone) then c.next_run end,
+		description = case when c.expression = excluded.expression then c.description end,
+		expression = excluded.expression, timezone = excluded.timezone, missed = excluded.missed,
+		catch_up_ms = excluded.catch_up_ms, overlap = excluded.overlap
+	where c.retired or (c.expression, c.timezone, c.missed, c.catch_up_ms, c.overlap)
+		is distinct from (excluded.expression, excluded.timezone, excluded.missed, excluded.catch_up_ms, excluded.overlap)
+$$;
+comment on function stepd._schedule_set(int, int, int, jsonb) is 'Take over one cron trigger of a manifest. A new or changed one has missed nothing yet.';
+
 -- One step of a manifest: its row, lanes, subscriptions and schedules.
 create function stepd._step_set(s jsonb, node_name text) returns void
 language plpgsql as $$
@@ -187,13 +207,7 @@ begin
 				perform stepd._bad('manifest', format('step "%s": trigger %s has no expression', step, t.i));
 			end if;
 			lane := stepd._lane_ensure(step, sid);
-			insert into stepd.schedule as c (step_id, trigger_index, lane_id, expression, timezone)
-			values (sid, t.i, lane, t.v ->> 'expression', coalesce(t.v ->> 'timezone', 'UTC'))
-			on conflict (step_id, trigger_index) do update set retired = false,
-				since = case when not c.retired and (c.expression, c.timezone) = (excluded.expression, excluded.timezone)
-					then c.since else clock_timestamp() end,
-				next_run = case when (c.expression, c.timezone) = (excluded.expression, excluded.timezone) then c.next_run end,
-				expression = excluded.expression, timezone = excluded.timezone;
+			perform stepd._schedule_set(sid, t.i, lane, t.v);
 		when 'http' then
 			perform stepd._lane_ensure(step, sid);
 		else

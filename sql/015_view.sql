@@ -165,10 +165,19 @@ comment on column stepd.queues.oldest_ready_age is 'How long ago the oldest read
 
 create view stepd.schedules as
 select s.name as step, c.expression, c.timezone, case when not c.paused then c.next_run end as next_run, c.last_run, c.last_job_id,
-	c.paused, c.trigger_index
+	c.paused, c.trigger_index,
+	coalesce((select o.status from stepd.outcome o where o.id = c.last_job_id),
+		(select j.status from stepd.jobs j where j.id = c.last_job_id)) as last_outcome,
+	c.description, c.missed, c.catch_up_ms * interval '1 ms' as catch_up_limit, c.overlap, c.skipped
 from stepd.schedule c join stepd.step s on s.id = c.step_id
 where not c.retired;
 comment on view stepd.schedules is 'Every cron trigger.';
+comment on column stepd.schedules.last_outcome is 'Status of last_job_id: how it ended, or where it stands. Null: it never ran, or the job is older than the history that is kept.';
+comment on column stepd.schedules.description is 'The expression in words.';
+comment on column stepd.schedules.missed is 'What becomes of ticks of a time when no daemon ran: skip, one (the newest runs) or all.';
+comment on column stepd.schedules.catch_up_limit is 'Missed ticks older than this are let go.';
+comment on column stepd.schedules.overlap is 'skip: a tick makes no job while the one before is unfinished. allow: it does.';
+comment on column stepd.schedules.skipped is 'Ticks that were left out because of that.';
 comment on column stepd.schedules.last_run is 'Its newest tick that became a job.';
 
 create view stepd.steps as

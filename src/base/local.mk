@@ -4,6 +4,7 @@ src_libstepd_a_SOURCES += \
 	src/base/clock.c src/base/clock.h \
 	src/base/conninfo.c \
 	src/base/cronday.c src/base/cronday.h \
+	src/base/crondesc.c src/base/crondesc.h \
 	src/base/cronnext.c \
 	src/base/cronspec.c src/base/cronspec.h \
 	src/base/err.c src/base/err.h \

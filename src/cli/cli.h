@@ -46,6 +46,7 @@ int sd_cmd_status(struct sd_cli *, const struct sd_command *, int, char **);
 int sd_cmd_steps(struct sd_cli *, const struct sd_command *, int, char **);
 int sd_cmd_queues(struct sd_cli *, const struct sd_command *, int, char **);
 int sd_cmd_schedules(struct sd_cli *, const struct sd_command *, int, char **);
+int sd_cmd_run(struct sd_cli *, const struct sd_command *, int, char **);
 int sd_cmd_jobs(struct sd_cli *, const struct sd_command *, int, char **);
 int sd_cmd_job(struct sd_cli *, const struct sd_command *, int, char **);
 int sd_cmd_logs(struct sd_cli *, const struct sd_command *, int, char **);

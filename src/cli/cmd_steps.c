@@ -1,4 +1,4 @@
-/* stepctl steps, schedules. */
+/* stepctl steps. */
 #include "cli/cli.h"
 
 static int show(struct sd_cli *cli, const struct sd_command *cmd, int argc, char **argv, const struct sd_list *list)
@@ -25,19 +25,5 @@ int sd_cmd_steps(struct sd_cli *cli, const struct sd_command *cmd, int argc, cha
 		"array_to_string(s.enqueues, ', '), coalesce(nullif(array_to_string(s.nodes, ', '), ''), '(none)') "
 		"from stepd.steps s order by s.name",
 		"select * from stepd.steps order by name", columns, "no steps"};
-	return show(cli, cmd, argc, argv, &list);
-}
-
-int sd_cmd_schedules(struct sd_cli *cli, const struct sd_command *cmd, int argc, char **argv)
-{
-	static const struct sd_column columns[] = {
-		{"STEP", SD_CELL_TEXT, true},	    {"EXPRESSION", SD_CELL_TEXT, false}, {"ZONE", SD_CELL_TEXT, true},
-		{"NEXT", SD_CELL_TIME, false},	    {"LAST", SD_CELL_TIME, false},	 {"LAST JOB", SD_CELL_NUMBER, false},
-		{0},
-	};
-	static const struct sd_list list = {
-		"select step, expression, timezone, extract(epoch from next_run), extract(epoch from last_run), last_job_id "
-		"from stepd.schedules order by next_run, step",
-		"select * from stepd.schedules order by next_run, step", columns, "no schedules"};
 	return show(cli, cmd, argc, argv, &list);
 }

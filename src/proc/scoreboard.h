@@ -68,6 +68,8 @@ struct sd_scoreboard {
 	/* keeper */
 	_Atomic int32_t node_id;	  /* from stepd.node_join; 0: not joined (never claim then) */
 	_Atomic uint32_t settings_version; /* +1 when queues, pauses or steps changed in SQL: workers read their lanes again */
+	/* cron */
+	_Atomic int64_t cron_us;	  /* until then all due ticks were brought; sd_now_us(), 0: none were ever looked at */
 	/* supervisor */
 	_Atomic uint32_t stopping;	  /* claims stop at once */
 	_Atomic uint32_t degraded;	  /* pools in crash back-off */

@@ -12,15 +12,22 @@
  * more than a day, that is no clock to believe, and the calendar starts anew;
  * the ticks' key still keeps any from firing twice).
  *
- * Missed ticks.  What came due while this process or its database was away is
- * made up for by its latest tick, once, if that is not older than a day.  That
- * is decided when schedules are loaded, at each new connection.  Ticks that are
- * merely late, because a commit took long, are all brought.
+ * Missed ticks.  A tick that is merely late, because a commit took long or
+ * another process took over, is brought.  What came due while no daemon ran, or
+ * more than LATE_US ago, was missed, and the schedule's policy says what becomes
+ * of it (cron_plan.h).  The scoreboard keeps until when ticks were brought, over
+ * the lives of this process.
+ *
+ * The same clock on all nodes is not needed: a tick is named by its time, and
+ * whoever thinks first that it has come brings it.
  */
 #include "role/role.h"
 
+#include "role/cron_plan.h"
+
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/crondesc.h"
 #include "base/cronspec.h"
 #include "base/log.h"
 #include "base/mem.h"
@@ -37,21 +44,20 @@
 #include <unistd.h>
 
 #define LOOK_SECONDS 0.25
-#define CATCH_UP_US (86400 * SD_SEC)
+#define AHEAD_US (86400 * SD_SEC) /* a newest tick that lies further ahead is not believed */
 #define LATE_US (10 * SD_SEC) /* up to here a tick is late, not missed */
 #define CLOCK_SET_BACK_US SD_SEC
-#define BATCH 1000
+#define BATCH 20000 /* ticks a request */
+#define BATCH_EACH 100 /* of one schedule */
+#define SKEW_US (2 * SD_SEC)
 #define LOAD_TIMEOUT_MS 15000
 #define FIRE_TIMEOUT_MS 15000
 #define RETRY_US (500 * SD_MS)
-#define NEVER INT64_MAX
 
 struct schedule {
-	int32_t id;
-	char *step, *expression, *timezone;
-	struct sd_cronspec spec;
-	const struct sd_zone *zone;
-	int64_t next_us; /* the tick to bring next; NEVER: none any more */
+	int32_t id, revision;
+	char *step, *expression;
+	struct sd_cron_plan plan;
 };
 
 struct cron {
@@ -69,11 +75,12 @@ struct cron {
 	uint32_t settings_version; /* that was loaded */
 	int64_t retry_us;	   /* not before; monotonic */
 	int64_t clock_us;	   /* wall minus monotonic time, when last looked */
-	/* the request under way: next_us of these become after */
+	int64_t earliest_us;	   /* of the ticks to bring next */
+	/* the request under way: the next ticks of these become after */
 	struct {
 		size_t at;
 		int64_t after;
-	} batch[BATCH];
+	} *batch;
 	size_t nbatch;
 	ev_io chan_io;
 	ev_timer timer;
@@ -81,50 +88,13 @@ struct cron {
 
 static const struct sd_db_stmt st_load = {
 	"schedules_load",
-	"select schedule_id, step, expression, timezone, (extract(epoch from last_fire) * 1000000)::bigint, paused"
-	" from stepd.schedules_load($1)",
+	"select schedule_id, step, expression, timezone, (extract(epoch from last_fire) * 1000000)::bigint, paused,"
+	" missed, catch_up_ms, revision, (extract(epoch from clock_timestamp()) * 1000000)::bigint from stepd.schedules_load($1)",
 	1};
-static const struct sd_db_stmt st_fire = {"cron_fire", "select schedule_id, job_id from stepd.cron_fire($1, $2, $3)", 3};
-static const struct sd_db_stmt st_next = {"cron_next", "select stepd.cron_next($1, $2)", 2};
+static const struct sd_db_stmt st_fire = {"cron_fire", "select schedule_id, job_id from stepd.cron_fire($1, $2, $3, $4, $5)", 5};
+static const struct sd_db_stmt st_next = {"cron_next", "select stepd.cron_next($1, $2, $3)", 3};
 
 static void look(struct cron *c);
-
-/* ---- the calendar ---- */
-
-static int64_t tick_after(const struct schedule *s, int64_t at_us)
-{
-	int64_t next;
-	return sd_cron_next(&s->spec, s->zone, at_us, &next) ? next : NEVER;
-}
-
-/* The latest tick in (from, now], or NEVER. */
-static int64_t latest_tick(const struct schedule *s, int64_t from, int64_t now)
-{
-	static const int64_t spans[] = {60 * SD_SEC, 3600 * SD_SEC, CATCH_UP_US};
-
-	for (size_t i = 0; i < sizeof spans / sizeof *spans; i++) {
-		int64_t begin = now - spans[i] > from ? now - spans[i] : from, found = NEVER;
-		for (int64_t t = tick_after(s, begin); t <= now; t = tick_after(s, t))
-			found = t;
-		if (found != NEVER)
-			return found;
-		if (begin == from)
-			break;
-	}
-	return NEVER;
-}
-
-/* What to bring first, when all up to last_fire have been. */
-static int64_t first_tick(const struct schedule *s, int64_t last_fire, int64_t now)
-{
-	if (last_fire > now + CATCH_UP_US) {
-		sd_log(SD_LOG_WARN, "schedule \"%s\" of step %s: its last tick lies more than a day ahead of the clock; going on from now",
-		       s->expression, s->step);
-		last_fire = now;
-	}
-	int64_t missed = last_fire < now ? latest_tick(s, last_fire, now) : NEVER;
-	return missed != NEVER ? missed : tick_after(s, last_fire > now ? last_fire : now);
-}
 
 /* ---- loading ---- */
 
@@ -133,32 +103,46 @@ static void schedules_free(struct cron *c)
 	for (size_t i = 0; i < c->n; i++) {
 		free(c->v[i].step);
 		free(c->v[i].expression);
-		free(c->v[i].timezone);
 	}
 	free(c->v);
 	c->v = NULL;
 	c->n = 0;
 }
 
-static void schedule_read(struct cron *c, const PGresult *res, int row, int64_t now)
+/* The oldest a tick may be and still be merely late: we are back soon enough after the last that were brought. */
+static int64_t grace(const struct cron *c)
+{
+	int64_t until = atomic_load(&c->child->scoreboard->cron_us);
+
+	return until != 0 && sd_now_us() - until < LATE_US ? LATE_US : 0;
+}
+
+static void schedule_read(struct cron *c, const PGresult *res, int row, int64_t now, int64_t late)
 {
 	struct schedule *s = &c->v[c->n];
+	const char *timezone = PQgetvalue(res, row, 3);
 	struct sd_err err;
 	int64_t last_fire = PQgetisnull(res, row, 4) ? now : atoll(PQgetvalue(res, row, 4));
 
 	if (strcmp(PQgetvalue(res, row, 5), "t") == 0)
 		return;
 	*s = (struct schedule){.id = atoi(PQgetvalue(res, row, 0)), .step = sd_xstrdup(PQgetvalue(res, row, 1)),
-			       .expression = sd_xstrdup(PQgetvalue(res, row, 2)),
-			       .timezone = sd_xstrdup(PQgetvalue(res, row, 3))};
+			       .expression = sd_xstrdup(PQgetvalue(res, row, 2)), .revision = atoi(PQgetvalue(res, row, 8))};
+	s->plan.next_us = SD_CRON_NEVER;
+	s->plan.catch_up_us = atoll(PQgetvalue(res, row, 7)) * SD_MS;
 	c->n++;
-	s->next_us = NEVER;
-	if (sd_cron_parse(s->expression, &s->spec, &err) < 0 ||
-	    (s->zone = sd_zoneset_get(c->zones, s->timezone, &err)) == NULL) {
+	if (sd_cron_missed_parse(PQgetvalue(res, row, 6), &s->plan.missed, &err) < 0 ||
+	    sd_cron_parse(s->expression, &s->plan.spec, &err) < 0 ||
+	    (s->plan.zone = sd_zoneset_get(c->zones, timezone, &err)) == NULL) {
 		sd_log_err(SD_LOG_ERROR, &err, "schedule \"%s\" of step %s does not run", s->expression, s->step);
 		return;
 	}
-	s->next_us = first_tick(s, last_fire, now);
+	if (last_fire > now + AHEAD_US) {
+		sd_log(SD_LOG_WARN, "schedule \"%s\" of step %s: its last tick lies more than a day ahead of the clock; going on from now",
+		       s->expression, s->step);
+		last_fire = now;
+	}
+	sd_cron_plan_begin(&s->plan, last_fire, now, late);
 }
 
 static void retry_later(struct cron *c, const struct sd_err *err, const char *what)
@@ -171,9 +155,9 @@ static void retry_later(struct cron *c, const struct sd_err *err, const char *wh
 static void put_time(struct sd_buf *b, int64_t us)
 {
 	char text[28];
-	if (us != NEVER)
+	if (us != SD_CRON_NEVER)
 		sd_wall_format(us, text);
-	sd_buf_pgarray(b, us != NEVER ? text : NULL, us != NEVER ? strlen(text) : 0);
+	sd_buf_pgarray(b, us != SD_CRON_NEVER ? text : NULL, us != SD_CRON_NEVER ? strlen(text) : 0);
 }
 
 static void on_shown(void *arg, PGresult *const *results, size_t n, const struct sd_err *err)
@@ -183,30 +167,54 @@ static void on_shown(void *arg, PGresult *const *results, size_t n, const struct
 		sd_log_err(SD_LOG_WARN, err, "showing the next ticks");
 }
 
-/* stepd.schedules shows when each will run. */
+/* stepd.schedules shows when each will run, and what its expression means. */
 static void show_next(struct cron *c)
 {
-	struct sd_buf ids = SD_BUF_INIT, times = SD_BUF_INIT;
+	struct sd_buf ids = SD_BUF_INIT, times = SD_BUF_INIT, words = SD_BUF_INIT, text = SD_BUF_INIT;
 
 	sd_buf_chr(&ids, '{');
 	sd_buf_chr(&times, '{');
+	sd_buf_chr(&words, '{');
 	for (size_t i = 0; i < c->n; i++) {
 		sd_buf_pgarray_i64(&ids, c->v[i].id);
-		put_time(&times, c->v[i].next_us);
+		put_time(&times, c->v[i].plan.next_us);
+		sd_buf_reset(&text);
+		sd_cron_describe(&c->v[i].plan.spec, &text);
+		sd_buf_pgarray(&words, text.data, text.len);
 	}
 	sd_buf_chr(&ids, '}');
 	sd_buf_chr(&times, '}');
-	const char *values[] = {ids.data, times.data};
+	sd_buf_chr(&words, '}');
+	const char *values[] = {ids.data, times.data, words.data};
 	const struct sd_db_call call = {&st_next, values};
 	sd_db_submit(c->db, &call, 1, 0, LOAD_TIMEOUT_MS, on_shown, c);
 	sd_buf_fini(&ids);
 	sd_buf_fini(&times);
+	sd_buf_fini(&words);
+	sd_buf_fini(&text);
+}
+
+static void find_earliest(struct cron *c)
+{
+	c->earliest_us = SD_CRON_NEVER;
+	for (size_t i = 0; i < c->n; i++)
+		if (c->v[i].plan.next_us < c->earliest_us)
+			c->earliest_us = c->v[i].plan.next_us;
+}
+
+static void check_skew(const PGresult *res, int64_t now)
+{
+	int64_t ahead = PQntuples(res) > 0 ? now - atoll(PQgetvalue(res, 0, 9)) : 0;
+
+	if (ahead > SKEW_US || ahead < -SKEW_US)
+		sd_log(SD_LOG_WARN, "this clock is %lld s %s that of the database; ticks come by this one", llabs(ahead) / SD_SEC,
+		       ahead > 0 ? "ahead of" : "behind");
 }
 
 static void on_loaded(void *arg, PGresult *const *results, size_t n, const struct sd_err *err)
 {
 	struct cron *c = arg;
-	int64_t now = sd_wall_us();
+	int64_t now = sd_wall_us(), late = grace(c);
 
 	c->busy = false;
 	if (err) {
@@ -216,9 +224,11 @@ static void on_loaded(void *arg, PGresult *const *results, size_t n, const struc
 		return;
 	}
 	schedules_free(c);
+	check_skew(results[0], now);
 	c->v = sd_xcalloc((size_t)PQntuples(results[0]) + 1, sizeof *c->v);
 	for (int i = 0; i < PQntuples(results[0]); i++)
-		schedule_read(c, results[0], i, now);
+		schedule_read(c, results[0], i, now, late);
+	find_earliest(c);
 	c->loaded = true;
 	if (c->n > 0)
 		show_next(c);
@@ -251,50 +261,58 @@ static void on_fired(void *arg, PGresult *const *results, size_t n, const struct
 		return; /* they are still next; a tick that was committed after all is not made twice */
 	}
 	for (int i = 0; i < PQntuples(results[0]); i++)
-		sd_log(SD_LOG_DEBUG, "schedule %s fired: job %s", PQgetvalue(results[0], i, 0), PQgetvalue(results[0], i, 1));
+		sd_log(SD_LOG_DEBUG, PQgetisnull(results[0], i, 1) ? "schedule %s left out a tick, the job before is unfinished%s" : "schedule %s fired: job %s",
+		       PQgetvalue(results[0], i, 0), PQgetvalue(results[0], i, 1));
 	for (size_t i = 0; i < c->nbatch; i++)
-		c->v[c->batch[i].at].next_us = c->batch[i].after;
+		c->v[c->batch[i].at].plan.next_us = c->batch[i].after;
+	find_earliest(c);
 	look(c);
 }
 
+enum { IDS, TICKS, NEXTS, REVISIONS, NARRAYS };
+
 /* Due ticks into the arrays, at most a batch. */
-static void collect(struct cron *c, int64_t now, struct sd_buf *ids, struct sd_buf *ticks, struct sd_buf *nexts)
+static void collect(struct cron *c, int64_t now, struct sd_buf b[NARRAYS])
 {
 	c->nbatch = 0;
 	for (size_t i = 0; i < c->n; i++) {
 		struct schedule *s = &c->v[i];
-		if (s->next_us < now - LATE_US) { /* the clock was set, or we were stopped */
-			int64_t latest = latest_tick(s, s->next_us - 1, now);
-			s->next_us = latest != NEVER ? latest : tick_after(s, now);
-		}
-		for (int64_t t = s->next_us; t <= now && c->nbatch < BATCH;) {
-			int64_t after = tick_after(s, t);
-			sd_buf_pgarray_i64(ids, s->id);
-			put_time(ticks, t);
-			put_time(nexts, after);
+		size_t most = c->nbatch + BATCH_EACH < BATCH ? c->nbatch + BATCH_EACH : BATCH;
+
+		if (s->plan.next_us > now)
+			continue;
+		sd_cron_plan_late(&s->plan, now, LATE_US);
+		for (int64_t t = s->plan.next_us, after; t <= now && c->nbatch < most; t = after) {
+			after = sd_cron_plan_after(&s->plan, t);
+			sd_buf_pgarray_i64(&b[IDS], s->id);
+			put_time(&b[TICKS], t);
+			put_time(&b[NEXTS], after);
+			sd_buf_pgarray_i64(&b[REVISIONS], s->revision);
 			c->batch[c->nbatch].at = i;
 			c->batch[c->nbatch++].after = after;
-			t = after;
 		}
 	}
 }
 
 static void fire(struct cron *c, int64_t now)
 {
-	struct sd_buf b[3] = {SD_BUF_INIT, SD_BUF_INIT, SD_BUF_INIT};
+	struct sd_buf b[NARRAYS] = {SD_BUF_INIT, SD_BUF_INIT, SD_BUF_INIT, SD_BUF_INIT};
+	char fired_at[28];
 
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < NARRAYS; i++)
 		sd_buf_chr(&b[i], '{');
-	collect(c, now, &b[0], &b[1], &b[2]);
-	for (int i = 0; i < 3; i++)
+	collect(c, now, b);
+	for (int i = 0; i < NARRAYS; i++)
 		sd_buf_chr(&b[i], '}');
 	if (c->nbatch > 0) {
-		const char *values[] = {b[0].data, b[1].data, b[2].data};
+		const char *values[] = {b[IDS].data, b[TICKS].data, b[NEXTS].data, b[REVISIONS].data, sd_wall_format(now, fired_at)};
 		const struct sd_db_call call = {&st_fire, values};
 		c->busy = true;
 		sd_db_submit(c->db, &call, 1, 0, FIRE_TIMEOUT_MS, on_fired, c);
+	} else {
+		find_earliest(c); /* what was due was missed and is let go */
 	}
-	for (int i = 0; i < 3; i++)
+	for (int i = 0; i < NARRAYS; i++)
 		sd_buf_fini(&b[i]);
 }
 
@@ -307,15 +325,6 @@ static bool clock_was_set_back(struct cron *c)
 		return false;
 	sd_log(SD_LOG_WARN, "the clock was set back by %lld s", (long long)((was - offset) / SD_SEC));
 	return true;
-}
-
-static int64_t earliest(const struct cron *c)
-{
-	int64_t at = NEVER;
-	for (size_t i = 0; i < c->n; i++)
-		if (c->v[i].next_us < at)
-			at = c->v[i].next_us;
-	return at;
 }
 
 /* Look at the clock, do what is due, sleep until the next tick or for a while. */
@@ -331,12 +340,14 @@ static void look(struct cron *c)
 	if (!c->busy && sd_db_is_up(c->db) && sd_now_us() >= c->retry_us) {
 		if (!c->loaded || c->settings_version != atomic_load(&c->child->scoreboard->settings_version))
 			load(c);
-		else if (earliest(c) <= now)
+		else if (c->earliest_us <= now)
 			fire(c, now);
+		else
+			atomic_store(&c->child->scoreboard->cron_us, sd_now_us());
 	}
-	double sleep = LOOK_SECONDS;
-	if (c->loaded && !c->busy && earliest(c) != NEVER && (double)(earliest(c) - now) / 1e6 < sleep)
-		sleep = earliest(c) > now ? (double)(earliest(c) - now) / 1e6 : 0.01;
+	double sleep = LOOK_SECONDS, left = (double)(c->earliest_us - now) / 1e6;
+	if (c->loaded && !c->busy && left < sleep)
+		sleep = left > 0 ? left : 0.01;
 	ev_now_update(c->loop);
 	ev_timer_stop(c->loop, &c->timer);
 	ev_timer_set(&c->timer, sleep, 0.);
@@ -419,6 +430,7 @@ _Noreturn void sd_cron_main(const struct sd_child *child)
 	c.loop = ev_loop_new(EVFLAG_AUTO);
 	c.zones = sd_zoneset_new();
 	c.clock_us = sd_wall_us() - sd_now_us();
+	c.batch = sd_xcalloc(BATCH, sizeof *c.batch);
 	ev_io_init(&c.chan_io, on_chan, child->chan, EV_READ);
 	ev_timer_init(&c.timer, on_timer, 0., 0.);
 	c.chan_io.data = c.timer.data = &c;

@@ -11,4 +11,4 @@ src_libstepd_a_SOURCES += src/role/table.c src/role/supervisor.h src/role/superv
 	src/role/embedded.h src/role/embedded.c src/role/postgres.c
 src_libstepd_a_SOURCES += src/role/keeper.h src/role/keeper.c src/role/keeper_start.c src/role/keeper_wake.c \
 	src/role/keeper_death.c src/role/keeper_place.c
-src_libstepd_a_SOURCES += src/role/cron.c
+src_libstepd_a_SOURCES += src/role/cron.c src/role/cron_plan.c src/role/cron_plan.h

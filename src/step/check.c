@@ -18,6 +18,7 @@
 #define PATH_MAX_BYTES 1024
 #define SEGMENTS_MAX 64
 #define PARAMS_MAX 16
+#define CATCH_UP_MAX_MS (366 * 86400 * 1000LL)
 
 struct check {
 	const char *file;
@@ -188,12 +189,20 @@ static void check_cron(struct check *c, const struct stepd_trigger *t)
 	struct sd_err err;
 
 	if (t->expression == NULL || sd_cron_parse(t->expression, &spec, &err) < 0)
-		complain(c, "cron expression \"%s\": %s", t->expression != NULL ? t->expression : "",
-			 t->expression != NULL ? err.message : "it is empty");
+		complain(c, "cron expression \"%s\": %s%s%s%s", t->expression != NULL ? t->expression : "",
+			 t->expression != NULL ? err.message : "it is empty", t->expression != NULL && err.hint[0] != '\0' ? " (" : "",
+			 t->expression != NULL ? err.hint : "", t->expression != NULL && err.hint[0] != '\0' ? ")" : "");
 	zone = sd_zone_load(t->timezone, &err);
 	if (zone == NULL)
 		complain(c, "time zone \"%s\": %s", t->timezone, err.message);
 	sd_zone_free(zone);
+	if (t->missed != NULL && strcmp(t->missed, "skip") != 0 && strcmp(t->missed, "one") != 0 && strcmp(t->missed, "all") != 0)
+		complain(c, "cron expression \"%s\": .missed \"%.40s\" is none of skip, one, all", t->expression, t->missed);
+	if (t->overlap != NULL && strcmp(t->overlap, "allow") != 0 && strcmp(t->overlap, "skip") != 0)
+		complain(c, "cron expression \"%s\": .overlap \"%.40s\" is none of allow, skip", t->expression, t->overlap);
+	if (t->catch_up_limit_ms < 0 || t->catch_up_limit_ms > CATCH_UP_MAX_MS)
+		complain(c, "cron expression \"%s\": .catch_up_limit_ms %lld is not within 1 and %lld (366 days)", t->expression,
+			 (long long)t->catch_up_limit_ms, CATCH_UP_MAX_MS);
 }
 
 static void check_triggers(struct check *c, const struct sd_object *o)

@@ -18,6 +18,7 @@
 #include <sys/stat.h>
 
 #define DEPTH_MAX 8
+#define CATCH_UP_MS (24 * 3600 * 1000LL)
 
 /* What names and routes are taken, and by which file. */
 struct taken {
@@ -100,6 +101,9 @@ static void put_trigger(struct sd_buf *b, const struct stepd_trigger *t)
 		sd_buf_str(b, "{\"type\":\"cron\"");
 		put_str(b, "expression", t->expression);
 		put_str(b, "timezone", t->timezone != NULL && *t->timezone != '\0' ? t->timezone : "UTC");
+		put_str(b, "missed", t->missed != NULL ? t->missed : "one");
+		sd_buf_printf(b, ",\"catchUpLimit\":%lld", t->catch_up_limit_ms != 0 ? (long long)t->catch_up_limit_ms : CATCH_UP_MS);
+		put_str(b, "overlap", t->overlap != NULL ? t->overlap : "allow");
 	}
 	sd_buf_chr(b, '}');
 }

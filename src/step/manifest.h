@@ -4,7 +4,7 @@
  * {"name","description","file","kind":"c","flows":[…],"enqueues":[…],"triggers":[T…]}
  * T is {"type":"queue","topic":S,"input":SCHEMA|null}
  *    | {"type":"http","method":S,"path":S,"bodySchema":SCHEMA|null,"querySchema":SCHEMA|null,"respond":"sync"|"accepted"}
- *    | {"type":"cron","expression":S,"timezone":S}
+ *    | {"type":"cron","expression":S,"timezone":S,"missed":"skip"|"one"|"all","catchUpLimit":MS,"overlap":"allow"|"skip"}
  * The index of a step in the array is its number everywhere in this generation.
  */
 #ifndef SD_STEP_MANIFEST_H

@@ -80,7 +80,7 @@ def test_a_new_schedule_does_not_fire_for_the_past(stepd, db):
 def set_back(db, **ago):
     """As if the schedule had fired last that long ago."""
     then = datetime.datetime.now(UTC) - datetime.timedelta(**ago)
-    db.execute("update stepd.schedule set last_run = %s, since = %s", then, then)
+    db.execute("update stepd.schedule set last_tick = %s, since = %s", then, then)
 
 
 def test_missed_ticks_are_made_up_for_once(stepd, db):

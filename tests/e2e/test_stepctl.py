@@ -110,7 +110,7 @@ def test_usage_errors(run):
 def test_help_and_version(run):
     done = run("--help")
     assert done.returncode == OK
-    for command in "status steps queues schedules jobs job logs enqueue cancel retry pause resume migrate check".split():
+    for command in "status steps queues schedules run jobs job logs enqueue cancel retry pause resume migrate check".split():
         assert f"\n  {command}" in done.stdout
         one = run(command, "--help")
         assert one.returncode == OK and f"] {command}" in one.stdout

@@ -69,3 +69,9 @@ tests_unit_test_yaml_SOURCES = tests/unit/test_yaml.c
 tests_unit_test_yaml_LDADD = $(SD_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_cron_SOURCES = tests/unit/test_cron.c
 tests_unit_test_cron_LDADD = $(SD_LIBS) $(CMOCKA_LIBS)
+
+check_PROGRAMS += tests/unit/test_crondesc tests/unit/test_cronplan
+tests_unit_test_crondesc_SOURCES = tests/unit/test_crondesc.c
+tests_unit_test_crondesc_LDADD = $(SD_LIBS) $(CMOCKA_LIBS)
+tests_unit_test_cronplan_SOURCES = tests/unit/test_cronplan.c
+tests_unit_test_cronplan_LDADD = $(SD_LIBS) $(CMOCKA_LIBS)

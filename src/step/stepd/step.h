@@ -102,7 +102,11 @@ struct stepd_ctx; /* one attempt, as the handler sees it */
  *	STEPD_QUEUE("topic", .input = SCHEMA)		  a job for each enqueue on the topic
  *	STEPD_HTTP("POST", "/orders/:id", .body_schema = SCHEMA, .query_schema = SCHEMA, .respond = STEPD_ACCEPTED)
  *	STEPD_CRON("0 3 * * *", .timezone = "Europe/Berlin") minute hour day month weekday, as in
- *		crontab(5); six fields put seconds first; the zone is UTC unless given
+ *		crontab(5); six fields put seconds first; the zone is UTC unless given.
+ *		.missed = "skip", "one" or "all": which of the runs that fell into a time without a
+ *			daemon are made up for; the newest one unless given
+ *		.catch_up_limit_ms: those older than this are let go; 24 hours unless given
+ *		.overlap = "skip": no run while the one before is unfinished; "allow" unless given
  * What begins with a dot may be left out.  A SCHEMA is JSON Schema as text; it must
  * be valid JSON and is shown in stepd.steps.  This version does not hold inputs
  * against it: check what you use.
@@ -163,6 +167,8 @@ struct stepd_trigger {
 	const char *topic, *input;				  /* queue */
 	const char *method, *path, *body_schema, *query_schema; /* http */
 	const char *expression, *timezone;			  /* cron */
+	const char *missed, *overlap;
+	int64_t catch_up_limit_ms;
 };
 
 /* What a handler returns.  Any other value is an error like STEPD_RETRY. */
@@ -182,8 +188,9 @@ static inline const char *stepd_trigger_name(const struct stepd_ctx *ctx); /* "q
 static inline int stepd_trigger_index(const struct stepd_ctx *ctx);
 
 /*
- * The data: the input of a queue job, the body of an http request, JSON null for cron and for a request without a
- * JSON body.  Never NULL.  A number in the tree is a double, exact to 2^53; passed on as it is (in an enqueue, a
+ * The data: the input of a queue job, the body of an http request (JSON null for one without a JSON body);
+ * for cron {"scheduledAt", "firedAt": the time of the tick and when it became a job, "2026-11-23T14:05:00.000Z",
+ * "expression", "timezone", "manual": true when somebody asked for it (stepctl run)}.  Never NULL.  A number in the tree is a double, exact to 2^53; passed on as it is (in an enqueue, a
  * value, a reply) it keeps every digit, as the text does.
  */
 static inline const cJSON *stepd_data(struct stepd_ctx *ctx);

@@ -11,7 +11,12 @@ select results_eq(format($$select * from stepd.cron_fire('{%1$s,%1$s}', '{2030-0
 select is((select count(*)::int from stepd.cron_fire(array[:s, :s], '{2030-01-01 00:01+00,2030-01-01 00:00+00}', '{2030-01-01 00:02+00,2030-01-01 00:01+00}')), 0, 'a tick fires once');
 select results_eq('select step, expression, timezone, next_run, last_run, last_job_id from stepd.schedules', $$values ('Tick', '* * * * *', 'UTC', '2030-01-01 00:02+00'::timestamptz, '2030-01-01 00:01+00'::timestamptz, 2::bigint)$$, 'shown');
 select is((select last_fire from stepd.schedules_load('{Tick}')), '2030-01-01 00:01+00', 'and loaded');
-select results_eq('select queue, step, trigger, status, input from stepd.jobs', $$values ('Tick', 'Tick', 'cron', 'ready', 'null'::jsonb), ('Tick', 'Tick', 'cron', 'ready', 'null')$$, 'jobs of the step''s own queue');
+select results_eq('select queue, step, trigger, status, input - ''firedAt'' from stepd.jobs', $$values
+	('Tick', 'Tick', 'cron', 'ready', '{"scheduledAt": "2030-01-01T00:00:00.000Z", "expression": "* * * * *", "timezone": "UTC", "manual": false}'::jsonb),
+	('Tick', 'Tick', 'cron', 'ready', '{"scheduledAt": "2030-01-01T00:01:00.000Z", "expression": "* * * * *", "timezone": "UTC", "manual": false}')$$, 'jobs of the step''s own queue');
+select is((select count(distinct trace_id)::int from stepd.jobs), 2, 'each tick begins a workflow run');
+select ok((select bool_and((input ->> 'firedAt')::timestamptz between now() and clock_timestamp() + interval '1 ms') from stepd.jobs), 'the actual time');
+select is((select last_outcome from stepd.schedules), 'ready', 'the outcome so far');
 select is((select array_agg(trigger) from stepd.claim(t.n(), 1, 1, array[t.lane('Tick')], '{0}', '{9}', 9)), '{cron,cron}', 'claimed as such');
 select is((select count(*)::int from stepd.cron_fire('{4711}', '{2030-01-01 00:01+00}', '{2030-01-01 00:02+00}')), 0, 'an unknown schedule');
 select is((select count(*)::int from stepd.cron_fire('{}', '{}', '{}')), 0, 'nothing due');
@@ -26,6 +31,51 @@ select is((select count(*)::int from stepd.schedules), 0, 'no step, no schedule'
 select is((select count(*)::int from stepd.cron_fire(array[:s], '{2030-01-01 00:07+00}', '{2030-01-01 00:08+00}')), 0, 'and no tick');
 select stepd.configure('n1', t.steps(), '[]', '{}');
 select is((select last_run from stepd.schedules), '2030-01-01 00:01+00', 'it remembers when it comes back');
+select is(t.sound(), 'sound', 'sound');
+
+-- a tick computed from an expression of before
+select revision as r from stepd.schedules_load('{Tick}') \gset
+select is((select count(*)::int from stepd.cron_fire(array[:s], '{2030-01-02 00:00+00}', '{2030-01-02 00:01+00}', array[:r - 1])), 0, 'of another revision: not taken');
+select is((select count(*)::int from stepd.cron_fire(array[:s], '{2030-01-02 00:00+00}', '{2030-01-02 00:01+00}', array[:r])), 1, 'of this one: taken');
+select throws_like($$select stepd.cron_fire('{1}', '{2030-01-02 00:00+00}', '{2030-01-02 00:00+00}', '{}')$$, 'schedule_ids: has another length%', 'revisions of another length');
+
+-- policies
+select stepd.configure('n1', replace(t.steps()::text, '"* * * * *"', '"* * * * *", "missed": "all", "catchUpLimit": 3600000, "overlap": "skip"')::jsonb, '[]', '{}');
+select results_eq('select missed, catch_up_limit, overlap, skipped from stepd.schedules', $$values ('all', interval '1 hour', 'skip', 0::bigint)$$, 'policies are shown');
+select results_eq('select missed, catch_up_ms from stepd.schedules_load(''{Tick}'')', $$values ('all', 3600000::bigint)$$, 'and loaded');
+select is((select revision from stepd.schedules_load('{Tick}')), :r, 'a policy is no other calendar');
+select results_eq(format($$select job_id is null from stepd.cron_fire('{%1$s,%1$s,%1$s}', '{2030-01-03 00:00+00,2030-01-03 00:01+00,2030-01-03 00:02+00}', '{2030-01-03 00:01+00,2030-01-03 00:02+00,2030-01-03 00:03+00}')$$, :s),
+	'values (false), (true), (true)', 'overlap = skip: one of three');
+select results_eq('select last_run, skipped, next_run from stepd.schedules', $$values ('2030-01-03 00:00+00'::timestamptz, 2::bigint, '2030-01-03 00:03+00'::timestamptz)$$, 'shown');
+select is((select last_fire from stepd.schedules_load('{Tick}')), '2030-01-03 00:02+00', 'those left out do not come again');
+select is((select count(*)::int from stepd.cron_fire(array[:s], '{2030-01-03 00:01+00}', '{2030-01-03 00:02+00}')), 0, 'not even when asked');
+select last_job_id as j from stepd.schedules \gset
+select is(stepd.run('Tick'), :j::bigint, 'run: the unfinished one');
+select stepd.cancel(:j);
+select is((select last_outcome from stepd.schedules), 'cancelled', 'the last outcome');
+select stepd.run('Tick') as m \gset
+select ok(:m > :j, 'run: a job');
+select results_eq('select trigger, step, input ->> ''manual'', input ->> ''expression'' from stepd.jobs where id = ' || :m, $$values ('cron', 'Tick', 'true', '* * * * *')$$, 'like a tick''s');
+select is((select last_job_id from stepd.schedules), :j::bigint, 'but it is none');
+select is((select job_id from stepd.cron_fire(array[:s], '{2030-01-03 00:03+00}', '{2030-01-03 00:04+00}')), null, 'a tick meanwhile is left out');
+select throws_ok($$select stepd.run('Nix')$$, '22023', 'step: there is no step "Nix"', 'run: unknown step');
+select throws_ok($$select stepd.run('Std')$$, '22023', 'step: "Std" has no cron trigger', 'run: no cron trigger');
+select throws_ok($$select stepd.run('Tick', 3)$$, '22023', 'trigger_index: trigger 3 of "Tick" is not a cron trigger', 'run: not that trigger');
+select throws_ok($$select stepd.run(null)$$, '22023', 'step: must not be null', 'run: null');
+select throws_ok($$select stepd.configure('n1', '{"steps": [{"name": "T", "triggers": [{"type": "cron", "expression": "@daily", "missed": "most"}]}]}', '[]', '{}')$$, '23514', null, 'an unknown policy');
+
+-- pause and resume
+select version as v from stepd.setting \gset
+select ok(stepd.pause_schedule('Tick'), 'pause');
+select ok(not stepd.pause_schedule('Tick'), 'paused already');
+select is((select version from stepd.setting), (:v + 1)::bigint, 'the nodes are told once');
+select results_eq('select paused, next_run from stepd.schedules', 'values (true, null::timestamptz)', 'shown');
+select stepd.configure('n1', t.steps(), '[]', '{}');
+select ok((select paused from stepd.schedules), 'a reload does not resume it');
+select ok(stepd.resume_schedule('Tick', 0), 'resume');
+select ok(not stepd.resume_schedule('Tick'), 'not paused');
+select ok((select last_fire > now() from stepd.schedules_load('{Tick}')), 'what the pause swallowed was not missed');
+select throws_ok($$select stepd.pause_schedule('Nix')$$, '22023', 'step: there is no step "Nix"', 'pause: unknown step');
 select is(t.sound(), 'sound', 'sound');
 
 -- http, answered at once
