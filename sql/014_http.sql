@@ -67,6 +67,14 @@ comment on function stepd.http_finish(int, int, text, int, uuid, text, bigint, b
 -- cannot deadlock; the row is taken before the job is made and gets its number
 -- afterwards.
 
+create function stepd._http_lanes(steps text[]) returns table (step text, lane int)
+language plpgsql stable as $$
+#variable_conflict use_column
+begin
+	return query select d.s, stepd._http_lane(d.s) from (select distinct u.s from unnest(steps) u (s)) d;
+end $$;
+comment on function stepd._http_lanes(text[]) is 'The lanes of steps'' own queues, each looked up once.';
+
 create table stepd.accepted_key (
 	step text not null,
 	key text not null,
@@ -125,8 +133,9 @@ begin
 	if cardinality(array_remove(keys, null)) > 0 is not true then
 		return query
 			select p.job_id, 'new' from stepd._put(array(
-				select row(u.ord, null, stepd._http_lane(u.step), 'http', u.trigger_index, u.input::jsonb, 0, null, null, null, null, u.trace)::stepd._item
-				from unnest(steps, trigger_indexes, inputs, trace_ids) with ordinality u (step, trigger_index, input, trace, ord))) p
+				select row(u.ord, null, l.lane, 'http', u.trigger_index, u.input::jsonb, 0, null, null, null, null, u.trace)::stepd._item
+				from unnest(steps, trigger_indexes, inputs, trace_ids) with ordinality u (step, trigger_index, input, trace, ord)
+				join stepd._http_lanes(steps) l on l.step is not distinct from u.step)) p
 			order by p.ord;
 		return;
 	end if;
@@ -138,8 +147,9 @@ begin
 	return query
 		with made as materialized (
 			select p.ord, p.job_id from stepd._put(array(
-				select row(e.ord, null, stepd._http_lane(e.step), 'http', e.trigger_index, e.input, 0, null, null, null, null, e.trace_id)::stepd._item
-				from unnest(r) e where e.verdict = 'new' order by e.ord)) p
+				select row(e.ord, null, l.lane, 'http', e.trigger_index, e.input, 0, null, null, null, null, e.trace_id)::stepd._item
+				from unnest(r) e join stepd._http_lanes(steps) l on l.step is not distinct from e.step
+				where e.verdict = 'new' order by e.ord)) p
 		), noted as (
 			update stepd.accepted_key k set job_id = m.job_id
 			from made m join unnest(r) e on e.ord = m.ord
