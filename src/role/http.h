@@ -74,6 +74,17 @@ struct sd_http_worker {
 	int64_t since_us; /* of the connection; of the goodbye when leaving */
 };
 
+#define SD_HTTP_READERS 16
+
+/* What /metrics says about queues. */
+struct sd_http_depths {
+	struct sd_buf text;
+	int64_t at_us; /* when it was asked for; 0: text is empty */
+	struct sd_exchange *readers[SD_HTTP_READERS]; /* wait for it */
+	size_t nreaders;
+	bool busy; /* the database was asked */
+};
+
 struct sd_http {
 	const struct sd_child *child;
 	struct sd_server *server;
@@ -87,6 +98,7 @@ struct sd_http {
 	struct sd_http_metrics metrics;
 	struct sd_http_db db;
 	struct sd_http_accept accept;
+	struct sd_http_depths depths;
 	struct sd_arena *scratch; /* for the decoding of one frame */
 	struct sd_watch *web_listener, *chan, *term;
 	uint64_t random[2]; /* of the span ids */
@@ -127,5 +139,10 @@ int sd_http_tls(const struct sd_child *child, struct ssl_ctx_st **tls, struct sd
 
 /* http_admin.c: /health, /ready and /metrics. */
 void sd_http_admin(struct sd_http *h, struct sd_exchange *x);
+void sd_http_metrics_reply(struct sd_http *h, struct sd_exchange *x);
+
+/* http_depths.c: the part of /metrics that the database knows. */
+void sd_http_metrics_request(struct sd_http *h, struct sd_exchange *x); /* replies now or when the database has answered */
+void sd_http_metrics_gone(struct sd_http *h, const struct sd_exchange *x);
 
 #endif

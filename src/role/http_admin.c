@@ -1,7 +1,7 @@
 /*
  * The admin listener: /health (this process answers), /ready (jobs and requests
- * can run), /metrics (Prometheus).  All it tells comes from memory: the
- * scoreboard and what this process counts.  With admin.token set every request
+ * can run), /metrics (Prometheus).  All it tells comes from memory, the
+ * scoreboard and what this process counts, but for the queues (http_depths.c).  With admin.token set every request
  * needs "Authorization: Bearer TOKEN".
  */
 #include "role/http.h"
@@ -96,7 +96,7 @@ static void by_role(struct sd_buf *b, const char *name, const char *help, const 
 	}
 }
 
-static void metrics(struct sd_http *h, struct sd_exchange *x, struct sd_buf *b)
+static void print_metrics(struct sd_http *h, struct sd_buf *b)
 {
 	const struct sd_scoreboard *sb = h->child->scoreboard;
 	struct census c = take_census(h);
@@ -111,7 +111,21 @@ static void metrics(struct sd_http *h, struct sd_exchange *x, struct sd_buf *b)
 	sd_metric_line(b, "stepd_process_starts_total", "", (double)c.starts);
 	gauge(b, "stepd_pools_degraded", "Pools whose workers die at once and are held back.", atomic_load(&sb->degraded));
 	gauge(b, "stepd_database_up", "1 while the node has a database connection.", c.database);
-	reply_text(x, 200, "text/plain; version=0.0.4; charset=utf-8", b);
+	sd_buf_append(b, h->depths.text.data, h->depths.text.len);
+}
+
+void sd_http_metrics_reply(struct sd_http *h, struct sd_exchange *x)
+{
+	struct sd_buf b = SD_BUF_INIT;
+
+	print_metrics(h, &b);
+	reply_text(x, 200, "text/plain; version=0.0.4; charset=utf-8", &b);
+	sd_buf_fini(&b);
+}
+
+static void metrics(struct sd_http *h, struct sd_exchange *x, struct sd_buf *b)
+{
+	sd_http_metrics_request(h, x);
 }
 
 static bool authorized(const struct sd_http *h, const struct sd_exchange *x)

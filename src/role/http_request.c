@@ -129,8 +129,10 @@ void sd_http_gone(struct sd_http *h, struct sd_exchange *x)
 {
 	struct sd_http_flight *fl = x->data;
 
-	if (!fl)
+	if (!fl) {
+		sd_http_metrics_gone(h, x);
 		return;
+	}
 	detach(h, fl);
 	if (!fl->f.backend && !fl->accepted)
 		sd_http_forget(h, fl);
