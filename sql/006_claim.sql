@@ -179,6 +179,7 @@ declare
 	locks int[];
 	lease bigint;
 	at timestamptz;
+	day date;
 begin
 	if cardinality(lanes) <> cardinality(cursors) or cardinality(lanes) <> cardinality(maxes) then
 		perform stepd._bad('lanes', 'has another length than cursors or maxes');
@@ -236,17 +237,27 @@ begin
 		values (claim.node_id, claim.slot, claim.generation, l.lane, at, at,
 			exists (select from stepd.unique_job k where k.job_id = any (t.ids)), t.ids, t.buckets, t.attempts)
 		returning id into lease;
+		-- nearly always all are of one day: then one partition is picked once, not for each row
+		day := case when t.buckets[1] = all (t.buckets) then t.buckets[1] end;
 		return query
-			select lease, l.lane, j.id, u.attempt + 1,
-				l.max_retries + 1 + case when u.attempt > 0
-					then coalesce((select n.attempts_before from stepd.renewal n where n.job_id = u.id), 0) else 0 end,
+			select lease, l.lane, j.id, j.used + 1,
+				l.max_retries + 1 + case when j.used > 0
+					then coalesce((select n.attempts_before from stepd.renewal n where n.job_id = j.id), 0) else 0 end,
 				j.trigger, j.trigger_index::int, l.name, j.group_id, j.parent_id, j.trace_id,
-				(extract(epoch from j.enqueued_at) * 1000000)::bigint,
+				(date_part('epoch', j.enqueued_at) * 1000000)::bigint,
 				case when l.strategy = 'standard' then greatest(coalesce(t.last, 0), l.cur) else l.cur end,
 				j.input::text
-			from unnest(t.ids, t.buckets, t.attempts) with ordinality u (id, bucket, attempt, ord)
-			join stepd.job j on j.id = u.id and j.bucket = u.bucket
-			order by u.ord;
+			from (
+				select u.ord, u.attempt as used, x.*
+				from unnest(t.ids, t.attempts) with ordinality u (id, attempt, ord)
+				join stepd.job x on x.id = u.id and x.bucket = day
+				where day is not null
+				union all
+				select u.ord, u.attempt, x.*
+				from unnest(t.ids, t.attempts, t.buckets) with ordinality u (id, attempt, bucket, ord)
+				join stepd.job x on x.id = u.id and x.bucket = u.bucket
+				where day is null) j
+			order by j.ord;
 	end loop;
 end $$;
 comment on function stepd.claim(int, int, bigint, int[], bigint[], int[], int) is
