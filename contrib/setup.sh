@@ -6,7 +6,7 @@ SD_TOP=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 export LC_ALL=C.UTF-8
 
 SD_BUILD_PACKAGES=(autoconf automake gcc libc6-dev make pkg-config libev-dev libpq-dev libcjson-dev libyaml-dev
-	libh2o-evloop-dev libssl-dev libsmartcols-dev uthash-dev)
+	libh2o-evloop-dev libssl-dev libsmartcols-dev libpcre2-dev uthash-dev)
 SD_SERVER_PACKAGES=(postgresql-15)
 
 say() { echo "$me: $*"; }

@@ -12,6 +12,16 @@ src_libstepd_a_SOURCES += \
 	src/base/json.c src/base/json.h \
 	src/base/log.c src/base/log.h \
 	src/base/mem.c src/base/mem.h \
+	src/base/schema.c src/base/schema.h src/base/schema_impl.h \
+	src/base/schema_array.c \
+	src/base/schema_check.c \
+	src/base/schema_coerce.c \
+	src/base/schema_meta.c \
+	src/base/schema_object.c \
+	src/base/schema_regex.c \
+	src/base/schema_uri.c \
+	src/base/schema_value.c \
+	src/base/schema_word.c \
 	src/base/suggest.c src/base/suggest.h \
 	src/base/tzrule.c src/base/tzrule.h \
 	src/base/units.c src/base/units.h \

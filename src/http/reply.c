@@ -47,14 +47,14 @@ void sd_reply_of(const struct sd_attempt *a, struct sd_frame_reply *r)
 	r->nheaders++;
 }
 
-void sd_reply_error(const struct sd_attempt *a, struct sd_frame_reply *r, int status, const char *code, const char *message,
-		    const char *error_id, int64_t retry_after_s)
+static void put_error(const struct sd_attempt *a, struct sd_frame_reply *r, int status, const char *code, const char *message,
+		      const char *details, int64_t retry_after_s)
 {
 	struct sd_pair *headers = sd_arena_alloc(a->arena, 2 * sizeof(*headers));
 	struct sd_buf b = SD_BUF_INIT;
 
 	begin(a, r, status);
-	sd_error_body(&b, code, message, error_id ? sd_arena_printf(a->arena, "{\"errorId\":\"%s\"}", error_id) : NULL);
+	sd_error_body(&b, code, message, details);
 	r->body = sd_arena_memdup(a->arena, b.data, b.len);
 	r->body_len = b.len;
 	sd_buf_fini(&b);
@@ -62,4 +62,15 @@ void sd_reply_error(const struct sd_attempt *a, struct sd_frame_reply *r, int st
 	if (retry_after_s > 0)
 		headers[r->nheaders++] = pair("retry-after", sd_arena_printf(a->arena, "%" PRId64, retry_after_s));
 	r->headers = headers;
+}
+
+void sd_reply_error(const struct sd_attempt *a, struct sd_frame_reply *r, int status, const char *code, const char *message,
+		    const char *error_id, int64_t retry_after_s)
+{
+	put_error(a, r, status, code, message, error_id ? sd_arena_printf(a->arena, "{\"errorId\":\"%s\"}", error_id) : NULL, retry_after_s);
+}
+
+void sd_reply_invalid(const struct sd_attempt *a, struct sd_frame_reply *r)
+{
+	put_error(a, r, 400, "validation_failed", "the request is not what the schema asks for", a->violations, 0);
 }

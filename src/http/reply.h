@@ -17,4 +17,7 @@ void sd_reply_of(const struct sd_attempt *a, struct sd_frame_reply *r);
 void sd_reply_error(const struct sd_attempt *a, struct sd_frame_reply *r, int status, const char *code, const char *message,
 		    const char *error_id, int64_t retry_after_s);
 
+/* 400 with every violation: a->outcome is SD_OUTCOME_INVALID_INPUT. */
+void sd_reply_invalid(const struct sd_attempt *a, struct sd_frame_reply *r);
+
 #endif

@@ -46,6 +46,8 @@ static void reply(struct sd_web *w, const struct sd_attempt *a)
 		sd_reply_of(a, &r);
 	else if (a->outcome == SD_OUTCOME_SNOOZE)
 		sd_reply_error(a, &r, 503, "not_now", "the handler asks to try again later", NULL, a->delay_ms / 1000 + 1);
+	else if (a->outcome == SD_OUTCOME_INVALID_INPUT)
+		sd_reply_invalid(a, &r);
 	else if (c->database_failed)
 		sd_reply_error(a, &r, 503, "database_unavailable", "the database is away", c->error_id, 1);
 	else
@@ -56,7 +58,7 @@ static void reply(struct sd_web *w, const struct sd_attempt *a)
 
 static bool failed(const struct sd_attempt *a)
 {
-	return a->outcome != SD_OUTCOME_COMPLETED && a->outcome != SD_OUTCOME_SNOOZE;
+	return a->outcome != SD_OUTCOME_COMPLETED && a->outcome != SD_OUTCOME_SNOOZE && a->outcome != SD_OUTCOME_INVALID_INPUT;
 }
 
 bool sd_web_ended(void *arg, struct sd_attempt *a)

@@ -88,6 +88,7 @@ struct sd_attempt {
 	enum sd_outcome outcome;
 	int64_t delay_ms;      /* -1: not given */
 	const char *error;     /* message; NULL: none */
+	const char *violations; /* why the input is invalid: JSON objects joined by commas; NULL: it is not */
 	const char *output;    /* JSON text; NULL: none. An http reply's JSON body is it too */
 	size_t output_len;
 	struct sd_http_reply reply;

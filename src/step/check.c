@@ -5,7 +5,7 @@
  */
 #include "step/check.h"
 #include "base/cronspec.h"
-#include "base/json.h"
+#include "base/schema.h"
 #include "base/utf8.h"
 #include "base/zone.h"
 
@@ -97,17 +97,16 @@ static void check_text(struct check *c, const char *what, const char *s)
 
 static void check_schema(struct check *c, const char *what, const char *schema)
 {
+	struct sd_schema *compiled;
 	struct sd_err err;
-	cJSON *tree;
 
 	if (schema == NULL)
 		return;
-	tree = sd_json_parse(schema, strlen(schema), &err);
-	if (tree == NULL)
-		complain(c, "%s: %s%s%s", what, err.message, err.detail[0] != '\0' ? ", " : "", err.detail);
-	else if (!cJSON_IsObject(tree) && !cJSON_IsBool(tree))
-		complain(c, "%s: a JSON Schema is an object", what);
-	cJSON_Delete(tree);
+	compiled = sd_schema_compile(schema, strlen(schema), SD_SCHEMA_2020_12, &err);
+	if (compiled == NULL)
+		complain(c, "%s: %s%s%s%s%s%s", what, err.message, err.detail[0] != '\0' ? ", " : "", err.detail, err.hint[0] != '\0' ? " (" : "",
+			 err.hint, err.hint[0] != '\0' ? ")" : "");
+	sd_schema_free(compiled);
 }
 
 static void check_queue(struct check *c, const struct sd_object *o, size_t index, const struct stepd_trigger *t)

@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/utf8.h"
+#include "step/input.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -198,6 +199,13 @@ static void end(struct sd_ctx *c, int result)
 		cJSON_Delete(o->tree);
 }
 
+/* The input is not what the trigger asks for: the handler never runs. */
+static void refuse(struct sd_ctx *c)
+{
+	c->a->outcome = SD_OUTCOME_INVALID_INPUT;
+	cJSON_Delete(c->data);
+}
+
 void sd_step_run(const struct sd_step *s, struct sd_attempt *a, struct sd_runner *runner)
 {
 	struct sd_ctx c;
@@ -205,6 +213,9 @@ void sd_step_run(const struct sd_step *s, struct sd_attempt *a, struct sd_runner
 	if (a->started_us == 0)
 		a->started_us = sd_now_us();
 	begin(&c, s, a, runner);
-	end(&c, s->handler(&c.pub));
+	if (sd_input_valid(&c))
+		end(&c, s->handler(&c.pub));
+	else
+		refuse(&c);
 	a->finished_us = sd_now_us();
 }

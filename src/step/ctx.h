@@ -17,11 +17,14 @@
 #include "step/runner.h"
 #include "step/stepd/step.h"
 
+struct sd_input; /* step/input.h */
+
 /* A loaded step. */
 struct sd_step {
 	const struct sd_mf_step *mf; /* its part of the manifest */
 	void *object;		     /* of dlopen */
 	int (*handler)(struct stepd_ctx *ctx);
+	struct sd_input *inputs;     /* its triggers' schemas; NULL: none are checked */
 	const int *log_level; /* the registry's: lowest level that is kept */
 };
 

@@ -6,6 +6,7 @@ src_libstepd_a_SOURCES += \
 	src/step/check.c src/step/check.h \
 	src/step/ctx.c src/step/ctx.h \
 	src/step/discover.c \
+	src/step/input.c src/step/input.h \
 	src/step/manifest.c src/step/manifest.h \
 	src/step/object.c src/step/object.h \
 	src/step/overlay.c src/step/overlay.h \

@@ -4,6 +4,7 @@
  */
 #include "step/registry.h"
 #include "step/ctx.h"
+#include "step/input.h"
 #include "step/manifest.h"
 #include "step/object.h"
 
@@ -41,6 +42,11 @@ static int load(struct sd_registry *r, const struct sd_mf_step *mf, struct sd_er
 		sd_err_set(err, SD_ERR_PERMANENT, "%s: changed after it was discovered", mf->file);
 		return sd_err_hint(err, "reload (SIGHUP)");
 	}
+	s->inputs = sd_inputs_new(mf, err);
+	if (s->inputs == NULL) {
+		sd_object_close(&o);
+		return -1;
+	}
 	s->mf = mf;
 	s->object = o.handle;
 	s->handler = o.step.handler;
@@ -76,6 +82,7 @@ void sd_registry_free(struct sd_registry *r)
 	for (size_t i = 0; i < r->n; i++) {
 		struct sd_object o = {.handle = r->steps[i].object};
 
+		sd_inputs_free(r->steps[i].inputs, r->steps[i].mf->ntriggers);
 		sd_object_close(&o);
 	}
 	free(r->steps);

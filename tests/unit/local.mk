@@ -75,3 +75,6 @@ tests_unit_test_crondesc_SOURCES = tests/unit/test_crondesc.c
 tests_unit_test_crondesc_LDADD = $(SD_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_cronplan_SOURCES = tests/unit/test_cronplan.c
 tests_unit_test_cronplan_LDADD = $(SD_LIBS) $(CMOCKA_LIBS)
+check_PROGRAMS += tests/unit/test_schema_suite
+tests_unit_test_schema_suite_SOURCES = tests/unit/test_schema_suite.c
+tests_unit_test_schema_suite_LDADD = $(SD_LIBS) $(CMOCKA_LIBS)
