@@ -23,33 +23,18 @@ static const char body_schema[] = STEPD_SCHEMA({
 	}
 });
 
-static int reply_invalid(struct stepd_ctx *ctx, const char *message)
-{
-	cJSON *error = stepd_object(ctx, stepd_str("code", "invalid_body"), stepd_str("message", message));
-
-	return stepd_reply(ctx, 400, stepd_object(ctx, stepd_json("error", error)));
-}
-
 static int handle(struct stepd_ctx *ctx)
 {
 	const cJSON *body = stepd_data(ctx);
-	const cJSON *pet = stepd_get(body, "pet");
 	const cJSON *food_order = stepd_get(body, "foodOrder");
-	const cJSON *quantity = stepd_get(food_order, "quantity");
-	cJSON *new_pet;
+	cJSON *new_pet = pet_store_create_pet(ctx, stepd_get(body, "pet"));
 
-	if (stepd_get_str(pet, "name") == NULL || stepd_get_str(pet, "photoUrl") == NULL)
-		return reply_invalid(ctx, "pet needs a name and a photoUrl");
-	if (food_order != NULL && !cJSON_IsNumber(quantity))
-		return reply_invalid(ctx, "foodOrder needs a quantity");
-
-	new_pet = pet_store_create_pet(ctx, pet);
 	if (new_pet == NULL)
 		return STEPD_RETRY;
 
 	if (food_order != NULL) {
 		cJSON *order = stepd_object(ctx,
-			stepd_json("quantity", quantity),
+			stepd_json("quantity", stepd_get(food_order, "quantity")),
 			stepd_str("email", EMAIL),
 			stepd_json("petId", stepd_get(new_pet, "id")));
 

@@ -27,18 +27,14 @@ static int notify(struct stepd_ctx *ctx, const char *email, const cJSON *order)
 static int handle(struct stepd_ctx *ctx)
 {
 	const cJSON *input = stepd_data(ctx);
-	const char *email = stepd_get_str(input, "email");
 	cJSON *order;
-
-	if (email == NULL || stepd_get_str(input, "petId") == NULL || !cJSON_IsNumber(stepd_get(input, "quantity")))
-		return stepd_fail(ctx, "a food order needs email, quantity and petId");
 
 	stepd_log_info(ctx, "Processing food order", stepd_json("input", input));
 
 	order = pet_store_create_order(ctx, input);
 	if (stepd_state_set(ctx, "orders", stepd_get_str(order, "id"), order) < 0)
 		return STEPD_RETRY;
-	return notify(ctx, email, order);
+	return notify(ctx, stepd_get_str(input, "email"), order);
 }
 
 STEPD_STEP(

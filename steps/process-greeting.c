@@ -22,9 +22,6 @@ static int handle(struct stepd_ctx *ctx)
 	const char *greeting;
 	cJSON *processed;
 
-	if (timestamp == NULL || app_name == NULL || prefix == NULL || request_id == NULL)
-		return stepd_fail(ctx, "a greeting needs timestamp, appName, greetingPrefix and requestId");
-
 	stepd_log_info(ctx, "Processing greeting", stepd_str("requestId", request_id), stepd_str("appName", app_name));
 
 	greeting = stepd_format(ctx, "%s %s!", prefix, app_name);

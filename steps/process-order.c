@@ -16,23 +16,10 @@ static int reply_created(struct stepd_ctx *ctx, void *order)
 	return stepd_reply(ctx, 200, stepd_object(ctx, stepd_bool("success", true), stepd_json("order", order)));
 }
 
-static int refuse(struct stepd_ctx *ctx, const char *message)
-{
-	cJSON *error;
-
-	if (stepd_trigger(ctx) != STEPD_TRIGGER_HTTP)
-		return stepd_fail(ctx, "%s", message);
-	error = stepd_object(ctx, stepd_str("code", "invalid_body"), stepd_str("message", message));
-	return stepd_reply(ctx, 400, stepd_object(ctx, stepd_json("error", error)));
-}
-
 static int handle(struct stepd_ctx *ctx)
 {
 	const cJSON *data = stepd_data(ctx);
 	cJSON *order;
-
-	if (stepd_get_str(data, "email") == NULL || stepd_get_str(data, "petId") == NULL || !cJSON_IsNumber(stepd_get(data, "quantity")))
-		return refuse(ctx, "an order needs email, quantity and petId");
 
 	stepd_log_info(ctx, "Processing order", stepd_str("triggerType", stepd_trigger_name(ctx)), stepd_json("data", data));
 

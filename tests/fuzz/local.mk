@@ -1,6 +1,6 @@
 # Fuzzers.  `make check` replays the committed corpus; to search for more, link the entry point with libFuzzer:
 #   clang -std=gnu11 -D_GNU_SOURCE -Isrc -g -O1 -fsanitize=fuzzer,address,undefined tests/fuzz/fuzz_json.c src/base/*.c \
-#     -lcjson -lyaml -lm -o fuzz_json && ./fuzz_json tests/fuzz/corpus/json
+#     -lcjson -lyaml -lpcre2-8 -lm -o fuzz_json && ./fuzz_json tests/fuzz/corpus/json
 check_PROGRAMS += tests/fuzz/replay_json tests/fuzz/replay_yaml tests/fuzz/replay_cron tests/fuzz/replay_zone tests/fuzz/replay_text \
 	tests/fuzz/replay_conf
 tests_fuzz_replay_json_SOURCES = tests/fuzz/fuzz_json.c tests/fuzz/replay.c
@@ -18,3 +18,6 @@ tests_fuzz_replay_conf_LDADD = $(SD_LIBS)
 check_PROGRAMS += tests/fuzz/replay_http
 tests_fuzz_replay_http_SOURCES = tests/fuzz/fuzz_http.c tests/fuzz/replay.c
 tests_fuzz_replay_http_LDADD = $(SD_LIBS)
+check_PROGRAMS += tests/fuzz/replay_schema
+tests_fuzz_replay_schema_SOURCES = tests/fuzz/fuzz_schema.c tests/fuzz/replay.c
+tests_fuzz_replay_schema_LDADD = $(SD_LIBS)

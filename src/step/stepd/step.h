@@ -10,21 +10,16 @@
  *	static const char order[] = STEPD_SCHEMA({
  *		"type": "object",
  *		"required": ["email", "quantity"],
- *		"properties": {"email": {"type": "string"}, "quantity": {"type": "number"}}
+ *		"properties": {"email": {"type": "string"}, "quantity": {"type": "integer", "minimum": 1}}
  *	});
  *
  *	static int handle(struct stepd_ctx *ctx)
  *	{
  *		const cJSON *data = stepd_data(ctx);
- *		const char *email = stepd_get_str(data, "email");
- *		double quantity = stepd_get_num(data, "quantity", 0);
+ *		const char *email = stepd_get_str(data, "email"); // the schema says it is there
  *		const char *id = stepd_uuid(ctx);
- *		cJSON *placed;
+ *		cJSON *placed = stepd_object(ctx, stepd_str("id", id), stepd_json("quantity", stepd_get(data, "quantity")));
  *
- *		if (email == NULL || quantity < 1)
- *			return stepd_fail(ctx, "an order needs an email and a quantity"); // a request gets 500
- *
- *		placed = stepd_object(ctx, stepd_str("id", id), stepd_num("quantity", quantity));
  *		stepd_log_info(ctx, "order placed", stepd_str("orderId", id));
  *
  *		if (stepd_state_set(ctx, "orders", id, placed) < 0)
@@ -107,9 +102,10 @@ struct stepd_ctx; /* one attempt, as the handler sees it */
  *			daemon are made up for; the newest one unless given
  *		.catch_up_limit_ms: those older than this are let go; 24 hours unless given
  *		.overlap = "skip": no run while the one before is unfinished; "allow" unless given
- * What begins with a dot may be left out.  A SCHEMA is JSON Schema as text; it must
- * be valid JSON and is shown in stepd.steps.  This version does not hold inputs
- * against it: check what you use.
+ * What begins with a dot may be left out.  A SCHEMA is JSON Schema as text, of draft 2020-12 or, with a "$schema" that
+ * says so, draft 7; a step with a wrong one is not loaded.  The handler sees only what fits: a job whose input does not
+ * fails at once (invalid_input), a request gets 400 with all violations.  A query is seen by its schema as an object, in
+ * which "3" is a number where no string is wanted, and a repeated name an array.  "format" is not checked.
  */
 #define STEPD_TRIGGERS(...) ((const struct stepd_trigger[]){__VA_ARGS__, {.type = STEPD_TRIGGER_NONE}})
 #define STEPD_QUEUE(topic_, ...) {.type = STEPD_TRIGGER_QUEUE, .topic = (topic_), __VA_ARGS__}
