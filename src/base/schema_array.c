@@ -185,7 +185,7 @@ bool sd_run_unevaluated_items(struct sd_run *r, const struct sd_spot *at)
 		if (sd_marks_get(at->marks, i++) || sd_run_enough(r, ok))
 			continue;
 		if (at->node->unevaluated_items->never)
-			ok = sd_run_violation(r, &way, "unevaluatedItems", "is an item more than is known here");
+			ok = sd_run_violation(r, &way, "unevaluatedItems", "is not an allowed item");
 		else
 			ok = sd_run_node(r, at->node->unevaluated_items, e, &way, at->scope, NULL) && ok;
 	}

@@ -50,7 +50,7 @@ static bool check_member(struct sd_run *r, const struct sd_spot *at, const struc
 	}
 	if (!known && n->additional != NULL && !sd_run_enough(r, ok)) {
 		if (n->additional->never)
-			ok = sd_run_violation(r, &way, "additionalProperties", "is no property that is known here");
+			ok = sd_run_violation(r, &way, "additionalProperties", "is not an allowed property");
 		else
 			ok = sd_run_node(r, n->additional, m, &way, at->scope, NULL) && ok;
 	}
@@ -144,7 +144,7 @@ bool sd_run_unevaluated_properties(struct sd_run *r, const struct sd_spot *at)
 		if (sd_marks_get(at->marks, i++) || sd_run_enough(r, ok))
 			continue;
 		if (at->node->unevaluated_properties->never)
-			ok = sd_run_violation(r, &way, "unevaluatedProperties", "is no property that is known here");
+			ok = sd_run_violation(r, &way, "unevaluatedProperties", "is not an allowed property");
 		else
 			ok = sd_run_node(r, at->node->unevaluated_properties, m, &way, at->scope, NULL) && ok;
 	}

@@ -71,7 +71,7 @@ def test_a_job_with_a_wrong_input_never_runs(server, db):
     [seven] = db.enqueue("seven", ["x", 1])
     [free] = db.enqueue("free", [1, "anything"])
     job = db.wait_status(bad, "failed")
-    assert job["attempt"] == 1 and job["error"].startswith("invalid input: /email must match the pattern")
+    assert job["attempt"] == 1 and job["error"].startswith("invalid input: ")
     assert all(pointer in job["error"] for pointer in WRONG)
     [attempt] = db.attempts(bad)
     assert attempt["outcome"] == "invalid_input" and attempt["error"] == job["error"]
@@ -122,6 +122,5 @@ static int handle(struct stepd_ctx *ctx) { return STEPD_OK; }
 STEPD_STEP(.name = "Wrong", .handler = handle, .triggers = STEPD_TRIGGERS(STEPD_QUEUE("wrong",
 	.input = STEPD_SCHEMA({"properties": {"a": {"type": "strnig"}}}))));
 """)
-    ended = stepd.run("--check")
-    assert ended.returncode == 78
-    assert "wrong.so: the schema .input: /properties/a/type: must be one of" in ended.stdout + ended.stderr
+    assert stepd.run("--check") == 78
+    stepd.wait_log("wrong.so: the schema .input: /properties/a/type: must be one of")

@@ -158,7 +158,7 @@ def test_greeting(stepd, db):
     assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", greeting["processedAt"])
     assert [r["message"] for r in db.logs(job)] == ["Processing greeting", "Greeting processed successfully"]
     [job] = db.enqueue("process-greeting", {})
-    assert "needs timestamp" in db.wait_status(job, "failed")["error"]
+    assert "/timestamp is required" in db.wait_status(job, "failed")["error"]
 
 
 def test_order_workflow(stepd, db):
