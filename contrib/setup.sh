@@ -80,17 +80,19 @@ build_source() {
 
 # build DIR LOG [CONFIGURE-ARGUMENT…]: configure and make in DIR; again only what changed.
 build() {
-	local dir=$1 log=$2 src; shift 2
+	local dir=$1 log=$2 src as; shift 2
 	mkdir -p "$dir"; : >"$log"
 	src=$(build_source)
+	# What the configuration in DIR was made from; the test library may have come since.
+	as="$src cmocka=$(pkg-config --modversion cmocka 2>/dev/null) $*"
 	(
 		set -e
 		cd "$src"
 		if [ ! -x configure ] || [ ! -f Makefile.in ] || [ configure.ac -nt configure ]; then autoreconf -i; fi
 		cd "$dir"
-		if [ ! -f Makefile ] || [ "$(cat .configured 2>/dev/null)" != "$src $*" ]; then
+		if [ ! -f Makefile ] || [ "$(cat .configured 2>/dev/null)" != "$as" ]; then
 			"$src/configure" --quiet "$@"
-			echo "$src $*" >.configured
+			echo "$as" >.configured
 		fi
 		make -j"$(nproc)"
 	) >>"$log" 2>&1 </dev/null || { tail -40 "$log" >&2; return 1; }
