@@ -47,6 +47,9 @@ struct sd_conf_queue {
 	int64_t history_ms;	/* 0: as history.keep */
 };
 
+/* Which runs of http triggers become rows of stepd.jobs; those that leave effects always do. */
+enum sd_http_history { SD_HTTP_HISTORY_ALL, SD_HTTP_HISTORY_EFFECTS, SD_HTTP_HISTORY_NONE };
+
 struct sd_conf_listen {
 	const char *host; /* as written; NULL: this listener is off */
 	uint16_t port;
@@ -66,8 +69,12 @@ struct sd_conf {
 	struct {
 		struct sd_conf_listen listen;
 		int64_t body_limit, timeout_ms;
-		int max_in_flight;
+		int max_in_flight, max_connections;
+		int64_t read_timeout_ms, write_timeout_ms;
 		const char *tls_cert, *tls_key;
+		const char *cors;   /* "*" or origins divided by spaces; NULL: none */
+		int access_log;	    /* 1: on */
+		int history;	    /* enum sd_http_history */
 	} http;
 	struct {
 		struct sd_conf_listen listen;

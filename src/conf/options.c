@@ -29,6 +29,8 @@ static const char *const strategy_words[] = {"standard", "fifo", "priority", NUL
 static const char *const backoff_words[] = {"exponential", "linear", "fixed", NULL};
 static const char *const level_words[] = {"debug", "info", "warn", "error", NULL};
 static const char *const level_or_off_words[] = {"debug", "info", "warn", "error", "off", NULL};
+static const char *const switch_words[] = {"off", "on", NULL};
+static const char *const http_history_words[] = {"all", "effects", "none", NULL};
 static const char *const format_words[] = {"text", "json", NULL};
 
 /* clang-format off */
@@ -56,6 +58,18 @@ const struct sd_option sd_options[] = {
  "How long a handler may take for a request before it is answered with 504."},
 {"http.maxInFlight", SD_OPTION_INT, CONF(http.max_in_flight), "1024", 1, 65536, NULL, NULL, RELOAD, YES,
  "Requests waiting or running at the same time; more are answered with 503."},
+{"http.maxConnections", SD_OPTION_INT, CONF(http.max_connections), "20000", 1, 1000000, NULL, NULL, RELOAD, YES,
+ "Open client connections; more wait until one closes."},
+{"http.readTimeout", SD_OPTION_TIME, CONF(http.read_timeout_ms), "30s", 100, H, NULL, NULL, RELOAD, YES,
+ "A whole request must arrive within this time; also how long an idle connection is kept."},
+{"http.writeTimeout", SD_OPTION_TIME, CONF(http.write_timeout_ms), "60s", S, H, NULL, NULL, RELOAD, YES,
+ "A client that takes nothing of its reply for this long is cut off."},
+{"http.cors", SD_OPTION_STRING, CONF(http.cors), NULL, 0, 0, NULL, NULL, RELOAD, YES,
+ "Origins whose pages may read replies, divided by spaces, or * for any."},
+{"http.history", SD_OPTION_WORD, CONF(http.history), "effects", 0, 0, NULL, http_history_words, RELOAD, YES,
+ "Runs to keep in stepd.jobs: all, those with effects or an error (effects), or with effects only (none)."},
+{"http.accessLog", SD_OPTION_WORD, CONF(http.access_log), "off", 0, 0, NULL, switch_words, RELOAD, YES,
+ "One line in the daemon's own log for each request: on or off."},
 {"http.tls.cert", SD_OPTION_FILE, CONF(http.tls_cert), NULL, 0, 0, NULL, NULL, RELOAD, YES,
  "File with the certificate chain, PEM."},
 {"http.tls.key", SD_OPTION_FILE, CONF(http.tls_key), NULL, 0, 0, NULL, NULL, RELOAD, YES,

@@ -65,7 +65,7 @@ void sd_error_reply_with(struct sd_exchange *x, int status, const char *code, co
 			 const struct sd_pair *headers, size_t nheaders)
 {
 	struct sd_buf b = SD_BUF_INIT, details = SD_BUF_INIT;
-	struct sd_pair h[8] = {{"content-type", "application/json", 16}};
+	struct sd_pair h[16] = {{"content-type", "application/json", 16}};
 	size_t n = 1;
 
 	if (status == 503)

@@ -18,6 +18,7 @@
  *     once: a busy client's next request is under way at any moment.
  */
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 
 #define H2O_USE_LIBUV 0
 #include <h2o.h>
@@ -227,6 +228,15 @@ static void set_remote(struct client *c, h2o_socket_t *sock)
 		inet_ntop(AF_INET6, &((struct sockaddr_in6 *)&sa)->sin6_addr, c->remote, sizeof(c->remote));
 }
 
+/* h2o waits for a slow reader forever; the kernel need not.  It counts from the last acknowledged byte, closed windows included. */
+static void set_write_limit(const struct sd_server *s, h2o_socket_t *sock)
+{
+	unsigned ms = (unsigned)s->options.write_ms;
+
+	if (setsockopt(h2o_socket_get_fd(sock), IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof(ms)) != 0)
+		sd_log(SD_LOG_DEBUG, "TCP_USER_TIMEOUT: %s", strerror(errno));
+}
+
 static void on_acceptable(h2o_socket_t *listen_sock, const char *err)
 {
 	struct listener *l = listen_sock->data;
@@ -251,6 +261,7 @@ static void on_acceptable(h2o_socket_t *listen_sock, const char *err)
 		c->which = l->which;
 		c->linger_fd = -1;
 		set_remote(c, sock);
+		set_write_limit(s, sock);
 		sock->on_close.cb = on_client_closed;
 		sock->on_close.data = c;
 		s->nclients++;
@@ -408,7 +419,7 @@ void sd_exchange_reply(struct sd_exchange *x, int status, const struct sd_pair *
 		add_header(req, &headers[i]);
 	if (s->draining) /* here and not in sd_server_drain: who was told keep-alive already must not be closed */
 		req->http1_is_persistent = 0;
-	s->events.replied(s->events.arg, x->listener, status, sd_now_us() - x->began_us);
+	s->events.replied(s->events.arg, x->listener, x, status, sd_now_us() - x->began_us);
 	if (bodiless || body_len == 0 || strcmp(x->method, "HEAD") == 0) {
 		h2o_start_response(req, &generator);
 		h2o_send(req, NULL, 0, H2O_SEND_STATE_FINAL);
@@ -450,7 +461,7 @@ static void on_own_error(h2o_filter_t *filter, h2o_req_t *req, h2o_ostream_t **s
 	req->res.content_length = e->body.len;
 	h2o_set_header(&req->pool, &req->res.headers, H2O_TOKEN_CONTENT_TYPE, H2O_STRLIT("application/json"), 1);
 	close_gently(req);
-	s->events.replied(s->events.arg, client_of(req)->which, status, 0);
+	s->events.replied(s->events.arg, client_of(req)->which, NULL, status, 0);
 	h2o_setup_next_ostream(req, &e->super.next);
 }
 
@@ -485,6 +496,8 @@ struct sd_server *sd_server_new(const struct sd_server_options *options, const s
 	s->options = *options;
 	s->events = *events;
 	s->max_clients = fds > 2 * SPARE_FDS + MAX_LINGERERS ? fds - SPARE_FDS - MAX_LINGERERS : fds / 2;
+	if (options->max_connections > 0 && options->max_connections < s->max_clients)
+		s->max_clients = options->max_connections;
 	h2o_config_init(&s->conf);
 	s->conf.server_name = h2o_iovec_init(NULL, 0);
 	s->conf.http1.upgrade_to_http2 = 0;

@@ -45,13 +45,15 @@ struct sd_server_events {
 	/* The client left before the reply. */
 	void (*gone)(void *arg, struct sd_exchange *x);
 	/* A reply was sent, also one the server made itself (broken or too large requests). */
-	void (*replied)(void *arg, enum sd_listener listener, int status, int64_t took_us);
+	void (*replied)(void *arg, enum sd_listener listener, const struct sd_exchange *x, int status, int64_t took_us); /* x NULL: the server's own */
 	void *arg;
 };
 
 struct sd_server_options {
 	size_t body_limit; /* larger bodies are refused with 413, without being read */
 	int64_t read_ms;   /* a whole request must arrive within this time; also how long an idle connection is kept */
+	int64_t write_ms;   /* a client that acknowledges nothing that was sent to it for this long is cut off */
+	size_t max_connections; /* more wait; fewer if descriptors do not suffice */
 	struct ssl_ctx_st *tls; /* of the public listeners; NULL: none.  The server's from now on. */
 };
 

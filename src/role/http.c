@@ -22,11 +22,11 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/signalfd.h>
 #include <unistd.h>
 
-#define READ_MS 30000
 #define TICK_MS 100
 #define IDLE_MS 1000
 
@@ -40,12 +40,29 @@ static void on_gone(void *arg, struct sd_exchange *x)
 	sd_http_gone(arg, x);
 }
 
-static void on_replied(void *arg, enum sd_listener listener, int status, int64_t took_us)
+static void log_access(const struct sd_exchange *x, int status, int64_t took_us)
+{
+	const struct sd_http_flight *fl = x->data;
+	char path[1024], code[16], ms[32];
+
+	snprintf(path, sizeof(path), "%.*s", (int)(x->path_len < sizeof(path) ? x->path_len : sizeof(path) - 1), x->path);
+	snprintf(code, sizeof(code), "%d", status);
+	snprintf(ms, sizeof(ms), "%.3f", (double)took_us / 1000.);
+	sd_log_kv(SD_LOG_INFO, "request", "remote", x->remote, "method", x->method, "path", path, "status", code, "ms", ms, "trace",
+		  fl ? fl->trace_id : "", NULL);
+}
+
+static void on_replied(void *arg, enum sd_listener listener, const struct sd_exchange *x, int status, int64_t took_us)
 {
 	struct sd_http *h = arg;
 
-	if (listener == SD_LISTENER_PUBLIC)
-		sd_http_metrics_count(&h->metrics, status, took_us);
+	if (listener != SD_LISTENER_PUBLIC)
+		return;
+	sd_http_metrics_count(&h->metrics, status, took_us);
+	if (h->child->conf->http.access_log && x)
+		log_access(x, status, took_us);
+	else if (h->child->conf->http.access_log)
+		sd_log_kv(SD_LOG_INFO, "request", "status", status == 413 ? "413" : "400", NULL); /* its head was not understood */
 }
 
 static void drain(struct sd_http *h)
@@ -148,7 +165,10 @@ static int listen_on(struct sd_http *h, int fd, enum sd_listener which, struct s
 
 static int start(struct sd_http *h, struct sd_err *err)
 {
-	struct sd_server_options options = {.body_limit = (size_t)h->child->conf->http.body_limit, .read_ms = READ_MS};
+	const struct sd_conf *conf = h->child->conf;
+	struct sd_server_options options = {.body_limit = (size_t)conf->http.body_limit, .read_ms = conf->http.read_timeout_ms,
+					    .write_ms = conf->http.write_timeout_ms,
+					    .max_connections = (size_t)conf->http.max_connections};
 	const struct sd_server_events events = {on_request, on_gone, on_replied, h};
 	int chan, web;
 

@@ -137,6 +137,10 @@ void sd_http_db_turn(struct sd_http *h, int64_t now_us); /* its timer */
 /* http_tls.c: *tls is NULL when TLS is off. */
 int sd_http_tls(const struct sd_child *child, struct ssl_ctx_st **tls, struct sd_err *err) SD_MUST_CHECK;
 
+/* http_cors.c: what is to be added to the reply to x; n of out are used. */
+#define SD_HTTP_CORS_HEADERS 6
+size_t sd_http_cors(const struct sd_http *h, const struct sd_exchange *x, const char *allow, struct sd_pair out[SD_HTTP_CORS_HEADERS]);
+
 /* http_admin.c: /health, /ready and /metrics. */
 void sd_http_admin(struct sd_http *h, struct sd_exchange *x);
 void sd_http_metrics_reply(struct sd_http *h, struct sd_exchange *x);

@@ -19,7 +19,7 @@
 
 #define MAX_SPARE 256
 #define MAX_SPARE_ARENA (64 * 1024)
-#define TRACE_HEADERS 2
+#define OWN_HEADERS (2 + SD_HTTP_CORS_HEADERS) /* at most */
 
 static uint64_t next_random(struct sd_http *h)
 {
@@ -71,22 +71,24 @@ void sd_http_forget(struct sd_http *h, struct sd_http_flight *fl)
 
 /* --- replies --- */
 
-static void trace_headers(struct sd_http *h, const struct sd_http_flight *fl, char parent[56], struct sd_pair out[TRACE_HEADERS])
+/* What every reply has beside what its maker puts there; how many. */
+static size_t own_headers(struct sd_http *h, const struct sd_http_flight *fl, const char *allow, char parent[56],
+			  struct sd_pair out[OWN_HEADERS])
 {
 	sd_traceparent_format(fl->trace_id, next_random(h), parent);
 	out[0] = (struct sd_pair){"x-trace-id", fl->trace_id, strlen(fl->trace_id)};
 	out[1] = (struct sd_pair){"traceparent", parent, strlen(parent)};
+	return 2 + sd_http_cors(h, fl->x, allow, out + 2);
 }
 
 /* Refuse a request that is in no list yet; Allow for 405 and OPTIONS. */
 static void refuse(struct sd_http *h, struct sd_http_flight *fl, int status, const char *code, const char *message, const char *detail,
 		   const char *allow)
 {
-	struct sd_pair headers[TRACE_HEADERS + 1];
+	struct sd_pair headers[OWN_HEADERS + 1];
 	char parent[56];
-	size_t n = TRACE_HEADERS;
+	size_t n = own_headers(h, fl, status == 204 ? allow : NULL, parent, headers);
 
-	trace_headers(h, fl, parent, headers);
 	if (allow)
 		headers[n++] = (struct sd_pair){"allow", allow, strlen(allow)};
 	if (status == 204)
@@ -107,22 +109,22 @@ static struct sd_exchange *detach(struct sd_http *h, struct sd_http_flight *fl)
 
 void sd_http_answer(struct sd_http *h, struct sd_http_flight *fl, const struct sd_frame_reply *r)
 {
-	struct sd_pair *headers = sd_arena_alloc(fl->arena, (r->nheaders + TRACE_HEADERS) * sizeof(*headers));
+	struct sd_pair *headers = sd_arena_alloc(fl->arena, (r->nheaders + OWN_HEADERS) * sizeof(*headers));
 	char parent[56];
+	size_t n = own_headers(h, fl, NULL, parent, headers);
 
-	trace_headers(h, fl, parent, headers);
 	if (r->nheaders)
-		memcpy(headers + TRACE_HEADERS, r->headers, r->nheaders * sizeof(*headers));
-	sd_exchange_reply(detach(h, fl), (int)r->status, headers, r->nheaders + TRACE_HEADERS, r->body, r->body_len);
+		memcpy(headers + n, r->headers, r->nheaders * sizeof(*headers));
+	sd_exchange_reply(detach(h, fl), (int)r->status, headers, r->nheaders + n, r->body, r->body_len);
 }
 
 void sd_http_answer_error(struct sd_http *h, struct sd_http_flight *fl, int status, const char *code, const char *message)
 {
-	struct sd_pair headers[TRACE_HEADERS];
+	struct sd_pair headers[OWN_HEADERS];
 	char parent[56];
+	size_t n = own_headers(h, fl, NULL, parent, headers);
 
-	trace_headers(h, fl, parent, headers);
-	sd_error_reply_with(detach(h, fl), status, code, message, NULL, headers, TRACE_HEADERS);
+	sd_error_reply_with(detach(h, fl), status, code, message, NULL, headers, n);
 }
 
 void sd_http_gone(struct sd_http *h, struct sd_exchange *x)
@@ -250,6 +252,7 @@ void sd_http_request(struct sd_http *h, struct sd_exchange *x)
 	}
 	fl = take_flight(h);
 	fl->x = x;
+	x->data = fl;
 	set_trace(fl);
 	if (!set_route(h, fl))
 		return;
@@ -267,7 +270,6 @@ void sd_http_request(struct sd_http *h, struct sd_exchange *x)
 	fl->frame.http.nheaders = x->nheaders;
 	fl->f.step = fl->frame.step;
 	fl->f.deadline_us = timeout_ms > 0 ? x->began_us + timeout_ms * SD_MS : INT64_MAX;
-	x->data = fl;
 	h->in_flight++;
 	if (t->accepted) {
 		sd_http_accept_add(h, fl);

@@ -63,7 +63,9 @@ static bool failed(const struct sd_attempt *a)
 
 bool sd_web_ended(void *arg, struct sd_attempt *a)
 {
-	if (failed(a) || has_effects(a))
+	const struct sd_web *w = arg;
+
+	if (failed(a) || has_effects(a) || (w->child->conf->http.history == SD_HTTP_HISTORY_ALL && a->outcome == SD_OUTCOME_COMPLETED))
 		return false;
 	reply(arg, a);
 	sd_web_call_of(a)->replied = true;
@@ -251,7 +253,10 @@ void sd_web_finished(struct sd_web *w, struct sd_attempt *a)
 		name_error(a);
 	w->storing = a;
 	w->storing_since_us = sd_now_us();
-	sd_web_store(w);
+	if (w->child->conf->http.history == SD_HTTP_HISTORY_NONE && !has_effects(a))
+		stored(w);
+	else
+		sd_web_store(w);
 }
 
 /* --- state reads of the running handler --- */
