@@ -30,10 +30,10 @@ $$;
 comment on function stepd._cron_item(bigint, stepd.schedule, timestamptz, timestamptz, boolean) is 'The job of one tick, for _put. Its data is what the handler gets.';
 
 create function stepd.schedules_load(steps text[]) returns table (schedule_id int, step text, trigger_index int, expression text,
-	timezone text, last_fire timestamptz, paused boolean, missed text, catch_up_ms bigint, revision int)
+	timezone text, last_fire timestamptz, paused boolean, missed text, catch_up_ms bigint, revision int, since timestamptz)
 language sql stable as $$
 	select c.id, s.name, c.trigger_index, c.expression, c.timezone, greatest(c.last_tick, c.since), c.paused, c.missed, c.catch_up_ms,
-		c.revision
+		c.revision, c.since
 	from stepd.schedule c join stepd.step s on s.id = c.step_id
 	where not c.retired and s.name = any (steps)
 	order by c.id
@@ -60,6 +60,8 @@ begin
 		insert into stepd.tick (schedule_id, fire_at)
 		select u.id, u.at from unnest(schedule_ids, cron_fire.fire_at, revisions) u (id, at, revision)
 		join stepd.schedule c on c.id = u.id and not c.retired and not c.paused and c.revision = coalesce(u.revision, c.revision)
+			-- maintain() keeps rows of at least eight days; what they can not tell any more, the newest tick does
+			and (u.at > c.last_tick or u.at > now() - interval '8 days') is not false
 		order by u.id, u.at
 		on conflict do nothing
 		returning schedule_id, fire_at)

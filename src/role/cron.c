@@ -7,10 +7,9 @@
  *
  * Time.  Ticks are wall time; the process sleeps at most a quarter of a second
  * at once and then looks at the clock again, so a clock that is set does not
- * find it asleep.  The next tick of a schedule only ever moves forward: when
- * the clock is set back, nothing fires until it has come that far again (for
- * more than a day, that is no clock to believe, and the calendar starts anew;
- * the ticks' key still keeps any from firing twice).
+ * find it asleep.  When the clock is set back, the ticks of the repeated time are
+ * brought again, and the database takes none twice: by this node's word alone
+ * nothing is held to have fired.
  *
  * Missed ticks.  A tick that is merely late, because a commit took long or
  * another process took over, is brought.  What came due while no daemon ran, or
@@ -44,7 +43,6 @@
 #include <unistd.h>
 
 #define LOOK_SECONDS 0.25
-#define AHEAD_US (86400 * SD_SEC) /* a newest tick that lies further ahead is not believed */
 #define LATE_US (10 * SD_SEC) /* up to here a tick is late, not missed */
 #define CLOCK_SET_BACK_US SD_SEC
 #define BATCH 20000 /* ticks a request */
@@ -89,7 +87,7 @@ struct cron {
 static const struct sd_db_stmt st_load = {
 	"schedules_load",
 	"select schedule_id, step, expression, timezone, (extract(epoch from last_fire) * 1000000)::bigint, paused,"
-	" missed, catch_up_ms, revision, (extract(epoch from clock_timestamp()) * 1000000)::bigint from stepd.schedules_load($1)",
+	" missed, catch_up_ms, revision, (extract(epoch from since) * 1000000)::bigint, (extract(epoch from clock_timestamp()) * 1000000)::bigint from stepd.schedules_load($1)",
 	1};
 static const struct sd_db_stmt st_fire = {"cron_fire", "select schedule_id, job_id from stepd.cron_fire($1, $2, $3, $4, $5)", 5};
 static const struct sd_db_stmt st_next = {"cron_next", "select stepd.cron_next($1, $2, $3)", 3};
@@ -122,7 +120,7 @@ static void schedule_read(struct cron *c, const PGresult *res, int row, int64_t 
 	struct schedule *s = &c->v[c->n];
 	const char *timezone = PQgetvalue(res, row, 3);
 	struct sd_err err;
-	int64_t last_fire = PQgetisnull(res, row, 4) ? now : atoll(PQgetvalue(res, row, 4));
+	int64_t last_fire = atoll(PQgetvalue(res, row, 4)), since = atoll(PQgetvalue(res, row, 9));
 
 	if (strcmp(PQgetvalue(res, row, 5), "t") == 0)
 		return;
@@ -137,11 +135,8 @@ static void schedule_read(struct cron *c, const PGresult *res, int row, int64_t 
 		sd_log_err(SD_LOG_ERROR, &err, "schedule \"%s\" of step %s does not run", s->expression, s->step);
 		return;
 	}
-	if (last_fire > now + AHEAD_US) {
-		sd_log(SD_LOG_WARN, "schedule \"%s\" of step %s: its last tick lies more than a day ahead of the clock; going on from now",
-		       s->expression, s->step);
-		last_fire = now;
-	}
+	if (last_fire > now - late) /* by a clock ahead of ours, which may not have brought all up to there */
+		last_fire = since > now - late && since < now ? since : now - late;
 	sd_cron_plan_begin(&s->plan, last_fire, now, late);
 }
 
@@ -204,7 +199,7 @@ static void find_earliest(struct cron *c)
 
 static void check_skew(const PGresult *res, int64_t now)
 {
-	int64_t ahead = PQntuples(res) > 0 ? now - atoll(PQgetvalue(res, 0, 9)) : 0;
+	int64_t ahead = PQntuples(res) > 0 ? now - atoll(PQgetvalue(res, 0, 10)) : 0;
 
 	if (ahead > SKEW_US || ahead < -SKEW_US)
 		sd_log(SD_LOG_WARN, "this clock is %lld s %s that of the database; ticks come by this one", llabs(ahead) / SD_SEC,
