@@ -29,7 +29,10 @@
 #define SD_SCHEMA_DEPTH_MAX 2048
 #define SD_SCHEMA_WORK_MAX 1000000 /* steps, and SD_SCHEMA_WORK_PER_VALUE more for each value in the tree */
 #define SD_SCHEMA_WORK_PER_VALUE 64
-#define SD_SCHEMA_MATCH_MAX 100000 /* steps of one pattern on one text */
+/* Steps of one pattern on one text: few are cheap, more are counted as SD_SCHEMA_MATCH_WORK steps of validation, most are too many. */
+#define SD_SCHEMA_MATCH_FEW 2000
+#define SD_SCHEMA_MATCH_MAX 100000
+#define SD_SCHEMA_MATCH_WORK 20000
 
 enum {
 	SD_TYPE_NULL = 1,

@@ -134,6 +134,12 @@ struct sd_regex *sd_schema_regex(struct sd_schema *s, const char *text, const st
 	return x;
 }
 
+static int match(struct sd_run *r, const struct sd_regex *x, const char *text, size_t len, size_t steps)
+{
+	pcre2_set_match_limit(r->match, steps < SD_SCHEMA_MATCH_MAX ? (uint32_t)steps : SD_SCHEMA_MATCH_MAX);
+	return pcre2_match(x->code, (PCRE2_SPTR)text, len, 0, PCRE2_NO_UTF_CHECK, r->match_data, r->match);
+}
+
 bool sd_run_matches(struct sd_run *r, const struct sd_regex *x, const char *text, const struct sd_way *way)
 {
 	size_t len = strlen(text);
@@ -146,11 +152,11 @@ bool sd_run_matches(struct sd_run *r, const struct sd_regex *x, const char *text
 		r->match = pcre2_match_context_create(NULL);
 		if (r->match_data == NULL || r->match == NULL)
 			sd_xmalloc(SIZE_MAX / 2); /* says that memory is out */
-		pcre2_set_match_limit(r->match, SD_SCHEMA_MATCH_MAX);
-		pcre2_set_depth_limit(r->match, SD_SCHEMA_MATCH_MAX);
 		pcre2_set_heap_limit(r->match, 16 * 1024);
 	}
-	rc = pcre2_match(x->code, (PCRE2_SPTR)text, len, 0, PCRE2_NO_UTF_CHECK, r->match_data, r->match);
+	rc = match(r, x, text, len, SD_SCHEMA_MATCH_FEW + 16 * len);
+	if (rc == PCRE2_ERROR_MATCHLIMIT && sd_run_spend(r, SD_SCHEMA_MATCH_WORK))
+		rc = match(r, x, text, len, SD_SCHEMA_MATCH_MAX);
 	if (rc >= 0)
 		return true;
 	if (rc != PCRE2_ERROR_NOMATCH && !r->over) {

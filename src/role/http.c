@@ -176,7 +176,7 @@ static int start(struct sd_http *h, struct sd_err *err)
 	if (sd_http_tls(h->child, &options.tls, err) != 0)
 		return -1;
 	h->server = sd_server_new(&options, &events, err);
-	if (!h->server || load_routes(h, err) != 0)
+	if (!h->server || load_routes(h, err) != 0 || sd_http_accept_init(h, err) != 0)
 		return -1;
 	sd_dispatch_init(&h->dispatch, h->manifest->nsteps, (uint64_t)sd_now_us() * 1000);
 	chan = own_copy(h->child->chan, err);

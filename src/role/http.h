@@ -44,6 +44,7 @@ struct sd_http_accept {
 	size_t nasked, limit; /* limit of the next batch; 0: not set yet */
 	bool busy;	      /* a commit is under way */
 	bool due;	      /* look at waiting at the end of this turn */
+	struct sd_input **inputs; /* of each step; their schemas are pure data, nothing of a step is loaded here */
 };
 
 /* The own database connection. */
@@ -123,6 +124,7 @@ bool sd_http_database_away(const struct sd_http *h);
 
 /* http_accept.c: requests that become jobs. */
 bool sd_http_accept_key(struct sd_http_flight *fl); /* note its Idempotency-Key; false: it is none */
+int sd_http_accept_init(struct sd_http *h, struct sd_err *err) SD_MUST_CHECK;
 void sd_http_accept_add(struct sd_http *h, struct sd_http_flight *fl);
 void sd_http_accept_turn(struct sd_http *h); /* begin the next commit */
 void sd_http_accept_up(struct sd_http *h);

@@ -20,6 +20,7 @@
 #include "base/log.h"
 #include "http/error.h"
 #include "queue/sqlcalls.h"
+#include "step/input.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -80,11 +81,12 @@ bool sd_http_accept_key(struct sd_http_flight *fl)
 
 /* --- replies --- */
 
+static const struct sd_pair json_type = {"content-type", "application/json", 16};
+
 static void answer_job(struct sd_http *h, struct sd_http_flight *fl, const char *id)
 {
-	const struct sd_pair type = {"content-type", "application/json", 16};
 	char body[64];
-	struct sd_frame_reply r = {.status = 202, .headers = &type, .nheaders = 1, .body = body};
+	struct sd_frame_reply r = {.status = 202, .headers = &json_type, .nheaders = 1, .body = body};
 
 	r.body_len = (size_t)snprintf(body, sizeof(body), "{\"jobId\":%s}", id);
 	sd_http_answer(h, fl, &r);
@@ -226,9 +228,55 @@ void sd_http_accept_turn(struct sd_http *h)
 		sd_buf_fini(&values[i]);
 }
 
+/* --- requests --- */
+
+int sd_http_accept_init(struct sd_http *h, struct sd_err *err)
+{
+	const struct sd_manifest *m = h->manifest;
+
+	h->accept.inputs = sd_arena_zalloc(h->arena, (m->nsteps + 1) * sizeof(*h->accept.inputs));
+	for (size_t i = 0; i < m->nsteps; i++) {
+		bool any = false;
+
+		for (size_t j = 0; j < m->steps[i].ntriggers; j++)
+			any = any || m->steps[i].triggers[j].accepted;
+		if (any && !(h->accept.inputs[i] = sd_inputs_new(&m->steps[i], err)))
+			return -1;
+	}
+	return 0;
+}
+
+/* What is no valid input is refused now, and no job. */
+static bool is_valid(struct sd_http *h, struct sd_http_flight *fl)
+{
+	const struct sd_input *in = &h->accept.inputs[fl->frame.step][fl->frame.trigger];
+	const char *violations, *error;
+	struct sd_frame_reply r = {.status = 400, .headers = &json_type, .nheaders = 1};
+	struct sd_buf b = SD_BUF_INIT;
+	cJSON *data;
+	bool ok;
+
+	if (!in->data && !in->query)
+		return true;
+	data = fl->frame.json ? cJSON_ParseWithLength(fl->frame.http.raw_body, fl->frame.http.raw_body_len) : cJSON_CreateNull();
+	ok = sd_input_fits(in, data, &fl->frame.http, fl->arena, &violations, &error);
+	cJSON_Delete(data);
+	if (ok)
+		return true;
+	sd_error_body(&b, "validation_failed", "the request is not what the schema asks for", violations);
+	r.body = b.data;
+	r.body_len = b.len;
+	sd_http_answer(h, fl, &r);
+	sd_http_forget(h, fl);
+	sd_buf_fini(&b);
+	return false;
+}
+
 void sd_http_accept_add(struct sd_http *h, struct sd_http_flight *fl)
 {
 	fl->accepted = true;
+	if (!is_valid(h, fl))
+		return;
 	append(&h->accept.waiting, fl);
 	h->accept.due = true;
 }

@@ -111,25 +111,23 @@ static const struct sd_input *input_of(const struct sd_ctx *c)
 	return c->step->mf->triggers[a->trigger_index].type == a->trigger ? &c->step->inputs[a->trigger_index] : NULL;
 }
 
-bool sd_input_valid(struct sd_ctx *c)
+bool sd_input_fits(const struct sd_input *in, const cJSON *data, const struct sd_http_request *http, struct sd_arena *arena,
+		   const char **violations, const char **error)
 {
-	const struct sd_input *in = input_of(c);
-	struct sd_attempt *a = c->a;
-	struct sd_violations v = {.arena = a->arena};
+	const char *where = http != NULL ? "body" : NULL;
+	struct sd_violations v = {.arena = arena};
 	struct sd_buf json = SD_BUF_INIT, text = SD_BUF_INIT;
 	size_t told = 0;
 
-	if (in == NULL)
-		return true;
-	if (in->data != NULL && data_tree(c) == NULL) {
+	if (in->data != NULL && data == NULL) {
 		struct sd_violation unread = {"", "limit", "has a number of more than 63 characters"};
 
-		tell(&(struct sd_violations){.list = &unread, .n = 1}, a->http != NULL ? "body" : NULL, &json, &text, &told);
-	} else if (in->data != NULL && !sd_schema_validate(in->data, c->data, &v)) {
-		tell(&v, a->http != NULL ? "body" : NULL, &json, &text, &told);
+		tell(&(struct sd_violations){.list = &unread, .n = 1}, where, &json, &text, &told);
+	} else if (in->data != NULL && !sd_schema_validate(in->data, data, &v)) {
+		tell(&v, where, &json, &text, &told);
 	}
-	if (in->query != NULL && a->http != NULL) {
-		cJSON *query = query_object(a->http);
+	if (in->query != NULL && http != NULL) {
+		cJSON *query = query_object(http);
 
 		sd_schema_coerce(in->query, query);
 		if (!sd_schema_validate(in->query, query, &v))
@@ -139,10 +137,18 @@ bool sd_input_valid(struct sd_ctx *c)
 	if (told > ERROR_VIOLATIONS_MAX)
 		sd_buf_printf(&text, "; and %zu more", told - ERROR_VIOLATIONS_MAX);
 	if (told > 0) {
-		a->violations = sd_arena_memdup(a->arena, json.data, json.len);
-		a->error = sd_arena_printf(a->arena, "invalid input: %s", sd_clean_text(a->arena, text.data, 4096));
+		*violations = sd_arena_memdup(arena, json.data, json.len);
+		*error = sd_arena_printf(arena, "invalid input: %s", sd_clean_text(arena, text.data, 4096));
 	}
 	sd_buf_fini(&json);
 	sd_buf_fini(&text);
 	return told == 0;
+}
+
+bool sd_input_valid(struct sd_ctx *c)
+{
+	const struct sd_input *in = input_of(c);
+	const cJSON *data = in != NULL && in->data != NULL ? data_tree(c) : NULL;
+
+	return in == NULL || sd_input_fits(in, data, c->a->http, c->a->arena, &c->a->violations, &c->a->error);
 }

@@ -20,6 +20,13 @@ struct sd_input *sd_inputs_new(const struct sd_mf_step *mf, struct sd_err *err);
 void sd_inputs_free(struct sd_input *inputs, size_t n); /* NULL is allowed */
 
 /*
+ * Do the data and the query (NULL as http: there is none) fit?  If not, *violations is why as JSON objects joined by commas,
+ * *error the same in one line for people; both in arena.  data NULL: the text has a number that cJSON can not read.
+ */
+bool sd_input_fits(const struct sd_input *in, const cJSON *data, const struct sd_http_request *http, struct sd_arena *arena,
+		   const char **violations, const char **error);
+
+/*
  * Is the attempt's input what its trigger asks for?  If not, a->error tells it in one line and a->violations as JSON.
  * The tree that was made for it stays with c, for the handler.
  */

@@ -44,6 +44,7 @@ STEPD_STEP(.name = "Orders", .handler = handle, .triggers = STEPD_TRIGGERS(
 	STEPD_QUEUE("free"),
 	STEPD_HTTP("POST", "/orders", .body_schema = order),
 	STEPD_HTTP("GET", "/list", .query_schema = page),
+	STEPD_HTTP("POST", "/later", .body_schema = order, .query_schema = page, .respond = STEPD_ACCEPTED),
 	STEPD_HTTP("POST", "/both", .body_schema = order, .query_schema = page)));
 """
 
@@ -98,6 +99,15 @@ def test_a_request_is_told_every_violation(server, db):
     assert db.value("select count(*) from stepd.jobs") == 0  # what was refused leaves nothing
     assert server.post("/orders", GOOD).json == GOOD
     assert db.value("select count(*) from stepd.jobs where status = 'completed'") == 1
+
+
+def test_what_becomes_a_job_is_checked_before(server, db):
+    assert violations(server.post("/later?page=0", BAD)) == {
+        ("query", "/page"): "minimum", **{("body", pointer): keyword for pointer, keyword in WRONG.items()}}
+    assert violations(server.post("/later?page=1")) == {("body", ""): "type"}
+    assert db.value("select count(*) from stepd.jobs") == 0
+    job = server.post("/later?page=1", GOOD).json["jobId"]
+    assert db.wait_status(job, "completed")["input"] == GOOD
 
 
 def test_a_query_is_read_as_its_schema_says(server):
