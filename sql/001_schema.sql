@@ -5,7 +5,7 @@
 --     stepd.ready         it may be claimed
 --     stepd.waiting       it has a time to wait for (scheduled, snoozed, retrying)
 --     stepd.fifo_inbox    it was enqueued on a fifo queue and not yet sorted into its group
---     stepd.fifo_backlog  it stands behind the head of its fifo group
+--     stepd.fifo_backlog  it stands behind the head of its fifo group, or its group runs as many as may run
 --     stepd.unrouted      its topic has no subscriber
 --     stepd.lease         a worker holds it (one row for a whole batch)
 --     stepd.outcome       it has ended
@@ -231,9 +231,29 @@ create table stepd.fifo_backlog (
 	lane_id int not null,
 	bucket date not null,
 	attempt smallint not null,
-	primary key (queue_id, group_id, id)
+	rank int not null default 0,
+	primary key (queue_id, group_id, rank, id)
 ) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_cost_delay = 0);
-comment on table stepd.fifo_backlog is 'Jobs behind the head of their fifo group. Only _fifo_sort and cancel() take rows out.';
+comment on table stepd.fifo_backlog is 'Jobs behind the head of their fifo group; in queues with concurrency_per_group those whose group was full when a claim met them. Only _fifo_sort, _group_sort and cancel() take rows out.';
+comment on column stepd.fifo_backlog.rank is 'Of a full group: stepd.ready.rank when it goes there again. Fifo: 0.';
+
+create table stepd.group_slot (
+	job_id bigint primary key,
+	queue_id int not null,
+	group_id text not null,
+	node_id int not null,
+	slot int not null
+) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 10000, autovacuum_vacuum_cost_delay = 0);
+create index group_slot_group on stepd.group_slot (queue_id, group_id);
+comment on table stepd.group_slot is 'Held jobs that have a group, of queues with concurrency_per_group, with the worker that holds them. Written by claims under the queue''s lock, deleted when the job leaves its lease.';
+
+create table stepd.rate_start (
+	queue_id int not null,
+	at timestamptz not null,
+	n int not null
+) with (autovacuum_vacuum_scale_factor = 0.02, autovacuum_vacuum_threshold = 1000, autovacuum_vacuum_cost_delay = 0);
+create index rate_start_at on stepd.rate_start (queue_id, at);
+comment on table stepd.rate_start is 'Queues with rate_limit: how many attempts that have ended began when. Rows older than the window are deleted by the next claim.';
 
 create table stepd.unrouted (
 	id bigint primary key,

@@ -55,10 +55,16 @@ language plpgsql as $$
 begin
 	perform stepd._queue_lock(_queue_move.queue_id);
 	if _queue_move.strategy = 'fifo' then
-		with gone as (
+		with ready as (
 			delete from stepd.ready r using stepd.lane l
 			where r.lane_id = l.id and l.queue_id = _queue_move.queue_id
-			returning r.lane_id, r.pos, r.bucket, r.attempt)
+			returning r.lane_id, r.pos, r.bucket, r.attempt
+		), parked as (
+			delete from stepd.fifo_backlog b where b.queue_id = _queue_move.queue_id
+			returning b.lane_id, b.id, b.bucket, b.attempt
+		), gone as (
+			select * from ready union all select * from parked
+		)
 		insert into stepd.fifo_inbox (queue_id, id, lane_id, bucket, attempt, group_id)
 		select _queue_move.queue_id, g.pos, g.lane_id, g.bucket, g.attempt, coalesce(j.group_id, '')
 		from gone g join stepd.job j on j.id = g.pos and j.bucket = g.bucket;
@@ -121,7 +127,7 @@ begin
 			timeout_ms = coalesce(q.timeout_ms, 0),
 			rate_limit = coalesce(q.rate_limit, 0),
 			rate_window_ms = coalesce(nullif(q.rate_window_ms, 0), 1000),
-			concurrency_per_group = coalesce(q.concurrency_per_group, 0),
+			concurrency_per_group = case when q.strategy = 'fifo' then 0 else coalesce(q.concurrency_per_group, 0) end,
 			history_ms = coalesce(q.history_ms, 0),
 			configured_by = _queue_set.configured_by
 		where x.id = was.id
@@ -129,13 +135,11 @@ begin
 	exception when check_violation or invalid_text_representation or numeric_value_out_of_range then
 		perform stepd._bad('queues', format('queue "%s": %s', _queue_set.name, sqlerrm));
 	end;
-	if q.rate_limit > 0 then
-		perform stepd._bad('queues', format('queue "%s": rateLimit is not supported yet', _queue_set.name));
-	elsif q.concurrency_per_group > 0 then
-		perform stepd._bad('queues', format('queue "%s": concurrencyPerGroup is not supported yet', _queue_set.name));
-	end if;
-	if q.strategy <> was.strategy then
+	if q.strategy <> was.strategy or was.concurrency_per_group not in (0, q.concurrency_per_group) then
 		perform stepd._queue_move(q.id, q.strategy);
+	end if;
+	if (q.concurrency_per_group > 0) <> (was.concurrency_per_group > 0) then
+		perform stepd._group_recount(q.id, q.concurrency_per_group > 0);
 	end if;
 end $$;
 comment on function stepd._queue_set(text, jsonb, jsonb, text) is 'Give a queue its settings; a change of strategy moves its jobs.';

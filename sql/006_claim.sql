@@ -28,6 +28,8 @@
 -- A worker that dies keeps its leases, and so its place, until died() or
 -- rescue() has taken them back: never exceeded, and nothing to leak.
 --
+-- rateLimit and concurrencyPerGroup, under the same lock: see 018_limit.sql.
+--
 -- The planner is told to use the index whatever the statistics say: they may
 -- be from a moment when the table was empty, and a sort of the whole backlog
 -- for a batch costs a thousandfold.
@@ -88,7 +90,7 @@ begin
 		array_agg(n.group_id order by n.group_id) filter (where n.old < coalesce(n.mine, n.old + 1))
 	into direct, olds, old_groups
 	from (select g.group_id, g.mine, (select b.id from stepd.fifo_backlog b
-				where b.queue_id = _fifo_sort.queue_id and b.group_id = g.group_id order by b.queue_id, b.group_id, b.id limit 1) as old
+				where b.queue_id = _fifo_sort.queue_id and b.group_id = g.group_id order by b.queue_id, b.group_id, b.rank, b.id limit 1) as old
 		from (select e.group_id, min(e.id) filter (where not e.ended) as mine from unnest(letters) e group by e.group_id) g
 		where not exists (select from stepd.fifo_group f where f.queue_id = _fifo_sort.queue_id and f.group_id = g.group_id)
 			and g.group_id <> all (coalesce(undecided, '{}'))) n;
@@ -104,7 +106,7 @@ begin
 		delete from stepd.fifo_backlog b
 		where b.ctid = any (array(
 			select x.ctid from unnest(olds, old_groups) o (id, group_id)
-			join stepd.fifo_backlog x on x.queue_id = _fifo_sort.queue_id and x.group_id = o.group_id and x.id = o.id
+			join stepd.fifo_backlog x on x.queue_id = _fifo_sort.queue_id and x.group_id = o.group_id and x.rank = 0 and x.id = o.id
 			for update of x skip locked))
 		returning b.id, b.lane_id, b.bucket, b.attempt, b.group_id
 	), heads as (
@@ -180,6 +182,7 @@ declare
 	lease bigint;
 	at timestamptz;
 	day date;
+	most int;
 begin
 	if cardinality(lanes) <> cardinality(cursors) or cardinality(lanes) <> cardinality(maxes) then
 		perform stepd._bad('lanes', 'has another length than cursors or maxes');
@@ -190,8 +193,8 @@ begin
 
 	for l in
 		select u.lane, coalesce(u.cur, 0) as cur, least(u.most, room) as most, q.id as queue_id, q.name, q.strategy, q.max_concurrency,
-			q.max_retries,
-			q.max_concurrency > 0 or (q.strategy = 'fifo' and stepd._fifo_mail(q.id)) as locked
+			q.max_retries, q.rate_limit, q.rate_window_ms, q.concurrency_per_group,
+			q.max_concurrency > 0 or q.rate_limit > 0 or q.concurrency_per_group > 0 or (q.strategy = 'fifo' and stepd._fifo_mail(q.id)) as locked
 		from unnest(lanes, cursors, maxes) with ordinality u (lane, cur, most, ord)
 		join stepd.lane a on a.id = u.lane
 		join stepd.queue q on q.id = a.queue_id
@@ -200,7 +203,8 @@ begin
 				or case when q.strategy <> 'standard' or coalesce(u.cur, 0) = 0
 					then exists (select from stepd.ready r where r.lane_id = u.lane and r.rank >= 0)
 					else exists (select from stepd.ready r where r.lane_id = u.lane and r.rank = 0 and r.pos > u.cur) end
-				or q.strategy = 'fifo' and stepd._fifo_mail(q.id))
+				or q.strategy = 'fifo' and stepd._fifo_mail(q.id)
+				or q.concurrency_per_group > 0 and exists (select from stepd.fifo_inbox i where i.queue_id = q.id))
 		order by u.ord
 	loop
 		exit when room <= 0;
@@ -209,7 +213,7 @@ begin
 				select coalesce(array_agg(x.id order by x.id), '{}') into locks
 				from (select distinct q.id from stepd.queue q join stepd.lane a on a.queue_id = q.id
 					where a.id = any (lanes) and not q.paused
-						and (q.max_concurrency > 0 or (q.strategy = 'fifo' and stepd._fifo_mail(q.id)))) x;
+						and (q.max_concurrency > 0 or q.rate_limit > 0 or q.concurrency_per_group > 0 or (q.strategy = 'fifo' and stepd._fifo_mail(q.id)))) x;
 				for i in 1 .. cardinality(locks) loop
 					perform stepd._queue_lock(locks[i]);
 				end loop;
@@ -228,9 +232,22 @@ begin
 				continue;
 			end if;
 		end if;
+		most := least(l.most, room);
+		if l.rate_limit > 0 then
+			most := least(most, l.rate_limit - stepd._rate_used(l.queue_id, l.rate_window_ms));
+			continue when most <= 0;
+		end if;
 
-		t := stepd._take(l.lane, l.strategy <> 'standard' or l.cur = 0, l.cur, least(l.most, room));
+		if l.concurrency_per_group > 0 then
+			t := stepd._take_grouped(claim.node_id, claim.slot, l.queue_id, l.strategy, l.concurrency_per_group, l.lane,
+				l.strategy <> 'standard' or l.cur = 0, l.cur, most);
+		else
+			t := stepd._take(l.lane, l.strategy <> 'standard' or l.cur = 0, l.cur, most);
+		end if;
 		continue when t.ids is null;
+		if l.rate_limit > 0 and cardinality(t.ids) = most then
+			perform stepd._ring('due'); -- promote() knows when the next may start
+		end if;
 		room := room - cardinality(t.ids);
 		at := clock_timestamp();
 		insert into stepd.lease (node_id, slot, generation, lane_id, claimed_at, since, has_unique, ids, buckets, attempts)

@@ -73,6 +73,7 @@ declare
 	settled stepd._settled[];
 	has_unique boolean;
 	simple boolean;
+	rated boolean;
 	whole bigint;
 	done int;
 	n int := coalesce(cardinality(jobs), 0);
@@ -84,8 +85,9 @@ begin
 		perform stepd._bad('outcomes', 'has one that is none of completed, error, fail, snooze, invalid_input, cancelled, skipped');
 	end if;
 
-	select bool_or(x.has_unique), sum(cardinality(x.ids)), coalesce(bool_and(q.strategy <> 'fifo'), false)
-	into has_unique, whole, simple
+	select bool_or(x.has_unique), sum(cardinality(x.ids)), coalesce(bool_and(q.strategy <> 'fifo' and q.concurrency_per_group = 0), false),
+		bool_or(q.rate_limit > 0)
+	into has_unique, whole, simple, rated
 	from (select l.has_unique, l.ids, l.lane_id from stepd.lease l
 		where l.id = any (leases) and l.node_id = finish.node_id order by l.id for update) x
 	join stepd.lane a on a.id = x.lane_id
@@ -99,6 +101,9 @@ begin
 					select row(u.job, u.bucket, u.attempt + 1, 'all')::stepd._effect_job
 					from stepd.lease l cross join lateral unnest(l.ids, l.buckets, l.attempts) u (job, bucket, attempt)
 					where l.id = any (leases)));
+			end if;
+			if rated then
+				perform stepd._rate_started(leases, ages_us);
 			end if;
 			delete from stepd.lease l where l.id = any (leases);
 			return;

@@ -141,16 +141,19 @@ begin
 	end if;
 	-- letters to a queue that is fifo no more
 	for q in select i.queue_id from (select distinct x.queue_id from stepd.fifo_inbox x) i
-		join stepd.queue x on x.id = i.queue_id and x.strategy <> 'fifo' order by i.queue_id
+		join stepd.queue x on x.id = i.queue_id and x.strategy <> 'fifo' and x.concurrency_per_group = 0 order by i.queue_id
 	loop
 		perform stepd._queue_move(q, (select x.strategy from stepd.queue x where x.id = q));
 	end loop;
 	select w.run_at into next from stepd.waiting w order by w.run_at limit 1;
+	select least(next, min(stepd._rate_next(x))) into next
+	from stepd.queue x where x.rate_limit > 0 and not x.paused and not stepd._has_room(x);
 	return query select due.n,
 		exists (select from stepd.lane l join stepd.queue x on x.id = l.queue_id
 			where not x.paused and (exists (select from stepd.ready r where r.lane_id = l.id)
-				or exists (select from stepd.fifo_inbox i where i.queue_id = x.id))),
+				or exists (select from stepd.fifo_inbox i where i.queue_id = x.id))
+				and (x.max_concurrency = 0 and x.rate_limit = 0 or stepd._has_room(x))),
 		case when next is not null then greatest(ceil(extract(epoch from next - clock_timestamp()) * 1000), 0)::bigint end;
 end $$;
 comment on function stepd.promote(int) is
-'Make up to max jobs ready whose time has come. Returns how many; whether any queue that is not paused has work to claim; and in how many milliseconds the next job is due (null: none waits).';
+'Make up to max jobs ready whose time has come. Returns how many; whether any queue that is not paused and not at its limits has work to claim; and in how many milliseconds the next job is due or a rate limit lets one start (null: none waits).';

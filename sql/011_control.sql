@@ -43,7 +43,8 @@ begin
 		delete from stepd.fifo_inbox i where i.queue_id = _pluck.queue_id and i.id = j.id and not i.ended returning i.attempt into used;
 	end if;
 	if not found then
-		delete from stepd.fifo_backlog b where b.queue_id = _pluck.queue_id and b.group_id = coalesce(j.group_id, '') and b.id = j.id
+		delete from stepd.fifo_backlog b where b.queue_id = _pluck.queue_id and b.group_id = coalesce(j.group_id, '') and b.rank = any (array[0, -1, -j.priority::int])
+			and b.id = j.id
 		returning b.attempt into used;
 	end if;
 	return used;
@@ -74,7 +75,7 @@ begin
 			first := l.ids[1] = j.id and not exists (select from stepd.lease x
 				where (x.node_id, x.slot, x.generation) = (l.node_id, l.slot, l.generation) and x.id < l.id);
 			perform pg_notify('stepd_cancel', j.id::text);
-			if first or q.strategy = 'fifo' then
+			if first or q.strategy = 'fifo' or q.concurrency_per_group > 0 then
 				insert into stepd.cancel_request (job_id) values (j.id) on conflict do nothing;
 				return true;
 			end if;

@@ -17,4 +17,5 @@ dist_sql_DATA = \
 	sql/014_http.sql \
 	sql/015_view.sql \
 	sql/016_maintain.sql \
-	sql/017_comment.sql
+	sql/017_comment.sql \
+	sql/018_limit.sql

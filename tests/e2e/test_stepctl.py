@@ -131,7 +131,7 @@ def test_database_unreachable(run, tmp):
 
 def test_bad_configuration(run, tmp):
     conf = tmp / "bad.yaml"
-    conf.write_text("databse: {}\nhttp: { listen: 1 }\nqueues: { q: { rateLimit: 5/1s } }\n")
+    conf.write_text("databse: {}\nhttp: { listen: 1 }\nqueues: { q: { rateLimit: often } }\n")
     for args, env in [(("-c", conf, "check"), {}), (("jobs",), {"STEPD_CONFIG": str(conf)})]:
         done = run(*args, env=env)
         assert done.returncode == CONFIG

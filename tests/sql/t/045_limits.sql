@@ -1,0 +1,58 @@
+begin;
+select no_plan();
+select t.setup() as node \gset
+select stepd.configure('n1', t.steps(), jsonb_build_array(t.queue('std', 'rate_limit', '3', 'rate_window_ms', '400'), t.queue('fan', 'concurrency_per_group', '1'),
+	t.queue('prio', 'strategy', 'priority', 'concurrency_per_group', '2')), '{}');
+
+-- rateLimit
+select stepd.enqueue_many('std', (select jsonb_agg('{}'::jsonb) from generate_series(1, 10)));
+select is(t.claim(1, 'Std', 2), '{1,2}', 'two start');
+select is((select ready from stepd.promote(10)), true, 'there is room for one more');
+select is(t.claim(2, 'Std', 5), '{3}', 'one more of three');
+select is(t.claim(3, 'Std', 5), '{}', 'no more in this window');
+select is((select ready from stepd.promote(10)), false, 'nothing to wake a worker for');
+select ok((select next_due_ms between 1 and 450 from stepd.promote(10)), 'promote says when the next may start');
+select is(stepd.release(array[t.lease(2)], '{2}'), 1, 'one is given back');
+select is(t.claim(2, 'Std', 5), '{2}', 'and so did not count');
+select t.finish(j) from unnest('{1,2}'::bigint[]) j;
+select is((select sum(n)::int from stepd.rate_start), 2, 'what ended counts');
+select is(t.claim(3, 'Std', 5), '{}', 'still');
+select pg_sleep(0.46);
+select is(t.claim(3, 'Std', 5), '{4,5,6}', 'three in the next window; the one that is still held began long ago');
+select is((select count(*)::int from stepd.rate_start), 0, 'old starts are forgotten');
+select is(t.finish(4, 'error', 'x'), 'retrying', 'an error');
+select is((select sum(n)::int from stepd.rate_start), 1, 'counts too');
+select is(t.sound(), 'sound', 'sound');
+
+-- concurrencyPerGroup
+select lane_id as fan1 from stepd.lanes('{Fan1}') \gset
+select stepd.enqueue_many('fan', '[{"group": "a"}, {"group": "a"}, {"group": "b"}, {"group": "a"}, {}, {}]');
+select array_agg(id order by id) as f from stepd.jobs where step = 'Fan1' \gset
+select is(t.claim(1, 'Fan1', 1), (:'f'::bigint[])[1:1], 'one of group a');
+select is(t.claim(2, 'Fan1', 3), (:'f'::bigint[])[3:3] || (:'f'::bigint[])[5:6], 'group b and those without a group, past group a');
+select is(t.claim(3, 'Fan1', 9), '{}', 'nothing is left that may run');
+select is((select count(*)::int from stepd.jobs where status = 'ready' and step = 'Fan1'), 4, 'they are ready all the same');
+select t.finish((:'f'::bigint[])[1]);
+select is(t.claim(3, 'Fan1', 1), (:'f'::bigint[])[2:2], 'the next of a');
+select stepd.cancel((:'f'::bigint[])[4]);
+select is(t.status((:'f'::bigint[])[4]), 'cancelled', 'one that waits for its group can be cancelled');
+select is(t.finish((:'f'::bigint[])[2], 'error', 'x'), 'retrying', 'the running one fails');
+select is((select count(*)::int from stepd.group_slot where group_id = 'a'), 0, 'which frees its slot');
+select is(t.sound(), 'sound', 'sound');
+
+-- by priority within the group
+select stepd.enqueue_many('prio', '[{"group": "g", "priority": 5}, {"group": "g", "priority": 4}, {"group": "g", "priority": 1}, {"group": "g", "priority": 2}]');
+select min(id) as p from stepd.jobs where queue = 'prio' \gset
+select is(t.claim(1, 'Prio', 1), array[:p]::bigint[], 'first of two');
+select is(t.claim(2, 'Prio', 1), array[:p + 1]::bigint[], 'second of two');
+select is(t.claim(3, 'Prio', 1), '{}', 'no third');
+select t.finish(:p);
+select is(t.claim(3, 'Prio', 1), array[:p + 3]::bigint[], 'the next by priority');
+select is((select count(*)::int from stepd.died(t.n(), 3, 1, :p + 3, 'crashed', 'x', null, 11, 1, 1, 10, 10, 7)), 1, 'its worker dies');
+select is(t.claim(4, 'Prio', 1), array[:p + 2]::bigint[], 'no slot leaks');
+select stepd.configure('n1', t.steps(), jsonb_build_array(t.queue('std'), t.queue('fan'), t.queue('prio', 'strategy', 'priority')), '{}');
+select is((select count(*)::int from stepd.group_slot) + (select count(*)::int from stepd.fifo_backlog), 0, 'limits switched off');
+select is(cardinality(t.claim(5, 'Std')), 4, 'no rate limit');
+select is(t.sound(), 'sound', 'sound');
+select * from finish();
+rollback;
