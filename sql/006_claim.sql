@@ -81,8 +81,13 @@ begin
 	from stepd.fifo_inbox i
 	where i.queue_id = _fifo_sort.queue_id and not i.ended and i.id < (select max(e.id) from unnest(letters) e);
 
-	delete from stepd.fifo_group f using unnest(letters) e
-	where e.ended and f.queue_id = _fifo_sort.queue_id and f.group_id = e.group_id and f.head = e.id;
+	-- group by group, whatever the planner thinks of the table: it may hold 100,000 of them
+	delete from stepd.fifo_group f
+	where f.ctid = any (array(
+		select x.ctid from unnest(letters) e
+		cross join lateral (select y.ctid from stepd.fifo_group y
+			where y.queue_id = _fifo_sort.queue_id and y.group_id = e.group_id and y.head = e.id limit 1) x
+		where e.ended));
 
 	-- groups without a head: who is next, a letter or a job of the backlog
 	select array_agg(n.mine) filter (where n.mine < coalesce(n.old, n.mine + 1)),
@@ -92,7 +97,7 @@ begin
 	from (select g.group_id, g.mine, (select b.id from stepd.fifo_backlog b
 				where b.queue_id = _fifo_sort.queue_id and b.group_id = g.group_id order by b.queue_id, b.group_id, b.rank, b.id limit 1) as old
 		from (select e.group_id, min(e.id) filter (where not e.ended) as mine from unnest(letters) e group by e.group_id) g
-		where not exists (select from stepd.fifo_group f where f.queue_id = _fifo_sort.queue_id and f.group_id = g.group_id)
+		where (select f.head from stepd.fifo_group f where f.queue_id = _fifo_sort.queue_id and f.group_id = g.group_id limit 1) is null
 			and g.group_id <> all (coalesce(undecided, '{}'))) n;
 
 	with head as materialized (
@@ -106,8 +111,9 @@ begin
 		delete from stepd.fifo_backlog b
 		where b.ctid = any (array(
 			select x.ctid from unnest(olds, old_groups) o (id, group_id)
-			join stepd.fifo_backlog x on x.queue_id = _fifo_sort.queue_id and x.group_id = o.group_id and x.rank = 0 and x.id = o.id
-			for update of x skip locked))
+			cross join lateral (select b.ctid from stepd.fifo_backlog b
+				where b.queue_id = _fifo_sort.queue_id and b.group_id = o.group_id and b.rank = 0 and b.id = o.id
+				limit 1 for update skip locked) x))
 		returning b.id, b.lane_id, b.bucket, b.attempt, b.group_id
 	), heads as (
 		select * from head union all select * from old

@@ -194,4 +194,12 @@ begin
 		where j.group_id is not null;
 	end if;
 end $$;
+comment on column stepd.group_slot.job_id is 'A held job.';
+comment on column stepd.group_slot.queue_id is 'Its queue.';
+comment on column stepd.group_slot.group_id is 'Its group.';
+comment on column stepd.group_slot.node_id is 'Who holds it: the node,';
+comment on column stepd.group_slot.slot is 'and the worker''s slot there.';
+comment on column stepd.rate_start.queue_id is 'The queue.';
+comment on column stepd.rate_start.at is 'When the last of these attempts began.';
+comment on column stepd.rate_start.n is 'How many attempts began within 10 ms.';
 comment on function stepd._group_recount(int, boolean) is 'concurrencyPerGroup was switched on or off: count what is held now.';
