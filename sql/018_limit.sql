@@ -142,7 +142,7 @@ begin
 	), held as (
 		insert into stepd.group_slot (job_id, queue_id, group_id, node_id, slot)
 		select e.id, _group_admit.queue_id, e.group_id, _group_admit.node_id, _group_admit.slot
-		from e where e.group_id not in (select f.group_id from "full" f)
+		from e where e.group_id is not null and e.group_id not in (select f.group_id from "full" f)
 	)
 	select array_agg(e.id order by e.ord), array_agg(e.bucket order by e.ord), array_agg(e.attempt order by e.ord)
 	into ids, buckets, attempts

@@ -1,0 +1,159 @@
+"""Queues over several nodes: limits that are kept and used, bulk enqueue, retries by hand, settings that act at once."""
+
+import time
+
+import pytest
+
+import harness
+from test_worker import KIT
+
+NODES = 2
+
+
+@pytest.fixture
+def nodes(db, make_stepd):
+    """Function that starts NODES daemons with the kit on one database."""
+    made = []
+
+    def start(queues, processes=2, **changes):
+        for i in range(NODES):
+            d = make_stepd(db, f"n{i}")
+            d.step("kit", KIT)
+            d.start(config=config(d, queues, processes, **changes))
+            made.append(d)
+        return made
+
+    return start
+
+
+def config(daemon, queues, processes=2, **changes):
+    return daemon.config(node={"name": daemon.name}, queues=queues, http={"listen": "off"}, admin={"listen": "off"},
+                         pools={"default": {"processes": processes, "serves": ["queue"]}}, **changes)
+
+
+def bulk(db, topic, n, item="jsonb_build_object('data', '{}'::jsonb)"):
+    return db.value(f"select count(*) from stepd.enqueue_many(%s, (select jsonb_agg({item} order by i) from generate_series(1, {n}) i))", topic)
+
+
+def done(db, n, deadline=30):
+    db.wait_value("select count(*) from stepd.outcome where status = 'completed'", n, deadline=deadline)
+
+
+def most_in_window(db, seconds):
+    """The most attempts that began within any stretch of time of that length."""
+    return db.value("select max(n) from (select count(*) over (order by started_at range between current row and %s * interval '1 s' following) n"
+                    " from stepd.jobs where started_at is not null) x", seconds - 0.000001)
+
+
+def test_rate_limit_holds_and_is_used(nodes, db):
+    nodes({"kit": {"rateLimit": "20/1s"}})
+    bulk(db, "kit", 70)
+    begin = time.monotonic()
+    done(db, 70)
+    assert most_in_window(db, 1) <= 20
+    # 20 at once, then 20 each second
+    assert 2.9 < time.monotonic() - begin < 3 + 2 * harness.SLOW
+
+
+def test_rate_limit_of_a_short_window(nodes, db):
+    nodes({"kit": {"rateLimit": "5/100ms"}})
+    bulk(db, "kit", 60)
+    begin = time.monotonic()
+    done(db, 60)
+    assert most_in_window(db, 0.1) <= 5
+    assert time.monotonic() - begin < 1.2 + 2 * harness.SLOW
+
+
+def overlap(db, per=""):
+    """The most jobs of the history that ran at one moment; per: of one such group."""
+    return db.value("select max(n) from (select (select count(*) from stepd.jobs b where b.started_at <= a.started_at"
+                    f" and b.finished_at > a.started_at {'and b.group_id = a.group_id' if per else ''}) n"
+                    f" from stepd.jobs a where a.started_at is not null {'and a.group_id is not null' if per else ''}) x")
+
+
+def test_max_concurrency_over_nodes_while_workers_are_killed(nodes, db):
+    a, b = nodes({"kit": {"maxConcurrency": 2, "maxRetries": 20, "retryDelay": 20}})
+    bulk(db, "kit", 60, "jsonb_build_object('data', '{\"ms\": 50}'::jsonb)")
+    samples = []
+    for turn in range(6):
+        (a, b)[turn % 2].child("stepd.*worker").kill()
+        for _ in range(10):
+            samples.append(db.value("select running from stepd.queues where name = 'kit'"))
+            time.sleep(0.01)
+    done(db, 60)
+    assert max(samples) == 2
+    assert overlap(db) <= 2
+    # and no slot leaked
+    bulk(db, "kit", 10, "jsonb_build_object('data', '{\"ms\": 100}'::jsonb)")
+    begin = time.monotonic()
+    done(db, 70)
+    assert time.monotonic() - begin < 0.5 + 1.5 * harness.SLOW
+
+
+@pytest.mark.parametrize("strategy", ["standard", "priority"])
+def test_concurrency_per_group(nodes, db, strategy):
+    nodes({"kit": {"strategy": strategy, "concurrencyPerGroup": 1}})
+    bulk(db, "kit", 40, "jsonb_build_object('data', '{\"ms\": 40}'::jsonb, 'group', 'g' || i %% 4)")
+    begin = time.monotonic()
+    done(db, 40)
+    took = time.monotonic() - begin
+    assert overlap(db, "group") == 1
+    # four groups side by side: 10 × 40 ms, not 40 × 40 ms
+    assert overlap(db) >= 3 and took < 0.4 + 1.1 * harness.SLOW
+
+
+def test_bulk_enqueue_of_100000_items_in_one_call(db, stepd):
+    stepd.start(config=stepd.config(http={"listen": "off"}))
+    begin = time.monotonic()
+    assert bulk(db, "nobody", 100000) == 100000
+    assert time.monotonic() - begin < 20 * harness.SLOW
+    assert db.value("select count(distinct id) from stepd.jobs where status = 'unrouted'") == 100000
+
+
+def test_retry_of_a_queue_keeps_history(nodes, db):
+    a, _ = nodes({"kit": {"maxRetries": 0}})
+    jobs = [db.enqueue("kit", {"do": "retry", "until_attempt": 2})[0] for _ in range(3)]
+    for j in jobs:
+        db.wait_status(j, "failed")
+    a.stepctl("retry", "--queue", "kit")
+    for j in jobs:
+        assert db.wait_status(j, "completed")["attempt"] == 2
+        assert [x["outcome"] for x in db.attempts(j)] == ["error"]
+
+
+def test_unrouted_is_routed_later(nodes, db):
+    a, _ = nodes({})
+    [job] = db.enqueue("elsewhere", {})
+    assert db.job(job)["status"] == "unrouted"
+    a.step("kit2", KIT.replace('"Kit"', '"Kit2"').replace('STEPD_QUEUE("kit"), STEPD_QUEUE("kit-once")', 'STEPD_QUEUE("elsewhere")'))
+    a.reload()
+    a.stepctl("retry", job)
+    assert db.wait_status(job, "completed")["step"] == "Kit2"
+
+
+def test_reload_pause_and_resume_act_everywhere_within_a_second(nodes, db):
+    made = nodes({"kit": {"maxRetries": 7}})
+    for d in made:
+        d.write_config(config(d, {"kit": {"maxRetries": 7, "maxConcurrency": 1}}))
+    made[0].reload()
+    bulk(db, "kit", 8, "jsonb_build_object('data', '{\"ms\": 30}'::jsonb)")
+    done(db, 8)
+    assert overlap(db) == 1
+    made[1].stepctl("pause", "kit")
+    time.sleep(1)
+    bulk(db, "kit", 5)
+    time.sleep(0.3)
+    assert db.value("select ready from stepd.queues where name = 'kit'") == 5
+    made[0].stepctl("resume", "kit")
+    done(db, 13, deadline=2)
+
+
+@pytest.mark.parametrize("backoff, expected", [("fixed", [0.1, 0.1, 0.1]), ("linear", [0.1, 0.2, 0.25]), ("exponential", [0.1, 0.2, 0.25])])
+def test_backoff_kinds_and_cap(nodes, db, backoff, expected):
+    nodes({"kit": {"maxRetries": 3, "retryDelay": 100, "backoff": backoff, "maxRetryDelay": 250, "jitter": 0}})
+    [job] = db.enqueue("kit", {"do": "retry"})
+    assert db.wait_status(job, "failed")["attempt"] == 4
+    tries = db.attempts(job)
+    gaps = [(b["started_at"] - a["finished_at"]).total_seconds() for a, b in zip(tries, tries[1:])]
+    for gap, want in zip(gaps, expected):
+        assert want - 0.01 <= gap <= want + 0.15 * harness.SLOW
