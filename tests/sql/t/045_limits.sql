@@ -28,12 +28,12 @@ select is(t.sound(), 'sound', 'sound');
 select lane_id as fan1 from stepd.lanes('{Fan1}') \gset
 select stepd.enqueue_many('fan', '[{"group": "a"}, {"group": "a"}, {"group": "b"}, {"group": "a"}, {}, {}]');
 select array_agg(id order by id) as f from stepd.jobs where step = 'Fan1' \gset
-select is(t.claim(1, 'Fan1', 1), (:'f'::bigint[])[1:1], 'one of group a');
-select is(t.claim(2, 'Fan1', 3), (:'f'::bigint[])[3:3] || (:'f'::bigint[])[5:6], 'group b and those without a group, past group a');
-select is(t.claim(3, 'Fan1', 9), '{}', 'nothing is left that may run');
+select is(t.claim(11, 'Fan1', 1), (:'f'::bigint[])[1:1], 'one of group a');
+select is(t.claim(12, 'Fan1', 3), (:'f'::bigint[])[3:3] || (:'f'::bigint[])[5:6], 'group b and those without a group, past group a');
+select is(t.claim(13, 'Fan1', 9), '{}', 'nothing is left that may run');
 select is((select count(*)::int from stepd.jobs where status = 'ready' and step = 'Fan1'), 4, 'they are ready all the same');
 select t.finish((:'f'::bigint[])[1]);
-select is(t.claim(3, 'Fan1', 1), (:'f'::bigint[])[2:2], 'the next of a');
+select is(t.claim(13, 'Fan1', 1), (:'f'::bigint[])[2:2], 'the next of a');
 select stepd.cancel((:'f'::bigint[])[4]);
 select is(t.status((:'f'::bigint[])[4]), 'cancelled', 'one that waits for its group can be cancelled');
 select is(t.finish((:'f'::bigint[])[2], 'error', 'x'), 'retrying', 'the running one fails');
@@ -43,13 +43,13 @@ select is(t.sound(), 'sound', 'sound');
 -- by priority within the group
 select stepd.enqueue_many('prio', '[{"group": "g", "priority": 5}, {"group": "g", "priority": 4}, {"group": "g", "priority": 1}, {"group": "g", "priority": 2}]');
 select min(id) as p from stepd.jobs where queue = 'prio' \gset
-select is(t.claim(1, 'Prio', 1), array[:p]::bigint[], 'first of two');
-select is(t.claim(2, 'Prio', 1), array[:p + 1]::bigint[], 'second of two');
-select is(t.claim(3, 'Prio', 1), '{}', 'no third');
+select is(t.claim(21, 'Prio', 1), array[:p]::bigint[], 'first of two');
+select is(t.claim(22, 'Prio', 1), array[:p + 1]::bigint[], 'second of two');
+select is(t.claim(23, 'Prio', 1), '{}', 'no third');
 select t.finish(:p);
-select is(t.claim(3, 'Prio', 1), array[:p + 3]::bigint[], 'the next by priority');
-select is((select count(*)::int from stepd.died(t.n(), 3, 1, :p + 3, 'crashed', 'x', null, 11, 1, 1, 10, 10, 7)), 1, 'its worker dies');
-select is(t.claim(4, 'Prio', 1), array[:p + 2]::bigint[], 'no slot leaks');
+select is(t.claim(23, 'Prio', 1), array[:p + 3]::bigint[], 'the next by priority');
+select is((select count(*)::int from stepd.died(t.n(), 23, 1, :p + 3, 'crashed', 'x', null, 11, 1, 1, 10, 10, 7)), 1, 'its worker dies');
+select is(t.claim(24, 'Prio', 1), array[:p + 2]::bigint[], 'no slot leaks');
 select stepd.configure('n1', t.steps(), jsonb_build_array(t.queue('std'), t.queue('fan'), t.queue('prio', 'strategy', 'priority')), '{}');
 select is((select count(*)::int from stepd.group_slot) + (select count(*)::int from stepd.fifo_backlog), 0, 'limits switched off');
 select is(cardinality(t.claim(5, 'Std')), 4, 'no rate limit');
