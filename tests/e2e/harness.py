@@ -263,7 +263,7 @@ class Database:
 # --- the built tree ----------------------------------------------------------------------------------------------
 
 class Stage:
-    """What an installation would have, copied where every user can read it: SQL, sample steps, the step header.
+    """What an installation would have, copied where every user can read it: programs, SQL, sample steps, the header.
 
     The checkout may lie below a folder that an unprivileged user cannot enter, and a daemon started as root runs
     its children as one.
@@ -271,9 +271,12 @@ class Stage:
 
     def __init__(self, directory):
         self.dir = Path(directory)
-        self.sql, self.steps, self.include = self.dir / "sql", self.dir / "steps", self.dir / "include"
+        self.sql, self.steps, self.include, self.bin = (self.dir / name for name in ("sql", "steps", "include", "bin"))
         shutil.copytree(SOURCE / "sql", self.sql, ignore=lambda d, names: [n for n in names if not n.endswith(".sql")])
         self.steps.mkdir()
+        self.bin.mkdir()
+        for program in ("stepd", "stepctl"):
+            shutil.copy(BUILD / "src" / program, self.bin)
         for so in glob.glob(str(BUILD / "steps/*.so")):
             shutil.copy(so, self.steps)
         for header in (SOURCE / "src").rglob("step.h"):
@@ -296,10 +299,18 @@ class Stage:
         return so
 
 
+_ports = set()
+
+
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """A port nobody listens on, never the same twice."""
+    while True:
+        with socket.socket() as s:
+            s.bind(("127.0.0.1", 0))
+            port = s.getsockname()[1]
+        if port not in _ports:
+            _ports.add(port)
+            return port
 
 
 # --- systemd's side of sd_notify ---------------------------------------------------------------------------------
@@ -618,7 +629,8 @@ class LeakCheck:
             if not _mapped(name):
                 found.append(f"/dev/shm/{name}")
         for shmid, (cpid, attached) in _sysv().items():
-            if shmid not in self.sysv and not attached and not os.path.exists(f"/proc/{cpid}"):
+            # Creator 0: of another process namespace.
+            if shmid not in self.sysv and not attached and cpid and not os.path.exists(f"/proc/{cpid}"):
                 found.append(f"SysV shared memory {shmid} of dead process {cpid}")
         for p in POINTERS:
             with contextlib.suppress(OSError):

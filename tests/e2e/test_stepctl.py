@@ -15,7 +15,6 @@ import pytest
 import harness
 
 OK, FAILED, USAGE, DATABASE, CONFIG = 0, 1, 64, 69, 78
-STEPCTL = str(harness.BUILD / "src/stepctl")
 TRACE = "00000000-0000-4000-8000-000000000000"
 
 MANIFEST = {"steps": [
@@ -31,13 +30,13 @@ MANIFEST = {"steps": [
 
 
 @pytest.fixture
-def run(tmp):
+def run(tmp, stage):
     """run(*args, **env): a finished stepctl that knows no database but what it is told."""
     def go(*args, stdin="", env=None, **kw):
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("STEPD_", "PG", "XDG_"))}
-        clean.update({"STEPD_SQL_DIR": str(harness.SOURCE / "sql"), "STEPD_CONFIG": "/dev/null", "TZ": "UTC", "LC_ALL": "C.UTF-8"})
+        clean.update({"STEPD_SQL_DIR": str(stage.sql), "STEPD_CONFIG": "/dev/null", "TZ": "UTC", "LC_ALL": "C.UTF-8"})
         clean.update(env or {})
-        return subprocess.run([STEPCTL, *map(str, args)], input=stdin, env=clean, cwd=tmp, timeout=60 * harness.SLOW, text=True,
+        return subprocess.run([str(stage.bin / "stepctl"), *map(str, args)], input=stdin, env=clean, cwd=tmp, timeout=60 * harness.SLOW, text=True,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, **kw)
     return go
 
@@ -314,7 +313,7 @@ def test_terminal_gets_colours_and_fits(ctl, db, run):
     for i in range(3):
         ctl("enqueue", f"a-rather-long-topic-name-that-nobody-subscribes-to-{i}", "1")
     parent, child = pty.openpty()
-    env = {**os.environ, "STEPD_SQL_DIR": str(harness.SOURCE / "sql"), "TERM": "xterm", "COLUMNS": "80", "LC_ALL": "C.UTF-8"}
+    env = {**os.environ, "STEPD_SQL_DIR": str(stage.sql), "TERM": "xterm", "COLUMNS": "80", "LC_ALL": "C.UTF-8"}
     env.pop("NO_COLOR", None)
     with subprocess.Popen([STEPCTL, "--database", db.conninfo, "jobs"], stdin=child, stdout=child, stderr=child, env=env) as p:
         os.close(child)
@@ -346,7 +345,7 @@ def test_no_rights(run, db, ctl):
 def test_full_output_is_an_error(run, db, ctl):
     with open("/dev/full", "w") as full:
         done = subprocess.run([STEPCTL, "--database", db.conninfo, "queues"], stdout=full, stderr=subprocess.PIPE, text=True,
-                              env={**os.environ, "STEPD_SQL_DIR": str(harness.SOURCE / "sql")}, timeout=60)
+                              env={**os.environ, "STEPD_SQL_DIR": str(stage.sql)}, timeout=60)
     assert done.returncode == FAILED and "cannot write" in done.stderr
 
 
