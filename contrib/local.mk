@@ -1,8 +1,8 @@
 # The systemd unit, and the scripts of a checkout.
-EXTRA_DIST += contrib/version contrib/setup.sh contrib/quickstart contrib/systemd/stepd.service.in
+EXTRA_DIST += contrib/version contrib/setup.sh contrib/quickstart contrib/systemd/stepd.service.in contrib/systemd/stepd.socket
 
 if HAVE_SYSTEMD_UNIT
-systemdsystemunit_DATA = contrib/systemd/stepd.service
+systemdsystemunit_DATA = contrib/systemd/stepd.service contrib/systemd/stepd.socket
 endif
 CLEANFILES += contrib/systemd/stepd.service
 contrib/systemd/stepd.service: contrib/systemd/stepd.service.in Makefile

@@ -24,7 +24,11 @@ static int handle(struct stepd_ctx *ctx)
 		stepd_bool("raw", stepd_raw_body(ctx, &len) != NULL), stepd_json("n", stepd_get(data, "n"))));
 }
 
+static const char order[] = STEPD_SCHEMA({"type": "object", "required": ["n"], "properties": {"n": {"type": "integer"}}});
+static const char page[] = STEPD_SCHEMA({"properties": {"page": {"type": "integer"}}});
+
 STEPD_STEP(.name = "Take", .handler = handle, .triggers = STEPD_TRIGGERS(
+	STEPD_HTTP("POST", "/orders", .body_schema = order, .query_schema = page, .respond = STEPD_ACCEPTED),
 	STEPD_HTTP("POST", "/take", .respond = STEPD_ACCEPTED), STEPD_HTTP("GET", "/sync")));
 """
 
@@ -59,6 +63,17 @@ def test_what_is_no_json_is_refused(server, db):
         assert server.request("POST", "/take", body, headers={"content-type": type}).status == status
     assert server.post("/take", {}, headers={"idempotency-key": "x" * 256}).status == 400
     assert db.value("select count(*) from stepd.jobs") == 0
+
+
+def test_schemas_are_held_against_it_first(server, db):
+    for path, body, told in [("/orders", {"n": "x"}, [("body", "/n")]), ("/orders", None, [("body", "")]), ("/orders", {}, [("body", "/n")]),
+                             ("/orders?page=x", {"n": True}, [("body", "/n"), ("query", "/page")])]:
+        reply = server.post(path, body)
+        assert (reply.status, reply.json["error"]["code"]) == (400, "validation_failed")
+        assert [(d["in"], d["pointer"]) for d in reply.json["error"]["details"]] == told
+    assert db.value("select count(*) from stepd.jobs") == 0
+    job = db.wait_status(server.post("/orders?page=2", {"n": 7}).json["jobId"], "completed")
+    assert job["output"]["n"] == 7
 
 
 def test_idempotency_key_gives_the_first_job(server, db):
