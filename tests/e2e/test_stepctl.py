@@ -315,7 +315,7 @@ def test_terminal_gets_colours_and_fits(ctl, db, run):
     parent, child = pty.openpty()
     env = {**os.environ, "STEPD_SQL_DIR": str(stage.sql), "TERM": "xterm", "COLUMNS": "80", "LC_ALL": "C.UTF-8"}
     env.pop("NO_COLOR", None)
-    with subprocess.Popen([STEPCTL, "--database", db.conninfo, "jobs"], stdin=child, stdout=child, stderr=child, env=env) as p:
+    with subprocess.Popen([harness.BUILD / "src/stepctl", "--database", db.conninfo, "jobs"], stdin=child, stdout=child, stderr=child, env=env) as p:
         os.close(child)
         out = b""
         while True:
@@ -344,7 +344,7 @@ def test_no_rights(run, db, ctl):
 
 def test_full_output_is_an_error(run, db, ctl):
     with open("/dev/full", "w") as full:
-        done = subprocess.run([STEPCTL, "--database", db.conninfo, "queues"], stdout=full, stderr=subprocess.PIPE, text=True,
+        done = subprocess.run([harness.BUILD / "src/stepctl", "--database", db.conninfo, "queues"], stdout=full, stderr=subprocess.PIPE, text=True,
                               env={**os.environ, "STEPD_SQL_DIR": str(stage.sql)}, timeout=60)
     assert done.returncode == FAILED and "cannot write" in done.stderr
 
