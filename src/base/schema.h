@@ -9,8 +9,8 @@
  * Choices the specification leaves open, or that cJSON makes:
  *   - `format` and the content* keywords are annotations, never checked.
  *   - Without `$schema` a schema is 2020-12.  Other dialects are refused.
- *   - `pattern` is PCRE2 without JIT, restricted to escapes ECMA-262 has; \d, \w
- *     and \s are ASCII.
+ *   - `pattern` is PCRE2 without JIT, restricted to what ECMA-262 has; \d and \w are
+ *     ASCII, \s is any space.
  *   - A number is a double.  multipleOf is exact for the shortest decimal that
  *     reads as that double; integers beyond 2^53 are compared as doubles.
  *   - A name that an object has twice is checked each time.

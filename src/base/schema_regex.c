@@ -8,6 +8,7 @@
 #include <string.h>
 
 #define PATTERN_MAX 32768
+#define SPACES "\\s\\u00a0\\ufeff\\u2028\\u2029\\p{Zs}" /* ECMA-262's \s */
 
 /* ECMA-262 knows the categories by their long names too, PCRE2 10.42 by the short ones alone. */
 static const struct {
@@ -70,6 +71,10 @@ static const char *translate(struct sd_buf *b, const char *s)
 				return "an escape";
 			if (s[1] == 'v') { /* any vertical space to PCRE2 */
 				sd_buf_str(b, "\\x0b");
+				continue;
+			}
+			if (s[1] == 's' || (s[1] == 'S' && !in_class)) {
+				sd_buf_printf(b, in_class ? "%s" : s[1] == 's' ? "[%s]" : "[^%s]", SPACES);
 				continue;
 			}
 			sd_buf_append(b, s, 2);

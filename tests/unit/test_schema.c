@@ -158,6 +158,8 @@ static void test_patterns(void **state)
 	(void)state;
 	expect("{\"pattern\":\"^a$\"}", "\"a\\n\"", " pattern");
 	expect("{\"pattern\":\"^\\\\d+$\"}", "\"\\u0661\"", " pattern"); /* an Arabic digit */
+	expect("{\"pattern\":\"^\\\\s[a\\\\s]\\\\S$\"}", "\"\u00a0\u2003x\"", "");
+	expect("{\"pattern\":\"\\\\S\"}", "\" \ufeff\"", " pattern");
 	expect("{\"pattern\":\"^[[:alpha:]]$\"}", "\":]\"", "");	   /* no POSIX class */
 	expect("{\"pattern\":\"^\\\\u{1F600}$\"}", "\"\\ud83d\\ude00\"", "");
 	expect("{\"pattern\":\"^.$\"}", "\"\\ud83d\\ude00\"", "");
