@@ -309,7 +309,7 @@ def test_status(ctl, db):
     assert "no node is alive: nothing runs" in js(ctl("--json", "status"))["warnings"]
 
 
-def test_terminal_gets_colours_and_fits(ctl, db, run):
+def test_terminal_gets_colours_and_fits(ctl, db, stage):
     for i in range(3):
         ctl("enqueue", f"a-rather-long-topic-name-that-nobody-subscribes-to-{i}", "1")
     parent, child = pty.openpty()
@@ -342,7 +342,7 @@ def test_no_rights(run, db, ctl):
         db.rows(f"drop role {role}")
 
 
-def test_full_output_is_an_error(run, db, ctl):
+def test_full_output_is_an_error(run, db, ctl, stage):
     with open("/dev/full", "w") as full:
         done = subprocess.run([harness.BUILD / "src/stepctl", "--database", db.conninfo, "queues"], stdout=full, stderr=subprocess.PIPE, text=True,
                               env={**os.environ, "STEPD_SQL_DIR": str(stage.sql)}, timeout=60)
