@@ -100,7 +100,7 @@ static int open_sockets(struct sd_super *su, struct sd_gen *gen, struct sd_err *
 	if (take_listener(su, &gen->conf->http.listen, false, &gen->http, err) != 0 ||
 	    take_listener(su, &gen->conf->admin.listen, true, &gen->admin, err) != 0)
 		return -1;
-	if (gen->conf->http.listen.host == NULL)
+	if (gen->conf->http.listen.host == NULL && gen->conf->admin.listen.host == NULL) /* no http process */
 		return 0;
 	gen->web_listen = sd_listen_unix(err);
 	return gen->web_listen < 0 ? -1 : 0;
