@@ -24,6 +24,7 @@ import harness  # noqa: E402
 @pytest.fixture(scope="session")
 def session_dir():
     d = harness.temp_dir("stepd-e2e-")
+    os.environ.setdefault("STEPD_TEST_PG_TEMPLATE", str(d / "pg-template"))
     yield d
     shutil.rmtree(d, ignore_errors=True)
 
