@@ -28,6 +28,8 @@ struct sd_conf_pool {
 	unsigned serves; /* enum sd_serves, or'ed */
 	int64_t max_jobs; /* recycle a worker after this many jobs; 0: never */
 	int64_t max_rss;  /* recycle a worker above this many bytes; 0: never */
+	int64_t max_age_ms; /* recycle a worker that has run for this long; 0: never */
+	int nice;	  /* added to the daemon's own */
 };
 
 /* Settings of one queue; passed on to SQL as they are (stepd.configure). */

@@ -88,6 +88,10 @@ const struct sd_option sd_options[] = {
  "A worker is replaced after this many jobs."},
 {"pools.*.maxRss", SD_OPTION_SIZE, POOL(max_rss), "512MiB", 16 * MIB, 1024 * GIB, "none", NULL, RELOAD, YES,
  "A worker that holds more memory than this is replaced after its job."},
+{"pools.*.maxAge", SD_OPTION_TIME, POOL(max_age_ms), "none", S, 365 * D, "none", NULL, RELOAD, YES,
+ "A worker is replaced when it has run for this long, after its job."},
+{"pools.*.nice", SD_OPTION_INT, POOL(nice), "0", 0, 19, NULL, NULL, RELOAD, YES,
+ "How much its workers give way to other processes: added to the daemon's nice value."},
 
 {"queues.*.strategy", SD_OPTION_WORD, QUEUE(strategy), "standard", 0, 0, NULL, strategy_words, RELOAD, YES,
  "standard: oldest first; fifo: strict order in each group; priority: highest first."},

@@ -54,15 +54,16 @@ static bool one_is_being_replaced(const struct sd_super *su, const struct sd_gro
 	return false;
 }
 
-static void look_at_size(struct sd_kid *kid, const struct sd_seen *seen, bool slow)
+static void look_at_wear(struct sd_kid *kid, const struct sd_seen *seen, int64_t now_us, bool slow)
 {
 	const struct sd_conf_pool *pool = kid->group->pool;
 	int64_t rss = 0;
 	bool worn = pool->max_jobs > 0 && seen->jobs_done >= (uint64_t)pool->max_jobs;
+	bool old = pool->max_age_ms > 0 && now_us - kid->ready_us >= pool->max_age_ms * 1000;
 
 	if (slow && pool->max_rss > 0)
 		rss = resident(kid->pid);
-	if (!worn && rss <= pool->max_rss)
+	if (!worn && !old && rss <= pool->max_rss)
 		return;
 	if (one_is_being_replaced(kid->su, kid->group))
 		return; /* one at a time: each costs a database connection twice over */
@@ -70,6 +71,8 @@ static void look_at_size(struct sd_kid *kid, const struct sd_seen *seen, bool sl
 	if (worn)
 		sd_log(SD_LOG_DEBUG, "%s (pid %d) did %llu jobs: replacing it", kid->name, kid->pid,
 		       (unsigned long long)seen->jobs_done);
+	else if (old)
+		sd_log(SD_LOG_DEBUG, "%s (pid %d) is older than maxAge: replacing it", kid->name, kid->pid);
 	else
 		sd_log(SD_LOG_INFO, "%s (pid %d) has %lld MiB resident, more than maxRss: replacing it", kid->name, kid->pid,
 		       (long long)(rss >> 20));
@@ -85,6 +88,6 @@ void sd_enforce(struct sd_super *su, int64_t now_us, bool slow)
 		sd_slot_look(&su->sb->slot[k->slot], now_us, &seen);
 		look_at_attempt(k, &seen, now_us);
 		if (k->state == SD_KID_READY && !k->superseded && k->group->gen->state == SD_GEN_LIVE && !sd_super_stopping(su))
-			look_at_size(k, &seen, slow);
+			look_at_wear(k, &seen, now_us, slow);
 	}
 }

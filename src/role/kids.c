@@ -263,6 +263,11 @@ static _Noreturn void enter_role(void *arg)
 
 	if (birth->own_log && sd_setup_log(birth->child.conf, NULL, &err) != 0)
 		sd_log_err(SD_LOG_ERROR, &err, "the log stays as it is");
+	if (birth->child.pool != NULL && birth->child.pool->nice > 0) {
+		errno = 0;
+		if (nice(birth->child.pool->nice) == -1 && errno != 0)
+			sd_log(SD_LOG_WARN, "setting the nice value failed: %m");
+	}
 	sd_roles[birth->child.role].main(&birth->child);
 }
 

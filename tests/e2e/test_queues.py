@@ -1,5 +1,6 @@
 """Queues over several nodes: limits that are kept and used, bulk enqueue, retries by hand, settings that act at once."""
 
+import os
 import time
 
 import pytest
@@ -157,3 +158,14 @@ def test_backoff_kinds_and_cap(nodes, db, backoff, expected):
     gaps = [(b["started_at"] - a["finished_at"]).total_seconds() for a, b in zip(tries, tries[1:])]
     for gap, want in zip(gaps, expected):
         assert want - 0.01 <= gap <= want + 0.15 * harness.SLOW
+
+
+def test_pool_nice_and_replacement_by_age(stepd, db):
+    stepd.step("kit", KIT)
+    stepd.start(config=stepd.config(pools={"default": {"processes": 1, "serves": ["queue"], "nice": 7, "maxAge": "1s"}}))
+    first = stepd.child("stepd.*worker")
+    assert os.getpriority(os.PRIO_PROCESS, first.pid) == os.getpriority(os.PRIO_PROCESS, stepd.pid) + 7
+    jobs = [db.enqueue("kit", {"ms": 100})[0] for _ in range(20)]
+    harness.wait_for(lambda: not first.alive, 20, "replaced")
+    for job in jobs:
+        assert db.wait_status(job, "completed")["attempt"] == 1
