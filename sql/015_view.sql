@@ -163,11 +163,25 @@ comment on view stepd.queues is 'Every queue with its settings and how many jobs
 comment on column stepd.queues.failed is 'In the history that is kept; stepd.jobs lists the same.';
 comment on column stepd.queues.oldest_ready_age is 'How long ago the oldest ready job was enqueued.';
 
+-- A function, since the plan of stepd.jobs for thousands of schedules at once
+-- would be compiled for seconds (jit) to run for milliseconds.
+create function stepd._job_status(job_id bigint) returns text
+language plpgsql stable as $$
+declare
+	result text;
+begin
+	select o.status into result from stepd.outcome o where o.id = _job_status.job_id;
+	if not found then
+		select j.status into result from stepd.jobs j where j.id = _job_status.job_id;
+	end if;
+	return result;
+end $$;
+comment on function stepd._job_status(bigint) is 'stepd.jobs.status of one job; null: it is forgotten.';
+
 create view stepd.schedules as
 select s.name as step, c.expression, c.timezone, case when not c.paused then c.next_run end as next_run, c.last_run, c.last_job_id,
 	c.paused, c.trigger_index,
-	coalesce((select o.status from stepd.outcome o where o.id = c.last_job_id),
-		(select j.status from stepd.jobs j where j.id = c.last_job_id)) as last_outcome,
+	case when c.last_job_id is not null then stepd._job_status(c.last_job_id) end as last_outcome,
 	c.description, c.missed, c.catch_up_ms * interval '1 ms' as catch_up_limit, c.overlap, c.skipped
 from stepd.schedule c join stepd.step s on s.id = c.step_id
 where not c.retired;
