@@ -75,6 +75,13 @@ select ok((select paused from stepd.schedules), 'a reload does not resume it');
 select ok(stepd.resume_schedule('Tick', 0), 'resume');
 select ok(not stepd.resume_schedule('Tick'), 'not paused');
 select ok((select last_fire > now() from stepd.schedules_load('{Tick}')), 'what the pause swallowed was not missed');
+select stepd.configure('n1', jsonb_build_object('steps', t.steps() -> 'steps' || jsonb_build_object('name', 'Many', 'triggers',
+	(select jsonb_agg(jsonb_build_object('type', 'cron', 'expression', '* * * * *')) from generate_series(1, 10000)))), '[]', '{}');
+select array_agg(schedule_id) as many from stepd.schedules_load('{Many}') \gset
+select clock_timestamp() as began \gset
+select is((select count(*)::int from stepd.cron_fire(:'many', array_fill('2030-01-05 00:00+00'::timestamptz, array[10000]),
+	array_fill('2030-01-05 00:01+00'::timestamptz, array[10000]))), 10000, '10,000 due in one second');
+select ok(clock_timestamp() - :'began' < interval '8 s', 'brought in one go');
 select throws_ok($$select stepd.pause_schedule('Nix')$$, '22023', 'step: there is no step "Nix"', 'pause: unknown step');
 select is(t.sound(), 'sound', 'sound');
 
