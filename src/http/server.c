@@ -46,6 +46,8 @@
 #define SPARE_FDS 64
 #define MAX_LISTENERS 4
 #define MAX_LINGERERS 256
+#define MAX_ADMIN 64
+#define OTHER_FDS (SPARE_FDS + MAX_LINGERERS + MAX_ADMIN)
 #define LINGER_US (5 * SD_SEC)
 #define DRAIN_GRACE_US (500 * SD_MS)
 
@@ -84,9 +86,10 @@ struct sd_server {
 	h2o_context_t ctx;
 	h2o_accept_ctx_t accept[2]; /* by enum sd_listener */
 	struct listener listeners[MAX_LISTENERS];
-	size_t nlisteners, nclients, max_clients, nlingerers;
+	size_t nlisteners, nlingerers;
+	size_t nclients[2], max_clients[2]; /* by enum sd_listener: health and metrics answer when the public side is full */
 	struct lingerer *lingerers; /* newest first */
-	bool paused, draining;
+	bool paused[2], draining;
 	int64_t shut_idle_us; /* while draining */
 };
 
@@ -190,11 +193,11 @@ static void close_gently(h2o_req_t *req)
 
 static void on_acceptable(h2o_socket_t *listen_sock, const char *err);
 
-static void pause_accepting(struct sd_server *s, bool pause)
+static void pause_accepting(struct sd_server *s, enum sd_listener which, bool pause)
 {
-	s->paused = pause;
+	s->paused[which] = pause;
 	for (size_t i = 0; i < s->nlisteners; i++) {
-		if (!s->listeners[i].sock)
+		if (!s->listeners[i].sock || s->listeners[i].which != which)
 			continue;
 		if (pause)
 			h2o_socket_read_stop(s->listeners[i].sock);
@@ -208,12 +211,12 @@ static void on_client_closed(void *data)
 	struct client *c = data;
 	struct sd_server *s = c->server;
 
-	s->nclients--;
+	s->nclients[c->which]--;
 	if (c->linger_fd >= 0)
 		linger_begin(s, c->linger_fd);
+	if (s->paused[c->which] && s->nclients[c->which] < s->max_clients[c->which])
+		pause_accepting(s, c->which, false);
 	free(c);
-	if (s->paused && s->nclients < s->max_clients)
-		pause_accepting(s, false);
 }
 
 static void set_remote(struct client *c, h2o_socket_t *sock)
@@ -248,9 +251,9 @@ static void on_acceptable(h2o_socket_t *listen_sock, const char *err)
 		h2o_socket_t *sock;
 		struct client *c;
 
-		if (s->nclients >= s->max_clients) {
-			sd_log(SD_LOG_WARN, "%zu connections are open, accepting no more until one closes", s->nclients);
-			pause_accepting(s, true);
+		if (s->nclients[l->which] >= s->max_clients[l->which]) {
+			sd_log(SD_LOG_WARN, "%zu connections are open, accepting no more until one closes", s->nclients[l->which]);
+			pause_accepting(s, l->which, true);
 			return;
 		}
 		sock = h2o_evloop_socket_accept(listen_sock);
@@ -264,7 +267,7 @@ static void on_acceptable(h2o_socket_t *listen_sock, const char *err)
 		set_write_limit(s, sock);
 		sock->on_close.cb = on_client_closed;
 		sock->on_close.data = c;
-		s->nclients++;
+		s->nclients[l->which]++;
 		h2o_accept(&s->accept[l->which], sock);
 	}
 }
@@ -495,9 +498,10 @@ struct sd_server *sd_server_new(const struct sd_server_options *options, const s
 	}
 	s->options = *options;
 	s->events = *events;
-	s->max_clients = fds > 2 * SPARE_FDS + MAX_LINGERERS ? fds - SPARE_FDS - MAX_LINGERERS : fds / 2;
-	if (options->max_connections > 0 && options->max_connections < s->max_clients)
-		s->max_clients = options->max_connections;
+	s->max_clients[SD_LISTENER_ADMIN] = fds > 4 * OTHER_FDS ? MAX_ADMIN : fds / 8;
+	s->max_clients[SD_LISTENER_PUBLIC] = fds > 4 * OTHER_FDS ? fds - OTHER_FDS : fds / 2;
+	if (options->max_connections > 0 && options->max_connections < s->max_clients[SD_LISTENER_PUBLIC])
+		s->max_clients[SD_LISTENER_PUBLIC] = options->max_connections;
 	h2o_config_init(&s->conf);
 	s->conf.server_name = h2o_iovec_init(NULL, 0);
 	s->conf.http1.upgrade_to_http2 = 0;
@@ -569,7 +573,7 @@ void sd_server_run(struct sd_server *s, int max_wait_ms)
 
 size_t sd_server_connections(const struct sd_server *s)
 {
-	return s->nclients;
+	return s->nclients[SD_LISTENER_PUBLIC] + s->nclients[SD_LISTENER_ADMIN];
 }
 
 /* --- watches --- */
