@@ -20,7 +20,9 @@ as_root() {
 installed() { [ "$(dpkg-query -W -f '${db:Status-Status}' "$1" 2>/dev/null)" = installed ]; }
 
 apt() {
-	as_root env DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 apt-get -y -q -o Acquire::Retries=3 -o Dpkg::Use-Pty=0 "$@" \
+	# sudo would drop a proxy from the environment.
+	as_root env DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8 ${http_proxy:+http_proxy="$http_proxy"} \
+		${https_proxy:+https_proxy="$https_proxy"} apt-get -y -q -o Acquire::Retries=3 -o Dpkg::Use-Pty=0 "$@" \
 		</dev/null >>"$apt_log" 2>&1
 }
 
