@@ -48,6 +48,33 @@ end $$;
 comment on function stepd.died(int, int, bigint, bigint, text, text, int, int, bigint, bigint, bigint, bigint, int) is
 'A worker''s life ended. job (0: none) was running: its attempt is recorded with the outcome crashed, timeout or cancelled and how the process ended, and it is retried by its queue''s settings; whatever else that life held goes back to ready with no attempt used. Returns what each job became; refused: the running job was not held any more (its outcome had arrived). Safe to repeat.';
 
+-- A claim that was sent and whose sender is gone may commit at any later
+-- moment: then nobody knows that its jobs are held.  So before a worker's
+-- leases are given back, the process that may still work on its last request
+-- is ended, and it is waited for: until it holds no lock it may have committed
+-- or not, after that it never will.
+create function stepd.end_session(backend int) returns void
+language plpgsql as $$
+#variable_conflict use_column
+begin
+	if coalesce(backend, 0) <= 0 or not exists (select from pg_stat_get_activity(backend) a
+			join pg_database d on d.oid = a.datid join pg_roles r on r.oid = a.usesysid
+			where a.pid = backend and d.datname = current_database() and r.rolname = session_user
+				and a.application_name like 'stepd worker %') then
+		return;
+	end if;
+	perform pg_terminate_backend(backend);
+	for i in 1 .. 40 loop
+		if not exists (select from pg_locks l where l.pid = backend) then
+			return;
+		end if;
+		perform pg_sleep(0.001 * i);
+	end loop;
+	raise exception using errcode = '55P03', message = format('the database session %s of a worker is still ending', backend);
+end $$;
+comment on function stepd.end_session(int) is
+	'End the server process of a worker''s lost or dead connection, whose last transaction is then decided. Nothing, if there is no such session. Raises 55P03 when it does not end within about a second.';
+
 -- All jobs of some leases come back: of each worker the one that ran was lost.
 create function stepd._take_back(leases bigint[], lost boolean) returns table (job_id bigint, node_id int, verdict text)
 language plpgsql as $$

@@ -99,6 +99,13 @@ end $$;
 comment on function stepd.cancel(bigint) is
 'Cancel a job. One that waits or is ready becomes cancelled at once; one that runs is asked to stop and becomes cancelled when its attempt ends, however it ends. False: it had ended before. Raises 22023 for an unknown job.';
 
+create function stepd.cancels(node_id int) returns setof bigint
+language sql stable as $$
+	select c.job_id from stepd.cancel_request c
+	where exists (select from stepd.lease l where l.node_id = $1 and c.job_id = any (l.ids)) order by c.requested_at limit 64
+$$;
+comment on function stepd.cancels(int) is 'Which of the jobs that a node holds are to be cancelled, the first 64.';
+
 -- The unique key again, for a job that comes back.
 create function stepd._unique_again(j stepd.job, step_id int) returns void
 language plpgsql as $$

@@ -568,6 +568,11 @@ bool sd_db_is_up(const struct sd_db *db)
 	return db->state == UP && !db->broken && !db->recycle;
 }
 
+int sd_db_backend(const struct sd_db *db)
+{
+	return db->conn ? PQbackendPID(db->conn) : 0;
+}
+
 size_t sd_db_pending(const struct sd_db *db)
 {
 	size_t n = db->queue.n + db->failed.n;

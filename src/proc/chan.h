@@ -30,6 +30,7 @@ struct sd_msg_death {
 	uint32_t slot, generation;
 	int32_t node_id; /* the scoreboard's at that time */
 	int32_t pid;
+	int32_t backend; /* pid of the server process it spoke to; 0: none */
 	int64_t job;	 /* the one that ran; 0: none */
 	int32_t attempt;
 	int32_t exit_code; /* -1: by signal */

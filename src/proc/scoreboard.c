@@ -41,6 +41,7 @@ void sd_slot_look(const struct sd_slot *slot, int64_t now_us, struct sd_seen *se
 		.job = job > 0 ? job : 0,
 		.request = atomic_load(&slot->serving) ? request : 0,
 		.cancel_job = atomic_load(&slot->cancel_job),
+		.last_job = atomic_load(&slot->last_job),
 		.attempt = atomic_load(&slot->attempt),
 		.started_us = atomic_load(&slot->started_us),
 		.deadline_us = atomic_load(&slot->deadline_us),
@@ -50,6 +51,8 @@ void sd_slot_look(const struct sd_slot *slot, int64_t now_us, struct sd_seen *se
 		seen->deadline_us = 0;
 	if (seen->started_us <= 0 || seen->started_us > now_us)
 		seen->started_us = 0;
+	if (seen->last_job < 0)
+		seen->last_job = 0;
 	if (seen->attempt < 0)
 		seen->attempt = 0;
 }
@@ -60,6 +63,8 @@ uint32_t sd_slot_renew(struct sd_slot *slot)
 	uint32_t generation = atomic_fetch_add(&slot->generation, 1) + 1;
 
 	atomic_store(&slot->job, 0);
+	atomic_store(&slot->last_job, 0);
+	atomic_store(&slot->backend, 0);
 	atomic_store(&slot->attempt, 0);
 	atomic_store(&slot->step, 0);
 	atomic_store(&slot->started_us, 0);

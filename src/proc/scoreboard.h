@@ -47,6 +47,8 @@ struct sd_slot {
 
 	/* child; times are sd_now_us() */
 	_Atomic int64_t job;	     /* the job whose handler runs now; 0: none. Set before the handler starts. */
+	_Atomic int64_t last_job;    /* the one whose handler ended last; its outcome may not have been told yet */
+	_Atomic int32_t backend;     /* pid of the database's process that serves it; 0: not connected yet */
 	_Atomic int32_t attempt;
 	_Atomic int32_t step;	     /* index into the manifest */
 	_Atomic int64_t started_us;  /* start of that handler */
@@ -59,7 +61,7 @@ struct sd_slot {
 	_Atomic uint32_t db_up;
 	_Atomic uint32_t asleep;     /* worker: waits on the pool's eventfd for work */
 
-	/* keeper, and the worker itself when it learns of it first */
+	/* keeper, and the worker itself, which clears it before each handler */
 	_Atomic int64_t cancel_job;  /* this job is to be cancelled; the handler sees it when it equals job */
 } __attribute__((aligned(128)));     /* no two processes write one cache line */
 
@@ -81,7 +83,7 @@ void sd_scoreboard_free(struct sd_scoreboard *sb);
 
 /* What the supervisor takes from a slot: a copy, with impossible values replaced by "nothing". */
 struct sd_seen {
-	int64_t job, cancel_job;
+	int64_t job, cancel_job, last_job;
 	uint64_t request; /* the HTTP request that runs; 0: none */
 	int32_t attempt;
 	int64_t started_us, deadline_us;

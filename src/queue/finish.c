@@ -6,6 +6,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#define KEEP_MAX (4 << 20)
+
 enum { NARRAYS = 8 };
 
 static void arrays(struct sd_finish *f, struct sd_buf *out[NARRAYS])
@@ -23,15 +25,24 @@ void sd_finish_fini(struct sd_finish *f)
 	sd_buf_fini(&f->effects);
 }
 
+/* Big outputs are rare: their memory is not kept. */
+static void empty(struct sd_buf *b)
+{
+	if (b->cap > KEEP_MAX)
+		sd_buf_fini(b);
+	else
+		sd_buf_reset(b);
+}
+
 void sd_finish_begin(struct sd_finish *f)
 {
 	struct sd_buf *v[NARRAYS];
 	arrays(f, v);
 	for (int i = 0; i < NARRAYS; i++) {
-		sd_buf_reset(v[i]);
+		empty(v[i]);
 		sd_buf_chr(v[i], '{');
 	}
-	sd_buf_reset(&f->effects);
+	empty(&f->effects);
 	f->noutputs = f->nerrors = f->ndelays = 0;
 	f->n = 0;
 }

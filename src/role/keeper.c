@@ -93,6 +93,7 @@ void sd_keeper_rescue(struct sd_keeper *k)
 static void on_rescue_timer(struct ev_loop *loop, ev_timer *t, int revents)
 {
 	sd_keeper_rescue(t->data);
+	sd_keeper_ask_cancels(t->data);
 }
 
 static void on_beat_timer(struct ev_loop *loop, ev_timer *t, int revents)
@@ -107,6 +108,7 @@ static void resume(struct sd_keeper *k)
 {
 	atomic_fetch_add(&k->child->scoreboard->settings_version, 1);
 	sd_keeper_send_deaths(k);
+	sd_keeper_ask_cancels(k);
 	sd_keeper_promote(k);
 	sd_keeper_rescue(k);
 }

@@ -58,6 +58,7 @@ struct sd_keeper {
 	/* keeper_death.c */
 	struct sd_keeper_death *deaths; /* in order */
 	ev_timer death_timer, cancel_timer;
+	bool asking_cancels, ask_cancels_again;
 	struct {
 		int64_t job, until_us;
 	} cancels[SD_KEEPER_CANCELS]; /* not seen in a slot yet; job 0: free */
@@ -77,6 +78,7 @@ void sd_keeper_beat(struct sd_keeper *k);	   /* heartbeat, with what we want to 
 void sd_keeper_death_init(struct sd_keeper *k);
 void sd_keeper_died(struct sd_keeper *k, const struct sd_msg_death *death);
 void sd_keeper_send_deaths(struct sd_keeper *k);
+void sd_keeper_ask_cancels(struct sd_keeper *k);
 void sd_keeper_cancel(struct sd_keeper *k, int64_t job);
 
 /* keeper_place.c: tell where this node runs, and declare those of this host lost whose daemon is gone */

@@ -5,9 +5,15 @@
  * one row of history (stepd.died).  A death is acknowledged when it is
  * committed and tried for ever until then: stepd.died is safe to repeat.
  *
+ * The server may still work on what the dead one sent last, and a claim that
+ * commits after the death was recorded would be held by nobody for ever: so its
+ * server process is ended first.
+ *
  * A cancel is told to the slot that runs the job.  The claim may be known to
  * SQL a moment before the worker has started the handler, so a cancel that
- * finds no slot is kept and looked up again for a while.
+ * finds no slot is kept and looked up again for a while, if SQL says that it is
+ * about a job of ours.  SQL is asked now and then anyway: notifications are
+ * lost while there is no connection.
  */
 #include "role/keeper.h"
 
@@ -24,6 +30,9 @@
 #define CANCEL_KEPT_US (10 * SD_SEC)
 #define CANCEL_LOOK_SECONDS 0.05
 #define DIED_TIMEOUT_MS 30000
+#define CANCELS_TIMEOUT_MS 10000
+
+static const struct sd_db_stmt st_cancels = {"cancels", "select stepd.cancels($1)", 1};
 
 struct sd_keeper_death {
 	struct sd_keeper_death *next;
@@ -107,11 +116,11 @@ static void on_died(void *arg, PGresult *const *results, size_t n, const struct 
 		}
 		return;
 	}
-	for (int i = 0; i < PQntuples(results[0]); i++)
-		sd_log(SD_LOG_DEBUG, "job %s of dead process %d: %s", PQgetvalue(results[0], i, 0), e->d.pid,
-		       PQgetvalue(results[0], i, 1));
+	for (int i = 0; i < PQntuples(results[1]); i++)
+		sd_log(SD_LOG_DEBUG, "job %s of dead process %d: %s", PQgetvalue(results[1], i, 0), e->d.pid,
+		       PQgetvalue(results[1], i, 1));
 	acknowledge(k, &e->d);
-	if (PQntuples(results[0]) > 0)
+	if (PQntuples(results[1]) > 0)
 		sd_keeper_promote(k); /* what it held is ready again, or waits for its retry */
 	forget(k, e);
 	sd_keeper_leave_when_done(k);
@@ -126,7 +135,7 @@ static const char *number(char out[24], int64_t v)
 static void send_death(struct sd_keeper *k, struct sd_keeper_death *e)
 {
 	const struct sd_msg_death *d = &e->d;
-	char b[11][24], text[160];
+	char b[12][24], text[160];
 	bool ran = d->job != 0;
 	int64_t now = sd_now_us(), age = ran ? now - d->started_us : 0, duration = ran ? d->died_us - d->started_us : 0;
 
@@ -137,9 +146,10 @@ static void send_death(struct sd_keeper *k, struct sd_keeper_death *e)
 				d->signal > 0 ? number(b[5], d->signal) : NULL, number(b[6], d->max_rss_kb),
 				number(b[7], d->cpu_ms), number(b[8], age > 0 ? age : 0),
 				number(b[9], duration > 0 ? duration : 0), number(b[10], d->pid)};
-	const struct sd_db_call call = {&sd_sql_died, values};
+	const char *session[] = {number(b[11], d->backend)};
+	const struct sd_db_call calls[] = {{&sd_sql_end_session, session}, {&sd_sql_died, values}};
 	e->sent = true;
-	sd_db_submit(k->db, &call, 1, 0, DIED_TIMEOUT_MS, on_died, e);
+	sd_db_submit(k->db, calls, 2, 0, DIED_TIMEOUT_MS, on_died, e);
 }
 
 void sd_keeper_send_deaths(struct sd_keeper *k)
@@ -204,12 +214,15 @@ static void on_cancel_timer(struct ev_loop *loop, ev_timer *t, int revents)
 		ev_timer_stop(loop, t);
 }
 
-void sd_keeper_cancel(struct sd_keeper *k, int64_t job)
+static void keep_cancel(struct sd_keeper *k, int64_t job)
 {
 	size_t at = 0;
 
 	if (job <= 0 || tell_slot(k, job))
 		return;
+	for (size_t i = 0; i < SD_KEEPER_CANCELS; i++)
+		if (k->cancels[i].job == job)
+			return;
 	for (size_t i = 0; i < SD_KEEPER_CANCELS; i++) /* a free place, or the oldest */
 		if (k->cancels[i].job == 0 || (k->cancels[at].job != 0 && k->cancels[i].until_us < k->cancels[at].until_us))
 			at = i;
@@ -217,6 +230,40 @@ void sd_keeper_cancel(struct sd_keeper *k, int64_t job)
 	k->cancels[at].until_us = sd_now_us() + CANCEL_KEPT_US;
 	if (!ev_is_active(&k->cancel_timer))
 		ev_timer_again(k->loop, &k->cancel_timer);
+}
+
+static void on_cancels(void *arg, PGresult *const *results, size_t n, const struct sd_err *err)
+{
+	struct sd_keeper *k = arg;
+
+	k->asking_cancels = false;
+	if (err) {
+		if (sd_db_is_up(k->db))
+			sd_log_err(SD_LOG_WARN, err, "reading which jobs are to be cancelled");
+		return;
+	}
+	for (int i = 0; i < PQntuples(results[0]); i++)
+		keep_cancel(k, strtoll(PQgetvalue(results[0], i, 0), NULL, 10));
+	if (k->ask_cancels_again)
+		sd_keeper_ask_cancels(k);
+}
+
+void sd_keeper_ask_cancels(struct sd_keeper *k)
+{
+	char node[24];
+	const char *values[] = {number(node, k->node_id)};
+
+	k->ask_cancels_again = k->asking_cancels;
+	if (k->asking_cancels || k->node_id == 0 || !sd_db_is_up(k->db))
+		return;
+	k->asking_cancels = true;
+	sd_keeper_ask(k, &st_cancels, values, CANCELS_TIMEOUT_MS, on_cancels);
+}
+
+void sd_keeper_cancel(struct sd_keeper *k, int64_t job)
+{
+	if (job > 0 && !tell_slot(k, job))
+		sd_keeper_ask_cancels(k);
 }
 
 void sd_keeper_death_init(struct sd_keeper *k)

@@ -340,6 +340,7 @@ static void free_kid(struct sd_kid *kid)
 {
 	close_channel(kid);
 	atomic_store(&slot_of(kid)->state, SD_SLOT_FREE);
+	atomic_store(&slot_of(kid)->asleep, 0);
 	atomic_store(&slot_of(kid)->pid, 0);
 	kid->su->kid_of_slot[kid->slot] = NULL;
 	free(kid);
@@ -393,6 +394,29 @@ struct sd_kid *sd_kid_start(struct sd_super *su, struct sd_group *group, int ind
 
 /* ---- death ---- */
 
+/*
+ * Which job, if any, is the death's, and why.
+ *   - Ended for a job's sake: that one, even when its handler has returned
+ *     meanwhile and the worker did not come to tell (had it told, SQL finds it
+ *     gone); what has started since is given back, not blamed.
+ *   - The daemon took its time away: what ran is given back.
+ *   - By itself: what ran; when nothing ran, the last one, in case its outcome
+ *     was never told.  Or a job that ruins its worker as it ends would run
+ *     again for ever.
+ */
+static void blame(const struct sd_kid *kid, const struct sd_seen *seen, bool signaled, struct sd_msg_death *d)
+{
+	if (kid->reason != SD_SLOT_REASON_NONE) {
+		d->job = seen->job == 0 || seen->job == kid->reason_job ? kid->reason_job : 0;
+		d->reason = d->job != 0 ? kid->reason : SD_SLOT_REASON_NONE;
+	} else if (kid->state >= SD_KID_TERMED && atomic_load(&slot_of(kid)->state) == SD_SLOT_DRAINING) {
+		d->job = 0;
+		d->reason = SD_SLOT_REASON_STOP;
+	} else if (seen->job == 0 && (signaled || !kid->asked)) {
+		d->job = seen->last_job;
+	}
+}
+
 static void describe_death(const struct sd_kid *kid, int status, const struct rusage *ru, const struct sd_seen *seen,
 			   int64_t now_us, struct sd_msg_death *d)
 {
@@ -401,6 +425,7 @@ static void describe_death(const struct sd_kid *kid, int status, const struct ru
 		.generation = kid->slot_generation,
 		.node_id = atomic_load(&kid->su->sb->node_id),
 		.pid = kid->pid,
+		.backend = atomic_load(&slot_of(kid)->backend),
 		.job = seen->job,
 		.attempt = seen->attempt,
 		.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1,
@@ -411,15 +436,7 @@ static void describe_death(const struct sd_kid *kid, int status, const struct ru
 		.cpu_ms = (int64_t)(ru->ru_utime.tv_sec + ru->ru_stime.tv_sec) * 1000 +
 			  (ru->ru_utime.tv_usec + ru->ru_stime.tv_usec) / 1000,
 	};
-	if (kid->reason != SD_SLOT_REASON_NONE) {
-		if (seen->job == kid->reason_job)
-			d->reason = kid->reason;
-		else
-			d->job = 0; /* the job it was ended for had just finished: what came after it is given back, not blamed */
-	} else if (kid->asked && sd_super_stopping(kid->su) && kid->state >= SD_KID_TERMED) {
-		d->reason = SD_SLOT_REASON_STOP;
-		d->job = 0;
-	}
+	blame(kid, seen, WIFSIGNALED(status), d);
 }
 
 static void log_death(const struct sd_kid *kid, int status, const struct sd_seen *seen, const struct sd_msg_death *d)

@@ -60,7 +60,8 @@ bool sd_worker_others_sleep(const struct sd_worker *w)
 {
 	const struct sd_scoreboard *sb = w->child->scoreboard;
 	for (uint32_t i = 0; i < sb->nslots; i++)
-		if (i != w->child->slot_index && atomic_load(&sb->slot[i].asleep))
+		if (i != w->child->slot_index && atomic_load(&sb->slot[i].state) == SD_SLOT_READY &&
+		    atomic_load(&sb->slot[i].asleep))
 			return true;
 	return false;
 }
@@ -79,7 +80,7 @@ void sd_worker_retry_later(struct sd_worker *w, double seconds)
 	ev_timer_start(w->loop, &w->retry_timer);
 }
 
-static bool stopping(const struct sd_worker *w)
+bool sd_worker_stopping(const struct sd_worker *w)
 {
 	return w->draining || w->ending || atomic_load(&w->child->scoreboard->stopping);
 }
@@ -105,7 +106,7 @@ static bool may_prefetch(struct sd_worker *w)
 
 static bool should_claim(struct sd_worker *w)
 {
-	return !stopping(w) && !w->sleeping && !w->lost_claim && w->nlanes > 0 &&
+	return !sd_worker_stopping(w) && !w->sleeping && !w->lost_claim && w->nlanes > 0 &&
 	       atomic_load(&w->child->scoreboard->node_id) > 0 && may_prefetch(w);
 }
 
@@ -119,7 +120,7 @@ static void watch_wake(struct sd_worker *w, bool on)
 
 /* ---- what the runner hands back ---- */
 
-static void take_finished(struct sd_worker *w)
+void sd_worker_take_finished(struct sd_worker *w)
 {
 	struct sd_attempt *list = sd_runner_take(w->runner);
 	while (list != NULL) {
@@ -160,7 +161,7 @@ static void arm_timers(struct sd_worker *w, bool idle)
 	} else {
 		ev_timer_stop(w->loop, &w->slow_timer);
 	}
-	watch_wake(w, w->sleeping && idle && !w->busy && !stopping(w));
+	watch_wake(w, w->sleeping && idle && !w->busy && !sd_worker_stopping(w));
 }
 
 /* Everything told, nothing held: the end of a drain or of a TERM. */
@@ -185,12 +186,12 @@ static void end_attempt(struct sd_worker *w)
 static void talk(struct sd_worker *w, bool idle)
 {
 	bool claim = should_claim(w);
-	if (w->lost_claim)
-		sd_worker_give_back(w);
-	else if (atomic_load(&w->child->scoreboard->settings_version) != w->settings_version)
+	if (atomic_load(&w->child->scoreboard->settings_version) != w->settings_version)
 		sd_worker_load_lanes(w);
-	else if (w->finished.n > 0 && (claim || idle || stopping(w) || flush_is_due(w)))
+	else if (w->finished.n > 0 && (claim || idle || sd_worker_stopping(w) || flush_is_due(w)))
 		sd_worker_exchange(w, claim);
+	else if (w->lost_claim)
+		sd_worker_give_back(w);
 	else if (claim)
 		sd_worker_exchange(w, true);
 	else if (w->ended != NULL && w->finished.n == 0 && !w->leaving)
@@ -199,7 +200,7 @@ static void talk(struct sd_worker *w, bool idle)
 
 void sd_worker_pump(struct sd_worker *w)
 {
-	take_finished(w);
+	sd_worker_take_finished(w);
 	bool idle = runner_is_idle(w);
 	if (!w->said_ready && w->draining)
 		_exit(0);
@@ -288,14 +289,16 @@ static void on_chan(struct ev_loop *loop, ev_io *io, int revents)
  * TERM comes for one of three reasons, and the worker knows which: the attempt
  * passed its deadline, its job was cancelled, or the daemon stops and the
  * drain time is over.  In the first two the handler may still return within
- * the grace; in the last it is given back at once.
+ * the grace.  In the last we go at once, and the supervisor has what ran given
+ * back when we are gone: only then may it run elsewhere.  Somebody else's TERM
+ * it knows nothing of, so we give back ourselves.
  */
 static void on_term(struct ev_loop *loop, ev_signal *s, int revents)
 {
 	struct sd_worker *w = s->data;
 	struct sd_slot *slot = w->child->slot;
 	int64_t since;
-	take_finished(w);
+	sd_worker_take_finished(w);
 	sd_worker_release(w, sd_runner_recall(w->runner));
 	const struct sd_attempt *a = sd_runner_current(w->runner, &since);
 	if (a == NULL || w->ending) {
@@ -314,7 +317,8 @@ static void on_term(struct ev_loop *loop, ev_signal *s, int revents)
 		snprintf(w->ending_error, sizeof w->ending_error, "cancelled while it ran");
 	} else {
 		w->leaving = true;
-		sd_worker_release_running(w, a);
+		if (atomic_load(&slot->state) != SD_SLOT_DRAINING)
+			sd_worker_release_running(w, a);
 	}
 	atomic_store(&slot->cancel_job, a->job_id);
 	sd_worker_pump(w);
@@ -324,6 +328,8 @@ static void on_db_up(void *arg, struct sd_db *db)
 {
 	struct sd_worker *w = arg;
 	atomic_store(&w->child->slot->db_up, 1);
+	w->backend = sd_db_backend(db);
+	atomic_store(&w->child->slot->backend, w->backend);
 	ev_timer_stop(w->loop, &w->retry_timer);
 	w->sleeping = false;
 	sd_worker_pump(w);

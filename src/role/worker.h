@@ -56,7 +56,9 @@ struct sd_worker {
 	bool busy;		   /* an exchange, or the loading of lanes, is under way */
 	bool claiming;		   /* the exchange contains a claim */
 	size_t one_by_one;	   /* send so many outcomes singly: one of them is refused by the database */
-	bool lost_claim;	   /* a claim may have committed without our seeing it */
+	int backend;		   /* pid of the server process of the present connection, or of the last one */
+	bool lost_claim;	   /* a claim may have committed, or may yet commit, without our seeing it … */
+	int lost_backend;	   /* … in this server process */
 	bool sleeping;		   /* the last claim was empty: wait for a wake-up */
 	int releasing;		   /* release calls under way */
 
@@ -77,6 +79,8 @@ struct sd_attempt *sd_chain_take(struct sd_chain *c);
 
 /* worker.c: look at everything and do what is due; called after each event. */
 void sd_worker_pump(struct sd_worker *w);
+bool sd_worker_stopping(const struct sd_worker *w);
+void sd_worker_take_finished(struct sd_worker *w);
 void sd_worker_retry_later(struct sd_worker *w, double seconds);
 bool sd_worker_others_sleep(const struct sd_worker *w);
 /* Wake one more worker of this node, if one sleeps. */

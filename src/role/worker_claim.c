@@ -145,6 +145,17 @@ void sd_worker_claim_failed(struct sd_worker *w)
 		w->lanes[i].rescanning = false;
 }
 
+static void give_back_row(struct sd_worker *w, const struct sd_claimed *c)
+{
+	struct sd_attempt *a = new_attempt(w);
+
+	sd_log(SD_LOG_ERROR, "claim returned job %lld of lane %d, which this worker does not serve; giving it back",
+	       (long long)c->job_id, c->lane_id);
+	a->job_id = c->job_id;
+	a->lease_id = c->lease_id;
+	sd_worker_release(w, a);
+}
+
 /* What came is noted with its lane first, and the lanes learn from it when all rows are read. */
 static void take_rows(struct sd_worker *w, const PGresult *res, struct sd_chain *chain)
 {
@@ -155,8 +166,7 @@ static void take_rows(struct sd_worker *w, const PGresult *res, struct sd_chain 
 		if (l == NULL || l->id != c.lane_id)
 			l = sd_worker_lane(w, c.lane_id);
 		if (l == NULL) { /* never asked for */
-			sd_log(SD_LOG_ERROR, "claim returned job %lld of lane %d, which this worker does not serve",
-			       (long long)c.job_id, c.lane_id);
+			give_back_row(w, &c);
 			continue;
 		}
 		l->got++;
@@ -169,14 +179,19 @@ static void take_rows(struct sd_worker *w, const PGresult *res, struct sd_chain 
 void sd_worker_claimed(struct sd_worker *w, const PGresult *res)
 {
 	struct sd_chain chain;
+	bool more = false;
 	sd_chain_init(&chain);
 	take_rows(w, res, &chain);
 	int64_t now = sd_now_us();
-	for (size_t i = 0; i < w->nlanes; i++)
+	for (size_t i = 0; i < w->nlanes; i++) {
 		sd_lane_end(&w->lanes[i], now, now - w->exchange_us);
-	size_t n = chain.n;
-	if (n > 0)
+		more |= w->lanes[i].full; /* one lane may hold more, though all together gave less than was asked */
+	}
+	more |= (int)chain.n >= w->claim.asked;
+	if (sd_worker_stopping(w)) /* it was asked for before that was said */
+		sd_worker_release(w, sd_chain_take(&chain));
+	else if (chain.n > 0)
 		sd_runner_give(w->runner, sd_chain_take(&chain));
-	if ((int)n >= w->claim.asked)
+	if (more)
 		sd_worker_ring(w);
 }

@@ -7,9 +7,11 @@
  *   - connection lost or transient: the outcomes stay here and are sent again
  *     until they are delivered or refused by the fence.  Whether the lost one
  *     committed does not matter: finishing twice is refused the second time.
- *     A claim that may have committed unseen is undone by give_back.
+ *     A claim that may have committed unseen is undone by give_back, when the
+ *     server process it was sent to is certainly gone.
  *   - refused by the database (an effect it cannot store): the outcomes are
- *     sent one by one, and the refused one becomes an error of its own job.
+ *     sent one by one and without a claim, and the refused one becomes an error
+ *     of its own job.
  */
 #include "role/worker.h"
 
@@ -92,7 +94,7 @@ static void delivered(struct sd_worker *w, const PGresult *res)
 	}
 	if (w->one_by_one > 0)
 		w->one_by_one--;
-	if (enqueued)
+	if (enqueued || w->draining || w->ending) /* what our outcomes let start, we will not claim */
 		sd_worker_ring(w);
 }
 
@@ -115,7 +117,9 @@ static void turn_into_error(struct sd_attempt *a, const struct sd_err *err)
 static void refused(struct sd_worker *w, const struct sd_err *err)
 {
 	struct sd_attempt *list = sd_chain_take(&w->sending);
-	if (list != NULL && list->next == NULL && !list->effects_refused) {
+	if (list != NULL && list->next == NULL && w->claiming) {
+		w->one_by_one = 1; /* it may have been the claim */
+	} else if (list != NULL && list->next == NULL && !list->effects_refused) {
 		char job[24];
 		snprintf(job, sizeof job, "%" PRId64, list->job_id);
 		sd_log_kv(SD_LOG_WARN, "the database refused the effects of a job", "job", job, "error", err->message, NULL);
@@ -138,7 +142,10 @@ static void failed(struct sd_worker *w, const struct sd_err *err)
 {
 	if (w->claiming) {
 		sd_worker_claim_failed(w);
-		w->lost_claim |= strcmp(err->sqlstate, "08007") == 0;
+		if (strcmp(err->sqlstate, "08007") == 0) {
+			w->lost_claim = true;
+			w->lost_backend = w->backend;
+		}
 	}
 	if (err->class == SD_ERR_TRANSIENT) {
 		struct sd_attempt *later = sd_chain_take(&w->finished);
@@ -284,10 +291,10 @@ static void on_given_back(void *arg, PGresult *const *results, size_t n, const s
 	sd_worker_pump(w);
 }
 
-/* Every lease of ours is then the running attempt's or one of the finished. */
+/* Every lease of ours is then the running attempt's or one of those that ended. */
 void sd_worker_give_back(struct sd_worker *w)
 {
-	char node[16], slot[16], generation[16];
+	char node[16], slot[16], generation[16], backend[16];
 	int64_t since;
 	struct sd_buf keep = SD_BUF_INIT;
 	sd_worker_release(w, sd_runner_recall(w->runner));
@@ -295,16 +302,20 @@ void sd_worker_give_back(struct sd_worker *w)
 	const struct sd_attempt *running = sd_runner_current(w->runner, &since);
 	if (running != NULL)
 		sd_buf_pgarray_i64(&keep, running->lease_id);
+	sd_worker_take_finished(w); /* what ended up to now */
+	if (w->ended != NULL)
+		sd_buf_pgarray_i64(&keep, w->ended->lease_id);
 	for (const struct sd_attempt *a = w->finished.head; a != NULL; a = a->next)
 		sd_buf_pgarray_i64(&keep, a->lease_id);
 	sd_buf_chr(&keep, '}');
 	snprintf(node, sizeof node, "%d", atomic_load(&w->child->scoreboard->node_id));
 	snprintf(slot, sizeof slot, "%u", w->child->slot_index);
 	snprintf(generation, sizeof generation, "%u", w->child->slot_generation);
-	const char *values[] = {node, slot, generation, keep.data};
-	struct sd_db_call call = {&sd_sql_give_back, values};
+	snprintf(backend, sizeof backend, "%d", w->lost_backend);
+	const char *session[] = {backend}, *values[] = {node, slot, generation, keep.data};
+	struct sd_db_call calls[] = {{&sd_sql_end_session, session}, {&sd_sql_give_back, values}};
 	w->busy = true;
-	sd_db_submit(w->db, &call, 1, SD_DB_WAIT, 0, on_given_back, w);
+	sd_db_submit(w->db, calls, 2, SD_DB_WAIT, 0, on_given_back, w);
 	sd_buf_fini(&keep);
 }
 

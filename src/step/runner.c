@@ -142,6 +142,7 @@ void sd_runner_clear(struct sd_runner *r)
 
 static void announce(struct sd_slot *slot, const struct sd_attempt *a)
 {
+	PUT(cancel_job, 0); /* a cancelled job that is retried here must not find its old cancel */
 	PUT(attempt, a->attempt);
 	PUT(step, a->step_index);
 	PUT(started_us, a->started_us);
@@ -156,6 +157,7 @@ static void announce(struct sd_slot *slot, const struct sd_attempt *a)
 static void withdraw(struct sd_slot *slot, const struct sd_attempt *a)
 {
 	PUT(deadline_us, 0);
+	PUT(last_job, a->job_id);
 	PUT(job, 0);
 	PUT(serving, 0);
 	/* only this thread writes these two, so no atomic addition is needed */
