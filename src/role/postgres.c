@@ -39,10 +39,20 @@
 #define LOOK_US (20 * SD_MS)
 #define BIG_LOG (16 << 20)
 
+static volatile sig_atomic_t making, stop_asked;
+
 static void stop_now(int sig)
 {
 	(void)sig;
 	sd_orphaned(); /* with initdb, if it runs */
+}
+
+/* A second or two of initdb is waited for: what it runs leaves shared memory behind when it is killed. */
+static void stop_soon(int sig)
+{
+	if (!making)
+		stop_now(sig);
+	stop_asked = 1;
 }
 
 static void nap(void)
@@ -206,6 +216,7 @@ static int write_settings(const struct sd_embedded *e, const char *data, struct 
 		      "shared_buffers = 64MB\n"
 		      "fsync = on\n"
 		      "synchronous_commit = on\n"
+		      "dynamic_shared_memory_type = mmap\n" /* in the cluster: a kill -9 leaves nothing in /dev/shm */
 		      "jit = off\n"
 		      "log_line_prefix = '%%m [%%p] %%q%%u@%%d %%a '\n"
 		      "log_checkpoints = off\n"
@@ -298,7 +309,7 @@ _Noreturn void sd_postgres_main(const struct sd_child *child)
 	const struct sd_embedded *e = child->embedded;
 	struct sd_err err;
 
-	signal(SIGINT, stop_now);
+	signal(SIGINT, stop_soon);
 	signal(SIGQUIT, stop_now);
 	if (chdir("/") != 0 || access(e->dir, R_OK | W_OK | X_OK) != 0) {
 		sd_err_errno(&err, errno, "user %u cannot work in %s", geteuid(), e->dir);
@@ -311,8 +322,12 @@ _Noreturn void sd_postgres_main(const struct sd_child *child)
 	else
 		sd_log(SD_LOG_INFO, "making a database cluster in %s", e->data);
 	log_to_file(child);
+	making = 1;
 	if (!has_cluster(e) && make_cluster(e, &err) != 0)
 		sd_child_fail(child, 78, &err);
+	making = 0;
+	if (stop_asked)
+		_exit(0);
 	if (write_settings(e, e->data, &err) != 0)
 		sd_child_fail(child, 78, &err);
 	become(child);

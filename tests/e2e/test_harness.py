@@ -38,7 +38,7 @@ def test_leak_check_finds_an_orphan(pg):
     assert check.leaks() == []
     # A grandchild whose parent ends at once becomes ours.
     subprocess.run(["sh", "-c", "sleep 60 & :"], check=True)
-    assert any("sleep 60" in leak for leak in check.leaks())
+    harness.wait_for(lambda: any("sleep 60" in leak for leak in check.leaks()), 5, "orphan found")
     check.clean_up()
     harness.wait_for(lambda: not check.leaks(), 5, "orphan gone")
 
