@@ -1,3 +1,5 @@
+-- Repeatable.
+--
 -- Nodes: join, heartbeat, leave.
 --
 -- A node is one life of one daemon.  Nothing here takes part in fencing: a
@@ -6,7 +8,7 @@
 -- without locking out its workers first; what they deliver later finds no
 -- lease and is refused.
 
-create function stepd._bad(argument text, problem text, hint text default null) returns void
+create or replace function stepd._bad(argument text, problem text, hint text default null) returns void
 language plpgsql as $$
 begin
 	if hint is null then
@@ -16,7 +18,7 @@ begin
 end $$;
 comment on function stepd._bad(text, text, text) is 'Raise SQLSTATE 22023 for an argument.';
 
-create function stepd.node_join(boot_id uuid, name text, pid int, version text, lease_ms int) returns int
+create or replace function stepd.node_join(boot_id uuid, name text, pid int, version text, lease_ms int) returns int
 language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -43,7 +45,7 @@ end $$;
 comment on function stepd.node_join(uuid, text, int, text, int) is
 	'Register one start of a daemon and return its node id; safe to repeat with the same boot id. Raises 22023 when that boot id left or was declared lost.';
 
-create function stepd.node_beat(node_id int, listening boolean) returns boolean
+create or replace function stepd.node_beat(node_id int, listening boolean) returns boolean
 language plpgsql as $$
 #variable_conflict use_column
 begin
@@ -54,7 +56,7 @@ end $$;
 comment on function stepd.node_beat(int, boolean) is
 	'Heartbeat. False: the node was declared dead, join anew with a new boot id. listening: send NOTIFY stepd_ready when work comes.';
 
-create function stepd._node_lives(n stepd.node) returns boolean
+create or replace function stepd._node_lives(n stepd.node) returns boolean
 language sql stable as $$
 	select n.left_at is null and n.lost_at is null
 		and greatest(n.heartbeat_at, pg_postmaster_start_time()) + n.lease_ms * interval '1 ms' > clock_timestamp()
@@ -66,7 +68,7 @@ comment on function stepd._node_lives(stepd.node) is
 -- one on the same host can see for certain that its process is gone, and need
 -- not wait: it tells its own place, gets the other nodes of the host, looks at
 -- their processes, and declares the dead ones lost.
-create function stepd.node_place(node_id int, host text, pid_started bigint)
+create or replace function stepd.node_place(node_id int, host text, pid_started bigint)
 returns table (other_id int, other_pid int, other_started bigint)
 language plpgsql as $$
 #variable_conflict use_column
@@ -80,7 +82,7 @@ end $$;
 comment on function stepd.node_place(int, text, bigint) is
 	'Record where a node''s process can be looked for, and return the other nodes of that host that neither left nor are lost.';
 
-create function stepd.node_gone(node_ids int[]) returns int
+create or replace function stepd.node_gone(node_ids int[]) returns int
 language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -97,7 +99,7 @@ comment on function stepd.node_gone(int[]) is
 
 -- Wake the keepers, when any wants to be woken.  PostgreSQL sends equal
 -- notifications of one transaction once.
-create function stepd._ring(payload text) returns void
+create or replace function stepd._ring(payload text) returns void
 language plpgsql as $$
 begin
 	if exists (select from stepd.node n where n.listening) then

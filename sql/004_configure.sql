@@ -1,3 +1,5 @@
+-- Repeatable.
+--
 -- What a node brings along: its steps, their triggers, and its queue settings.
 --
 -- configure() replaces what its node name gave before.  It is serialised by an
@@ -7,17 +9,17 @@
 -- or the new ones; a job placed by old settings just after a change of
 -- strategy is found and moved by the next claim (fifo) or promote() (others).
 
-create function stepd._queue_lock(queue_id int) returns void
+create or replace function stepd._queue_lock(queue_id int) returns void
 language sql as $$ select pg_advisory_xact_lock(1937007984, queue_id) $$;
 comment on function stepd._queue_lock(int) is 'The lock of one queue until the end of the transaction. Several are taken in ascending order.';
 
-create function stepd._rank(strategy text, priority int, again boolean) returns int
+create or replace function stepd._rank(strategy text, priority int, again boolean) returns int
 language sql immutable parallel safe as $$
 	select case strategy when 'priority' then -priority when 'fifo' then 40000 else case when again then -1 else 0 end end
 $$;
 comment on function stepd._rank(text, int, boolean) is 'stepd.ready.rank of a job; again: it was ready or running before, or waited for its time.';
 
-create function stepd._queue_ensure(name text) returns int
+create or replace function stepd._queue_ensure(name text) returns int
 language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -31,7 +33,7 @@ begin
 end $$;
 comment on function stepd._queue_ensure(text) is 'Id of a queue, made with the built-in defaults if need be. Only under configure()''s lock.';
 
-create function stepd._lane_ensure(queue text, step_id int) returns int
+create or replace function stepd._lane_ensure(queue text, step_id int) returns int
 language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -49,7 +51,7 @@ comment on function stepd._lane_ensure(text, int) is 'Id of a lane, made if need
 -- Move the jobs of a queue to where its new strategy looks for them.  Claims
 -- that are under way have deleted their rows already (we wait for them at the
 -- delete) and are not concerned.
-create function stepd._queue_move(queue_id int, strategy text) returns void
+create or replace function stepd._queue_move(queue_id int, strategy text) returns void
 language plpgsql as $$
 #variable_conflict use_column
 begin
@@ -94,7 +96,7 @@ end $$;
 comment on function stepd._queue_move(int, text) is 'Re-place the unclaimed jobs of a queue for another strategy.';
 
 -- camelCase as in the configuration file is as good as our names.
-create function stepd._settings(block jsonb) returns jsonb
+create or replace function stepd._settings(block jsonb) returns jsonb
 language sql stable as $$
 	select coalesce(jsonb_object_agg(case when n.name in ('max_retry_delay', 'retry_delay', 'timeout', 'rate_window', 'history')
 			then n.name || '_ms' else n.name end, n.value), '{}')
@@ -105,7 +107,7 @@ $$;
 comment on function stepd._settings(jsonb) is 'A block of settings with the names of stepd.queue''s columns.';
 
 -- One queue's settings from its block, the defaults, or what is built in.
-create function stepd._queue_set(name text, block jsonb, defaults jsonb, configured_by text) returns void
+create or replace function stepd._queue_set(name text, block jsonb, defaults jsonb, configured_by text) returns void
 language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -146,7 +148,7 @@ comment on function stepd._queue_set(text, jsonb, jsonb, text) is 'Give a queue 
 
 -- One cron trigger.  A row that stays as it is is not written: the cron
 -- processes update the same rows, in another order.
-create function stepd._schedule_set(step_id int, trigger_index int, lane_id int, t jsonb) returns void
+create or replace function stepd._schedule_set(step_id int, trigger_index int, lane_id int, t jsonb) returns void
 language sql as $$
 	insert into stepd.schedule as c (step_id, trigger_index, lane_id, expression, timezone, missed, catch_up_ms, overlap)
 	values (step_id, trigger_index, lane_id, t ->> 'expression', coalesce(t ->> 'timezone', 'UTC'), coalesce(t ->> 'missed', 'one'),
@@ -165,7 +167,7 @@ $$;
 comment on function stepd._schedule_set(int, int, int, jsonb) is 'Take over one cron trigger of a manifest. A new or changed one has missed nothing yet.';
 
 -- One step of a manifest: its row, lanes, subscriptions and schedules.
-create function stepd._step_set(s jsonb, node_name text) returns void
+create or replace function stepd._step_set(s jsonb, node_name text) returns void
 language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -222,7 +224,7 @@ begin
 end $$;
 comment on function stepd._step_set(jsonb, text) is 'Take over one step of a manifest.';
 
-create function stepd.configure(node_name text, manifest jsonb, queues jsonb, defaults jsonb) returns void
+create or replace function stepd.configure(node_name text, manifest jsonb, queues jsonb, defaults jsonb) returns void
 language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -274,7 +276,7 @@ end $$;
 comment on function stepd.configure(text, jsonb, jsonb, jsonb) is
 	'Replace what this node name provides: steps with their triggers (the manifest), and the settings of the queues it has blocks for. Queues without a block get the defaults. NOTIFY stepd_settings.';
 
-create function stepd.lanes(steps text[]) returns table (lane_id int, step text, queue text, timeout_ms bigint, strategy text, paused boolean)
+create or replace function stepd.lanes(steps text[]) returns table (lane_id int, step text, queue text, timeout_ms bigint, strategy text, paused boolean)
 language sql stable as $$
 	select l.id, s.name, q.name, q.timeout_ms, q.strategy, q.paused
 	from stepd.lane l

@@ -1,3 +1,5 @@
+-- Repeatable.
+--
 -- Enqueue: from topics to jobs in their first place.
 --
 -- Everything that makes a job goes through stepd._put.  It runs in the
@@ -13,6 +15,7 @@
 -- that calls cannot deadlock with each other; a transaction that makes several
 -- calls may, like with any unique index.
 
+drop type if exists stepd._item cascade;
 create type stepd._item as (
 	ord int, topic text, lane_id int, trigger text, trigger_index int,
 	data jsonb, priority int, run_at timestamptz, group_id text, unique_key text,
@@ -20,6 +23,7 @@ create type stepd._item as (
 );
 comment on type stepd._item is 'What to enqueue: on a topic, or (lane_id set) for one lane.';
 
+drop type if exists stepd._put_row cascade;
 create type stepd._put_row as (
 	ord int, id bigint, fresh boolean, bucket date, topic text, lane_id int, queue_id int, step_id int, strategy text,
 	trigger text, trigger_index int, data jsonb, priority int, run_at timestamptz, group_id text, unique_key text,
@@ -27,12 +31,13 @@ create type stepd._put_row as (
 );
 comment on type stepd._put_row is 'One job to be written: an item for one of its subscribers (lane_id null: it has none).';
 
+drop type if exists stepd._put_result cascade;
 create type stepd._put_result as (ord int, job_id bigint);
 comment on type stepd._put_result is 'Job made (or found by its unique key) for the item with this ord.';
 
 -- A trace id is a UUID of version 7: it begins with the time, so that the
 -- index on it grows at one end.  This is the part before the random bits.
-create function stepd._trace_prefix() returns text
+create or replace function stepd._trace_prefix() returns text
 language sql volatile as $$
 	select substr(h, 1, 8) || '-' || substr(h, 9, 4) || '-7'
 	from lpad(to_hex((extract(epoch from clock_timestamp()) * 1000)::bigint), 12, '0') h
@@ -43,7 +48,7 @@ comment on function stepd._trace_prefix() is 'First 15 characters of the UUIDs o
 -- has the key, the row gets that job's id and is fresh no more.
 -- ON CONFLICT waits for an uncommitted insert of the same key; a conflicting
 -- row may be deleted between it and our look, then we try again.
-create function stepd._put_unique(inout r stepd._put_row[])
+create or replace function stepd._put_unique(inout r stepd._put_row[])
 language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -73,7 +78,7 @@ begin
 end $$;
 comment on function stepd._put_unique(stepd._put_row[]) is 'Claim unique keys, or find the jobs that have them.';
 
-create function stepd._put(items stepd._item[]) returns setof stepd._put_result
+create or replace function stepd._put(items stepd._item[]) returns setof stepd._put_result
 language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -145,7 +150,7 @@ comment on function stepd._put(stepd._item[]) is
 
 -- Arguments -------------------------------------------------------------------
 
-create function stepd._check_topic(topic text) returns void
+create or replace function stepd._check_topic(topic text) returns void
 language plpgsql as $$
 begin
 	if topic is null then
@@ -158,7 +163,7 @@ begin
 end $$;
 comment on function stepd._check_topic(text) is 'Refuse what cannot be a topic.';
 
-create function stepd._check_data(argument text, data jsonb) returns void
+create or replace function stepd._check_data(argument text, data jsonb) returns void
 language plpgsql as $$
 begin
 	if pg_column_size(data) > 67108864 then
@@ -170,7 +175,7 @@ begin
 end $$;
 comment on function stepd._check_data(text, jsonb) is 'Refuse JSON that a worker would refuse.';
 
-create function stepd._check_item(i stepd._item, prefix text) returns void
+create or replace function stepd._check_item(i stepd._item, prefix text) returns void
 language plpgsql as $$
 begin
 	if i.priority is not null and i.priority not between -32768 and 32767 then
@@ -192,7 +197,7 @@ comment on function stepd._check_item(stepd._item, text) is 'Refuse bad options;
 
 -- Entrances -------------------------------------------------------------------
 
-create function stepd.enqueue(topic text, data jsonb default 'null', priority int default null, run_at timestamptz default null,
+create or replace function stepd.enqueue(topic text, data jsonb default 'null', priority int default null, run_at timestamptz default null,
 	group_id text default null, unique_key text default null) returns setof bigint
 language plpgsql
 set plan_cache_mode = force_generic_plan as $$
@@ -216,7 +221,7 @@ comment on function stepd.enqueue(text, jsonb, int, timestamptz, text, text) is
 priority: -32768 to 32767, higher first in priority queues. run_at: not before this time. group_id: the order within it is kept in fifo queues.
 unique_key: while a job of the same step and key is unfinished, its id is returned and nothing is added.';
 
-create function stepd.enqueue_many(topic text, items jsonb) returns setof bigint
+create or replace function stepd.enqueue_many(topic text, items jsonb) returns setof bigint
 language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -244,7 +249,7 @@ comment on function stepd.enqueue_many(text, jsonb) is
 'Enqueue every item of a JSON array on one topic, in order, in one go. An item is an object with the members data, priority, delay_ms, run_at, group and unique, all optional. Returns the job ids in the order of the items.';
 
 -- Items in the shape that workers send and enqueue_many takes.
-create function stepd._items(topic text, items jsonb, argument text) returns stepd._item[]
+create or replace function stepd._items(topic text, items jsonb, argument text) returns stepd._item[]
 language plpgsql as $$
 #variable_conflict use_column
 declare

@@ -1,3 +1,5 @@
+-- Repeatable.
+--
 -- Claim: from ready to a lease.
 --
 -- Two claims never take the same job: each locks the rows it takes with
@@ -37,6 +39,7 @@
 -- one cheaper each time and planning takes longer than running: 1.1 ms for
 -- a claim of one job, 0.4 ms without.
 
+drop type if exists stepd._letter cascade;
 create type stepd._letter as (id bigint, lane_id int, bucket date, attempt smallint, ended boolean, group_id text);
 comment on type stepd._letter is 'A row of fifo_inbox.';
 
@@ -47,7 +50,7 @@ comment on type stepd._letter is 'A row of fifo_inbox.';
 -- group with a locked letter, or whose next is locked, gets no head for now.
 -- Its letter (for the latter one of our own, with a negative id) stays in the
 -- inbox, so the group is looked at again when the cancel is decided.
-create function stepd._fifo_sort(queue_id int, most int) returns void
+create or replace function stepd._fifo_sort(queue_id int, most int) returns void
 language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -131,7 +134,7 @@ begin
 end $$;
 comment on function stepd._fifo_sort(int, int) is 'Sort up to so many letters of a fifo queue''s inbox into its groups. Only under the queue''s lock.';
 
-create function stepd._fifo_mail(queue_id int) returns boolean
+create or replace function stepd._fifo_mail(queue_id int) returns boolean
 language sql stable as $$
 	select exists (select from stepd.fifo_inbox i where i.queue_id = $1)
 		or exists (select from stepd.lane l join stepd.ready r on r.lane_id = l.id and r.rank < 40000 where l.queue_id = $1)
@@ -140,7 +143,7 @@ comment on function stepd._fifo_mail(int) is 'Has _fifo_sort anything to do?';
 
 -- Take up to want jobs of one lane; null when there are none.  (The settings for
 -- the planner are those of claim(), which alone calls this.)
-create function stepd._take(lane_id int, whole boolean, cursor bigint, want int,
+create or replace function stepd._take(lane_id int, whole boolean, cursor bigint, want int,
 	out ids bigint[], out buckets date[], out attempts smallint[], out last bigint)
 language plpgsql
 as $$
@@ -174,7 +177,7 @@ end $$;
 comment on function stepd._take(int, boolean, bigint, int) is
 	'Delete up to want ready rows of a lane and return them in order, with the highest pos of the main flow (null: none of it).';
 
-create function stepd.claim(node_id int, slot int, generation bigint, lanes int[], cursors bigint[], maxes int[], total int)
+create or replace function stepd.claim(node_id int, slot int, generation bigint, lanes int[], cursors bigint[], maxes int[], total int)
 returns table (lease_id bigint, lane_id int, job_id bigint, attempt int, max_attempts int, trigger text, trigger_index int,
 	queue text, group_id text, parent_id bigint, trace_id uuid, enqueued_at_us bigint, cursor bigint, input text)
 language plpgsql

@@ -1,3 +1,5 @@
+-- Repeatable.
+--
 -- Effects: what a handler left behind, applied with its outcome.
 --
 -- The worker sends one JSON array for a batch, one element for each job that
@@ -22,10 +24,11 @@
 -- batches that create the same keys crosswise) PostgreSQL detects, and the
 -- worker tries again.
 
+drop type if exists stepd._effect_job cascade;
 create type stepd._effect_job as (job_id bigint, bucket date, attempt int, scope text);
 comment on type stepd._effect_job is 'How much of a job''s effects counts: scope is all, some or logs.';
 
-create function stepd._effects(effects jsonb, jobs stepd._effect_job[]) returns void
+create or replace function stepd._effects(effects jsonb, jobs stepd._effect_job[]) returns void
 language plpgsql as $$
 #variable_conflict use_column
 declare

@@ -1,3 +1,5 @@
+-- Repeatable.
+--
 -- Settle: what becomes of jobs that were held.
 --
 -- finish(), release(), died() and rescue() differ in who speaks and about
@@ -13,6 +15,7 @@
 -- nobody else can have, deletes of unique keys and cancel requests of the own
 -- jobs, and letters to the fifo inbox.
 
+drop type if exists stepd._held cascade;
 create type stepd._held as (
 	lease_id bigint, job_id bigint, bucket date, lane_id int, attempt int,
 	outcome text, started_at timestamptz, finished_at timestamptz, output text, error text, delay_ms bigint,
@@ -20,11 +23,12 @@ create type stepd._held as (
 );
 comment on type stepd._held is 'A job just taken out of its lease, and how its attempt ended. attempt: this one''s number. outcome: as in finish() and died(), lost, or release (it did not start; attempt is then the number of those used).';
 
+drop type if exists stepd._settled cascade;
 create type stepd._settled as (job_id bigint, bucket date, attempt int, status text);
 comment on type stepd._settled is 'What a job became: a final status, retrying, snoozed or ready.';
 
 -- Take jobs out of locked leases.  Leases that run empty go away.
-create function stepd._unhold(held stepd._held[]) returns void
+create or replace function stepd._unhold(held stepd._held[]) returns void
 language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -48,7 +52,7 @@ begin
 end $$;
 comment on function stepd._unhold(stepd._held[]) is 'Take jobs out of leases whose rows the caller has locked and read.';
 
-create function stepd._retry_delay(q stepd.queue, k int) returns interval
+create or replace function stepd._retry_delay(q stepd.queue, k int) returns interval
 language sql volatile as $$
 	select least(
 			q.retry_delay_ms * case q.backoff when 'exponential' then power(2.0::float8, least(k - 1, 60)) when 'linear' then k else 1 end
@@ -59,7 +63,7 @@ comment on function stepd._retry_delay(stepd.queue, int) is 'How long to wait be
 
 -- Back to ready.  A job of a fifo queue goes there only if it is the head of
 -- its group; it always is, unless the queue was not fifo when it was claimed.
-create function stepd._again(ids bigint[], buckets date[], lanes int[], attempts int[]) returns void
+create or replace function stepd._again(ids bigint[], buckets date[], lanes int[], attempts int[]) returns void
 language plpgsql as $$
 #variable_conflict use_column
 begin
@@ -82,7 +86,7 @@ begin
 end $$;
 comment on function stepd._again(bigint[], date[], int[], int[]) is 'Make jobs ready that were held or waiting; they come before the workers'' cursors.';
 
-create function stepd._settle(held stepd._held[], has_unique boolean) returns setof stepd._settled
+create or replace function stepd._settle(held stepd._held[], has_unique boolean) returns setof stepd._settled
 language plpgsql as $$
 #variable_conflict use_column
 declare

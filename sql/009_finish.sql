@@ -1,3 +1,5 @@
+-- Repeatable.
+--
 -- Finish and release: what a live worker says about the jobs it holds.
 --
 -- Both are fenced by the lease row: it must exist, belong to the node, and
@@ -7,7 +9,7 @@
 
 -- The planner thinks that arrays are short and would compare each with each;
 -- and a cost that says "never" would have it compiled.
-create function stepd._fence(node_id int, pid int, leases bigint[], jobs bigint[], outcomes text[], ages_us bigint[],
+create or replace function stepd._fence(node_id int, pid int, leases bigint[], jobs bigint[], outcomes text[], ages_us bigint[],
 	durations_us bigint[], outputs text[], errors text[], delays_ms bigint[]) returns stepd._held[]
 language plpgsql
 set enable_nestloop = off set jit = off as $$
@@ -34,7 +36,7 @@ comment on function stepd._fence(int, int, bigint[], bigint[], text[], bigint[],
 -- The way of nearly all jobs: every outcome is "completed", nobody wants a job
 -- cancelled, no queue is fifo.  One insert does what _fence, _unhold and
 -- _settle do one after the other; the lease rows are locked.
-create function stepd._complete(node_id int, pid int, leases bigint[], jobs bigint[], ages_us bigint[], durations_us bigint[],
+create or replace function stepd._complete(node_id int, pid int, leases bigint[], jobs bigint[], ages_us bigint[], durations_us bigint[],
 	outputs text[]) returns int
 language plpgsql
 set enable_nestloop = off set jit = off as $$
@@ -62,7 +64,7 @@ end $$;
 comment on function stepd._complete(int, int, bigint[], bigint[], bigint[], bigint[], text[]) is
 	'Outcomes for those of the jobs that their leases hold; returns how many that were.';
 
-create function stepd.finish(node_id int, pid int, leases bigint[], jobs bigint[], outcomes text[], ages_us bigint[],
+create or replace function stepd.finish(node_id int, pid int, leases bigint[], jobs bigint[], outcomes text[], ages_us bigint[],
 	durations_us bigint[], outputs text[], errors text[], delays_ms bigint[], effects text)
 returns table (job_id bigint, verdict text)
 language plpgsql
@@ -139,7 +141,7 @@ comment on function stepd.finish(int, int, bigint[], bigint[], text[], bigint[],
 'Outcomes of attempts, with their effects, in one transaction. The arrays go together, one element a job: lease and job as claimed; outcome completed, error, fail, snooze, invalid_input, cancelled or skipped; how long ago the handler started and how long it took; output (JSON text) and error, or null; delay before the next attempt, null: by the queue''s settings. A whole array may be null where all of it is. effects: JSON array, see 007_effect.sql, or null.
 Returns the jobs that did not simply complete, with what they became (retrying, snoozed, failed, cancelled, skipped), or refused: the lease does not hold the job any more and nothing was changed.';
 
-create function stepd.release(leases bigint[], jobs bigint[]) returns int
+create or replace function stepd.release(leases bigint[], jobs bigint[]) returns int
 language plpgsql
 set enable_seqscan = off set jit = off as $$
 #variable_conflict use_column
@@ -167,7 +169,7 @@ end $$;
 comment on function stepd.release(bigint[], bigint[]) is
 	'Give unstarted jobs back to ready, with no attempt used; lease and job go together. Returns how many were still held.';
 
-create function stepd.give_back(node_id int, slot int, generation bigint, keep bigint[]) returns int
+create or replace function stepd.give_back(node_id int, slot int, generation bigint, keep bigint[]) returns int
 language plpgsql
 set enable_seqscan = off set jit = off as $$
 #variable_conflict use_column

@@ -1,3 +1,5 @@
+-- Repeatable.
+--
 -- Deaths, rescue, and due times: the keeper's transitions.
 --
 -- A worker runs the first job of its oldest lease (008, 001: stepd.lease); on
@@ -9,7 +11,7 @@
 -- leases without a live node, not by dead nodes: a claim that commits after
 -- its node was declared lost is found by the next rescue.
 
-create function stepd.died(node_id int, slot int, generation bigint, job bigint, outcome text, error text, exit_code int, signal int,
+create or replace function stepd.died(node_id int, slot int, generation bigint, job bigint, outcome text, error text, exit_code int, signal int,
 	max_rss_kb bigint, cpu_ms bigint, age_us bigint, duration_us bigint, pid int) returns table (job_id bigint, verdict text)
 language plpgsql
 set enable_seqscan = off set jit = off as $$
@@ -53,7 +55,7 @@ comment on function stepd.died(int, int, bigint, bigint, text, text, int, int, b
 -- leases are given back, the process that may still work on its last request
 -- is ended, and it is waited for: until it holds no lock it may have committed
 -- or not, after that it never will.
-create function stepd.end_session(backend int) returns void
+create or replace function stepd.end_session(backend int) returns void
 language plpgsql as $$
 #variable_conflict use_column
 begin
@@ -76,7 +78,7 @@ comment on function stepd.end_session(int) is
 	'End the server process of a worker''s lost or dead connection, whose last transaction is then decided. Nothing, if there is no such session. Raises 55P03 when it does not end within about a second.';
 
 -- All jobs of some leases come back: of each worker the one that ran was lost.
-create function stepd._take_back(leases bigint[], lost boolean) returns table (job_id bigint, node_id int, verdict text)
+create or replace function stepd._take_back(leases bigint[], lost boolean) returns table (job_id bigint, node_id int, verdict text)
 language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -107,7 +109,7 @@ end $$;
 comment on function stepd._take_back(bigint[], boolean) is
 	'Empty leases: of each worker the job that ran is recorded lost (or released too, if not lost), the others are released.';
 
-create function stepd.rescue() returns table (job_id bigint, node_id int, verdict text)
+create or replace function stepd.rescue() returns table (job_id bigint, node_id int, verdict text)
 language plpgsql
 set enable_seqscan = off set jit = off as $$
 #variable_conflict use_column
@@ -128,7 +130,7 @@ end $$;
 comment on function stepd.rescue() is
 'Declare nodes lost that were silent for longer than their lease, and take back what nodes that do not live hold: the job that a worker ran is recorded lost (it used an attempt), the others are ready again. Returns what each job became.';
 
-create function stepd.node_leave(node_id int) returns int
+create or replace function stepd.node_leave(node_id int) returns int
 language plpgsql
 set enable_seqscan = off set jit = off as $$
 #variable_conflict use_column
@@ -144,7 +146,7 @@ end $$;
 comment on function stepd.node_leave(int) is
 	'Say goodbye: every worker of the node has ended, and what they still hold goes back to ready with no attempt used. Returns the number of jobs.';
 
-create function stepd.promote(max int) returns table (promoted int, ready boolean, next_due_ms bigint)
+create or replace function stepd.promote(max int) returns table (promoted int, ready boolean, next_due_ms bigint)
 language plpgsql
 set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off as $$
 #variable_conflict use_column

@@ -1,3 +1,5 @@
+-- Repeatable.
+--
 -- Control: what people do to jobs and queues.
 --
 -- cancel() and retry() look for the job in one place after the other and take
@@ -6,7 +8,7 @@
 -- back; then none of the looks finds it, and we begin anew.  Each round sees
 -- newer snapshots, and waits at the delete for whoever is moving it.
 
-create function stepd._job(job_id bigint) returns stepd.job
+create or replace function stepd._job(job_id bigint) returns stepd.job
 language plpgsql stable as $$
 #variable_conflict use_column
 declare
@@ -24,7 +26,7 @@ end $$;
 comment on function stepd._job(bigint) is 'A job''s facts; raises 22023 when there is none.';
 
 -- Take a job out of the place where nobody holds it; null: it is not in any.
-create function stepd._pluck(j stepd.job, queue_id int) returns int
+create or replace function stepd._pluck(j stepd.job, queue_id int) returns int
 language plpgsql
 set enable_seqscan = off set jit = off as $$
 #variable_conflict use_column
@@ -51,7 +53,7 @@ begin
 end $$;
 comment on function stepd._pluck(stepd.job, int) is 'Take a job that no worker holds out of its place; returns the attempts it has used, null: not found.';
 
-create function stepd.cancel(job_id bigint) returns boolean
+create or replace function stepd.cancel(job_id bigint) returns boolean
 language plpgsql
 set enable_seqscan = off set jit = off as $$
 #variable_conflict use_column
@@ -99,7 +101,7 @@ end $$;
 comment on function stepd.cancel(bigint) is
 'Cancel a job. One that waits or is ready becomes cancelled at once; one that runs is asked to stop and becomes cancelled when its attempt ends, however it ends. False: it had ended before. Raises 22023 for an unknown job.';
 
-create function stepd.cancels(node_id int) returns setof bigint
+create or replace function stepd.cancels(node_id int) returns setof bigint
 language sql stable as $$
 	select c.job_id from stepd.cancel_request c
 	where exists (select from stepd.lease l where l.node_id = $1 and c.job_id = any (l.ids)) order by c.requested_at limit 64
@@ -107,7 +109,7 @@ $$;
 comment on function stepd.cancels(int) is 'Which of the jobs that a node holds are to be cancelled, the first 64.';
 
 -- The unique key again, for a job that comes back.
-create function stepd._unique_again(j stepd.job, step_id int) returns void
+create or replace function stepd._unique_again(j stepd.job, step_id int) returns void
 language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -128,7 +130,7 @@ begin
 end $$;
 comment on function stepd._unique_again(stepd.job, int) is 'Take the unique key of a job that is retried; raises 22023 when another unfinished job has it.';
 
-create function stepd._route(j stepd.job) returns setof bigint
+create or replace function stepd._route(j stepd.job) returns setof bigint
 language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -167,7 +169,7 @@ begin
 end $$;
 comment on function stepd._route(stepd.job) is 'Give an unrouted job to its topic''s subscribers: it becomes the first one''s, the others get new jobs. Nothing: it is not unrouted.';
 
-create function stepd.retry(job_id bigint) returns setof bigint
+create or replace function stepd.retry(job_id bigint) returns setof bigint
 language plpgsql
 set enable_seqscan = off set jit = off as $$
 #variable_conflict use_column
@@ -203,7 +205,7 @@ end $$;
 comment on function stepd.retry(bigint) is
 'Run a failed or cancelled job again, with max_retries counted anew and its attempts kept; or route an unrouted one, whose topic has subscribers by now. Returns the ids of the jobs that are queued. Raises 22023 for any other job.';
 
-create function stepd._queue(queue text) returns stepd.queue
+create or replace function stepd._queue(queue text) returns stepd.queue
 language plpgsql stable as $$
 #variable_conflict use_column
 declare
@@ -220,7 +222,7 @@ begin
 end $$;
 comment on function stepd._queue(text) is 'A queue by name; raises 22023 when there is none.';
 
-create function stepd.retry_queue(queue text) returns bigint
+create or replace function stepd.retry_queue(queue text) returns bigint
 language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -247,7 +249,7 @@ begin
 end $$;
 comment on function stepd.retry_queue(text) is 'retry() for every failed job of a queue and the unrouted ones of its topic, in order of id. Returns how many.';
 
-create function stepd._pause(queue text, paused boolean) returns boolean
+create or replace function stepd._pause(queue text, paused boolean) returns boolean
 language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -264,10 +266,10 @@ begin
 end $$;
 comment on function stepd._pause(text, boolean) is 'Set queue.paused and tell the nodes.';
 
-create function stepd.pause(queue text) returns boolean
+create or replace function stepd.pause(queue text) returns boolean
 language sql as $$ select stepd._pause(queue, true) $$;
 comment on function stepd.pause(text) is 'Start no more jobs of a queue, on any node; those that run go on. False: it was paused.';
 
-create function stepd.resume(queue text) returns boolean
+create or replace function stepd.resume(queue text) returns boolean
 language sql as $$ select stepd._pause(queue, false) $$;
 comment on function stepd.resume(text) is 'Undo pause(). False: it was not paused.';

@@ -1,9 +1,11 @@
+-- Repeatable.
+--
 -- The steps' state.
 --
 -- Writers of one key wait for each other at its row; update() reads under
 -- that lock, so no update is lost.
 
-create function stepd._check_state(group_id text, key text) returns void
+create or replace function stepd._check_state(group_id text, key text) returns void
 language plpgsql as $$
 begin
 	if coalesce(group_id, '') = '' then
@@ -18,26 +20,26 @@ begin
 end $$;
 comment on function stepd._check_state(text, text) is 'Refuse what cannot be a group and key of state.';
 
-create function stepd.state_get(group_id text, key text) returns text
+create or replace function stepd.state_get(group_id text, key text) returns text
 language sql stable as $$
 	select s.value::text from stepd.state s where s.group_id = state_get.group_id and s.key = state_get.key
 $$;
 comment on function stepd.state_get(text, text) is 'The value as JSON text; null: there is none.';
 
-create function stepd.state_list(group_id text) returns text
+create or replace function stepd.state_list(group_id text) returns text
 language sql stable as $$
 	select coalesce(json_object_agg(s.key, s.value order by s.key)::text, '{}') from stepd.state s where s.group_id = state_list.group_id
 $$;
 comment on function stepd.state_list(text) is 'All of a group as the text of a JSON object, in the order of the keys.';
 
-create function stepd.state_groups() returns text
+create or replace function stepd.state_groups() returns text
 language sql stable as $$
 	select coalesce(json_agg(g.group_id order by g.group_id)::text, '[]') from (select distinct s.group_id from stepd.state s) g
 $$;
 comment on function stepd.state_groups() is 'The names of all groups that have a value, as the text of a JSON array.';
 
 -- The row's value, locked; a row with JSON null is made when there is none.
-create function stepd._state_lock(group_id text, key text, out value jsonb, out made boolean)
+create or replace function stepd._state_lock(group_id text, key text, out value jsonb, out made boolean)
 language plpgsql as $$
 #variable_conflict use_column
 begin
@@ -52,7 +54,7 @@ begin
 end $$;
 comment on function stepd._state_lock(text, text) is 'Lock a value, making the row if need be.';
 
-create function stepd.state_set(group_id text, key text, value jsonb) returns jsonb
+create or replace function stepd.state_set(group_id text, key text, value jsonb) returns jsonb
 language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -66,7 +68,7 @@ begin
 end $$;
 comment on function stepd.state_set(text, text, jsonb) is 'Set a value. Returns {"old": ..., "new": ...}; old is null when there was none.';
 
-create function stepd.state_delete(group_id text, key text) returns jsonb
+create or replace function stepd.state_delete(group_id text, key text) returns jsonb
 language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -78,7 +80,7 @@ begin
 end $$;
 comment on function stepd.state_delete(text, text) is 'Delete a value. Returns it; null: there was none.';
 
-create function stepd.state_clear(group_id text) returns int
+create or replace function stepd.state_clear(group_id text) returns int
 language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -95,7 +97,7 @@ end $$;
 comment on function stepd.state_clear(text) is 'Delete all of a group. Returns the number of values.';
 
 -- One operation on a value.
-create function stepd._state_op(value jsonb, op jsonb) returns jsonb
+create or replace function stepd._state_op(value jsonb, op jsonb) returns jsonb
 language plpgsql immutable as $$
 declare
 	kind text := op ->> 'type';
@@ -161,7 +163,7 @@ begin
 end $$;
 comment on function stepd._state_op(jsonb, jsonb) is 'One operation of state_update on a value.';
 
-create function stepd.state_update(group_id text, key text, ops jsonb) returns jsonb
+create or replace function stepd.state_update(group_id text, key text, ops jsonb) returns jsonb
 language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -188,7 +190,7 @@ comment on function stepd.state_update(text, text, jsonb) is
 -- The writes of a batch of attempts.  Rows that exist are locked in the order
 -- of group and key before the first write.  If nothing but sets and deletes is
 -- asked for, only the last of each key counts, and they are written at once.
-create function stepd._state_apply(ops jsonb) returns void
+create or replace function stepd._state_apply(ops jsonb) returns void
 language plpgsql as $$
 #variable_conflict use_column
 declare

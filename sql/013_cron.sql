@@ -1,3 +1,5 @@
+-- Repeatable.
+--
 -- Cron: ticks become jobs.
 --
 -- Any number of cron processes compute ticks and bring them here.  The
@@ -11,15 +13,15 @@
 -- lost nodes).  The tick's row is there all the same, so that no other node
 -- brings it later.
 
-create function stepd._schedule_key(schedule_id int) returns text
+create or replace function stepd._schedule_key(schedule_id int) returns text
 language sql immutable parallel safe as $$ select 'cron:' || schedule_id $$;
 comment on function stepd._schedule_key(int) is 'Unique key of the jobs of a schedule with overlap = skip.';
 
-create function stepd._cron_time(at timestamptz) returns text
+create or replace function stepd._cron_time(at timestamptz) returns text
 language sql stable parallel safe as $$ select to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"') $$;
 comment on function stepd._cron_time(timestamptz) is 'A time as handlers see it, like JavaScript''s toISOString().';
 
-create function stepd._cron_item(ord bigint, c stepd.schedule, scheduled_at timestamptz, fired_at timestamptz, manual boolean)
+create or replace function stepd._cron_item(ord bigint, c stepd.schedule, scheduled_at timestamptz, fired_at timestamptz, manual boolean)
 returns stepd._item
 language sql stable as $$
 	select row(ord, null, c.lane_id, 'cron', c.trigger_index,
@@ -29,7 +31,7 @@ language sql stable as $$
 $$;
 comment on function stepd._cron_item(bigint, stepd.schedule, timestamptz, timestamptz, boolean) is 'The job of one tick, for _put. Its data is what the handler gets.';
 
-create function stepd.schedules_load(steps text[]) returns table (schedule_id int, step text, trigger_index int, expression text,
+create or replace function stepd.schedules_load(steps text[]) returns table (schedule_id int, step text, trigger_index int, expression text,
 	timezone text, last_fire timestamptz, paused boolean, missed text, catch_up_ms bigint, revision int, since timestamptz)
 language sql stable as $$
 	select c.id, s.name, c.trigger_index, c.expression, c.timezone, greatest(c.last_tick, c.since), c.paused, c.missed, c.catch_up_ms,
@@ -40,7 +42,7 @@ language sql stable as $$
 $$;
 comment on function stepd.schedules_load(text[]) is 'The cron triggers of these steps. last_fire: ticks after it are still to come: the newest that was brought, or when the schedule came, changed or was resumed.';
 
-create function stepd.cron_fire(schedule_ids int[], fire_at timestamptz[], next_at timestamptz[], revisions int[] default null,
+create or replace function stepd.cron_fire(schedule_ids int[], fire_at timestamptz[], next_at timestamptz[], revisions int[] default null,
 	fired_at timestamptz default clock_timestamp())
 returns table (schedule_id int, job_id bigint)
 language plpgsql
@@ -101,7 +103,7 @@ end $$;
 comment on function stepd.cron_fire(int[], timestamptz[], timestamptz[], int[], timestamptz) is
 'Make the jobs of due ticks; the arrays go together: schedule, its tick, the tick after it, and the revision they were computed from. A tick that some node has fired before is left out, so are those of paused, retired and changed schedules. Returns one row for each new tick, in order of time; job_id is null where the job before was unfinished and the schedule says overlap = skip.';
 
-create function stepd.cron_next(schedule_ids int[], next_at timestamptz[], descriptions text[] default null) returns void
+create or replace function stepd.cron_next(schedule_ids int[], next_at timestamptz[], descriptions text[] default null) returns void
 language sql as $$
 	update stepd.schedule c set next_run = u.next, description = coalesce(u.description, c.description)
 	from unnest(schedule_ids, next_at, descriptions) u (id, next, description)
@@ -112,7 +114,7 @@ comment on function stepd.cron_next(int[], timestamptz[], text[]) is 'Show when 
 
 -- People -----------------------------------------------------------------------
 
-create function stepd._schedules_of(step text, trigger_index int) returns setof stepd.schedule
+create or replace function stepd._schedules_of(step text, trigger_index int) returns setof stepd.schedule
 language plpgsql stable as $$
 #variable_conflict use_column
 begin
@@ -135,7 +137,7 @@ begin
 end $$;
 comment on function stepd._schedules_of(text, int) is 'The schedules of a step, or the one of this trigger; raises 22023 when there is none.';
 
-create function stepd.run(step text, trigger_index int default null) returns bigint
+create or replace function stepd.run(step text, trigger_index int default null) returns bigint
 language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -147,7 +149,7 @@ end $$;
 comment on function stepd.run(text, int) is
 'Run a step now as its (first) cron trigger would, paused or not. Returns the job''s id; with overlap = skip that of the unfinished job, if there is one.';
 
-create function stepd._schedule_pause(step text, trigger_index int, paused boolean) returns boolean
+create or replace function stepd._schedule_pause(step text, trigger_index int, paused boolean) returns boolean
 language plpgsql as $$
 #variable_conflict use_column
 begin
@@ -163,10 +165,10 @@ begin
 end $$;
 comment on function stepd._schedule_pause(text, int, boolean) is 'Set schedule.paused and tell the nodes.';
 
-create function stepd.pause_schedule(step text, trigger_index int default null) returns boolean
+create or replace function stepd.pause_schedule(step text, trigger_index int default null) returns boolean
 language sql as $$ select stepd._schedule_pause(step, trigger_index, true) $$;
 comment on function stepd.pause_schedule(text, int) is 'Let a step''s schedule, or that of one of its triggers, fire no more, on any node. False: it was paused.';
 
-create function stepd.resume_schedule(step text, trigger_index int default null) returns boolean
+create or replace function stepd.resume_schedule(step text, trigger_index int default null) returns boolean
 language sql as $$ select stepd._schedule_pause(step, trigger_index, false) $$;
 comment on function stepd.resume_schedule(text, int) is 'Undo pause_schedule(); ticks of the pause are not made up for. False: it was not paused.';

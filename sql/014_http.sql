@@ -1,6 +1,8 @@
+-- Repeatable.
+--
 -- HTTP triggers: runs that were answered at once, and bodies kept as jobs.
 
-create function stepd._http_lane(step text) returns int
+create or replace function stepd._http_lane(step text) returns int
 language plpgsql stable as $$
 #variable_conflict use_column
 declare
@@ -16,7 +18,7 @@ begin
 end $$;
 comment on function stepd._http_lane(text) is 'The lane of a step''s own queue.';
 
-create function stepd.http_finish(node_id int, pid int, step text, trigger_index int, trace_id uuid, outcome text, age_us bigint,
+create or replace function stepd.http_finish(node_id int, pid int, step text, trigger_index int, trace_id uuid, outcome text, age_us bigint,
 	duration_us bigint, input text, output text, error text, effects text) returns bigint
 language plpgsql
 set enable_seqscan = off set jit = off set plan_cache_mode = force_generic_plan as $$
@@ -67,7 +69,7 @@ comment on function stepd.http_finish(int, int, text, int, uuid, text, bigint, b
 -- cannot deadlock; the row is taken before the job is made and gets its number
 -- afterwards.
 
-create function stepd._http_lanes(steps text[]) returns table (step text, lane int)
+create or replace function stepd._http_lanes(steps text[]) returns table (step text, lane int)
 language plpgsql stable as $$
 #variable_conflict use_column
 begin
@@ -75,25 +77,11 @@ begin
 end $$;
 comment on function stepd._http_lanes(text[]) is 'The lanes of steps'' own queues, each looked up once.';
 
-create table stepd.accepted_key (
-	step text not null,
-	key text not null,
-	job_id bigint,
-	digest bytea not null,
-	made_at timestamptz not null default clock_timestamp(),
-	primary key (step, key)
-);
-comment on table stepd.accepted_key is 'Idempotency keys of accepted requests; maintain() forgets them after 24 hours.';
-comment on column stepd.accepted_key.step is 'Name of the step whose key it is.';
-comment on column stepd.accepted_key.key is 'As the client sent it.';
-comment on column stepd.accepted_key.job_id is 'The first request''s job; null only within the transaction that makes it.';
-comment on column stepd.accepted_key.made_at is 'Of the first request; 24 hours later the key is new again.';
-comment on column stepd.accepted_key.digest is 'SHA-256 of the body: another body under the same key is refused.';
-
+drop type if exists stepd._accept cascade;
 create type stepd._accept as (ord int, step text, trigger_index int, input jsonb, trace_id uuid, key text, digest bytea, verdict text);
 comment on type stepd._accept is 'A request to be kept; verdict new, again or mismatch.';
 
-create function stepd._accept_keys(inout r stepd._accept[])
+create or replace function stepd._accept_keys(inout r stepd._accept[])
 language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -119,7 +107,7 @@ begin
 end $$;
 comment on function stepd._accept_keys(stepd._accept[]) is 'Take the idempotency keys of requests, or see that they are taken.';
 
-create function stepd.http_accept(steps text[], trigger_indexes int[], inputs text[], trace_ids uuid[], keys text[] default null)
+create or replace function stepd.http_accept(steps text[], trigger_indexes int[], inputs text[], trace_ids uuid[], keys text[] default null)
 returns table (job_id bigint, verdict text)
 language plpgsql as $$
 #variable_conflict use_column

@@ -1,3 +1,5 @@
+-- Repeatable.
+--
 -- What people and programs read.
 --
 -- stepd.jobs is the union of the places a job can be in, each joined with the
@@ -5,13 +7,13 @@
 -- branch, so a look-up costs a few probes, and counting one status reads that
 -- place alone.
 
-create view stepd._held_job as
+create or replace view stepd._held_job as
 select u.id, u.bucket, u.attempt, l.lane_id, l.node_id, l.since,
 	u.ord = 1 and row_number() over (partition by l.node_id, l.slot, l.generation, u.ord order by l.id) = 1 as running
 from stepd.lease l cross join lateral unnest(l.ids, l.buckets, l.attempts) with ordinality u (id, bucket, attempt, ord);
 comment on view stepd._held_job is 'Every job in a lease; running: it is the first of its worker''s oldest lease.';
 
-create view stepd.jobs as
+create or replace view stepd.jobs as
 -- ended
 select j.id, coalesce(q.name, j.topic) as queue, s.name as step, o.status, j.priority::int as priority, j.group_id, j.unique_key,
 	o.attempt::int as attempt, o.max_attempts::int as max_attempts, j.enqueued_at, coalesce(j.run_at, j.enqueued_at) as run_at,
@@ -112,7 +114,7 @@ comment on column stepd.jobs.trace_id is 'Shared by all jobs of one workflow run
 comment on column stepd.jobs.node is 'Name of the node that runs or ran it.';
 comment on column stepd.jobs.pid is 'Of the worker that ended it.';
 
-create view stepd.attempts as
+create or replace view stepd.attempts as
 select t.job_id, t.attempt, t.started_at, t.finished_at, t.outcome, t.error, t.exit_code, t.signal, t.max_rss_kb, t.cpu_ms,
 	n.name as node, t.pid
 from stepd.attempt t
@@ -125,7 +127,7 @@ comment on column stepd.attempts.signal is 'The signal that ended the worker.';
 comment on column stepd.attempts.max_rss_kb is 'Peak memory of the worker that died.';
 comment on column stepd.attempts.cpu_ms is 'CPU time of the worker that died.';
 
-create view stepd.logs as
+create or replace view stepd.logs as
 select g.job_id, g.attempt, g.at, g.level, g.message, g.fields, s.name as step, j.trace_id
 from stepd.log g
 join stepd.job j on j.id = g.job_id and j.bucket = g.bucket
@@ -134,7 +136,7 @@ left join stepd.step s on s.id = a.step_id;
 comment on view stepd.logs is 'What handlers logged.';
 comment on column stepd.logs.level is 'debug, info, warn or error.';
 
-create view stepd.queues as
+create or replace view stepd.queues as
 select q.name, q.strategy, q.paused,
 	coalesce(r.n, 0) + coalesce(h.ready, 0) + coalesce(i.n, 0) + coalesce(b.n, 0) as ready,
 	coalesce(w.scheduled, 0) as scheduled, coalesce(h.running, 0) as running, coalesce(w.retrying, 0) as retrying,
@@ -165,7 +167,7 @@ comment on column stepd.queues.oldest_ready_age is 'How long ago the oldest read
 
 -- A function, since the plan of stepd.jobs for thousands of schedules at once
 -- would be compiled for seconds (jit) to run for milliseconds.
-create function stepd._job_status(job_id bigint) returns text
+create or replace function stepd._job_status(job_id bigint) returns text
 language plpgsql stable as $$
 declare
 	result text;
@@ -178,7 +180,7 @@ begin
 end $$;
 comment on function stepd._job_status(bigint) is 'stepd.jobs.status of one job; null: it is forgotten.';
 
-create view stepd.schedules as
+create or replace view stepd.schedules as
 select s.name as step, c.expression, c.timezone, case when not c.paused then c.next_run end as next_run, c.last_run, c.last_job_id,
 	c.paused, c.trigger_index,
 	case when c.last_job_id is not null then stepd._job_status(c.last_job_id) end as last_outcome,
@@ -194,7 +196,7 @@ comment on column stepd.schedules.overlap is 'skip: a tick makes no job while th
 comment on column stepd.schedules.skipped is 'Ticks that were left out because of that.';
 comment on column stepd.schedules.last_run is 'Its newest tick that became a job.';
 
-create view stepd.steps as
+create or replace view stepd.steps as
 select s.name, s.description, s.kind, s.file, s.flows, s.enqueues, s.triggers,
 	array(select p.node_name from stepd.step_provider p where p.step_id = s.id order by 1) as nodes,
 	not exists (select from stepd.step_provider p where p.step_id = s.id) as retired, s.updated_at
@@ -203,7 +205,7 @@ comment on view stepd.steps is 'Every step, with its triggers and their schemas.
 comment on column stepd.steps.nodes is 'Names of the nodes whose configuration has it.';
 comment on column stepd.steps.retired is 'No node has it any more: its topics are unsubscribed, its jobs stay.';
 
-create view stepd.nodes as
+create or replace view stepd.nodes as
 select n.id, n.name,
 	case when n.left_at is not null then 'left' when n.lost_at is not null then 'lost'
 		when stepd._node_lives(n) then 'alive' else 'silent' end as status,

@@ -1,3 +1,5 @@
+-- Repeatable.
+--
 -- Maintenance, for the keeper: partitions ahead, retention, old bookkeeping.
 --
 -- A partition is dropped when its day is older than what is kept.  Before
@@ -13,7 +15,7 @@
 -- again.  The default partitions catch what comes meanwhile.
 
 -- Give jobs of an old day today's bucket, in all tables.
-create function stepd._rehome(day date, jobs bigint[]) returns void
+create or replace function stepd._rehome(day date, jobs bigint[]) returns void
 language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -41,7 +43,7 @@ end $$;
 comment on function stepd._rehome(date, bigint[]) is 'Move jobs from an old day''s partitions to today''s. Only with the places locked.';
 
 -- Forget a day, but for what must stay.  False: not now.
-create function stepd._partition_drop(day date, keep_after timestamptz) returns boolean
+create or replace function stepd._partition_drop(day date, keep_after timestamptz) returns boolean
 language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -72,7 +74,7 @@ begin
 end $$;
 comment on function stepd._partition_drop(date, timestamptz) is 'Drop the partitions of a day; what has not ended, or ended after that time, moves to today. False: a worker holds one of its jobs.';
 
-create function stepd.maintain(keep interval) returns text
+create or replace function stepd.maintain(keep interval) returns text
 language plpgsql
 set lock_timeout = '2s' as $$
 #variable_conflict use_column
@@ -151,7 +153,7 @@ comment on function stepd.maintain(interval) is
 'Housekeeping, to be called about hourly: makes partitions for a week ahead, forgets ended jobs older than keep (or than their queue''s history setting), drops days that are past, and analyses the partitioned tables when these changed. Returns what it did as text, empty: nothing.';
 
 -- Jobs of one queue that ended before a time; the day's partition itself stays for the others.
-create function stepd._forget(queue_id int, before timestamptz) returns bigint
+create or replace function stepd._forget(queue_id int, before timestamptz) returns bigint
 language plpgsql as $$
 #variable_conflict use_column
 declare

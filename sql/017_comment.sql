@@ -1,3 +1,5 @@
+-- Repeatable.
+--
 -- What \d+ says about the columns that the other files left alone: those whose
 -- meaning is the same wherever they stand, and the plain ones of the views.
 

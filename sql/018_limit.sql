@@ -1,3 +1,5 @@
+-- Repeatable.
+--
 -- rateLimit and concurrencyPerGroup: what claim() asks under the queue's lock.
 --
 -- rateLimit N per window W.  In any stretch of time as long as W begin at most
@@ -16,7 +18,7 @@
 -- come back as have ended: enough for batches that grow, and no job is moved
 -- to and fro more than a few times.  Jobs without a group are not limited.
 
-create function stepd._rate_used(queue_id int, window_ms bigint) returns int
+create or replace function stepd._rate_used(queue_id int, window_ms bigint) returns int
 language plpgsql
 set enable_seqscan = off as $$
 #variable_conflict use_column
@@ -34,7 +36,7 @@ begin
 end $$;
 comment on function stepd._rate_used(int, bigint) is 'How many attempts of a queue began within its window, or may begin any moment. Only under the queue''s lock.';
 
-create function stepd._rate_next(q stepd.queue) returns timestamptz
+create or replace function stepd._rate_next(q stepd.queue) returns timestamptz
 language sql stable as $$
 	select min(x.at) from (
 		select s.at + q.rate_window_ms * interval '1 ms' as at from stepd.rate_start s where s.queue_id = q.id
@@ -46,7 +48,7 @@ $$;
 comment on function stepd._rate_next(stepd.queue) is 'When fewer attempts will count against the queue''s rate limit; null: nothing counts.';
 
 -- Has this queue room, as far as one can tell without its lock?
-create function stepd._has_room(q stepd.queue) returns boolean
+create or replace function stepd._has_room(q stepd.queue) returns boolean
 language sql stable as $$
 	select (q.max_concurrency = 0 or q.max_concurrency > (
 			select count(distinct (e.node_id, e.slot)) from stepd.lease e join stepd.lane a on a.id = e.lane_id where a.queue_id = q.id))
@@ -58,7 +60,7 @@ language sql stable as $$
 $$;
 comment on function stepd._has_room(stepd.queue) is 'Would a claim find the queue below its maxConcurrency and rateLimit?';
 
-create function stepd._rate_started(leases bigint[], ages_us bigint[]) returns void
+create or replace function stepd._rate_started(leases bigint[], ages_us bigint[]) returns void
 language plpgsql
 set enable_nestloop = off set jit = off as $$
 #variable_conflict use_column
@@ -76,7 +78,7 @@ begin
 end $$;
 comment on function stepd._rate_started(bigint[], bigint[]) is 'Note when attempts began that have just ended; their leases are still there.';
 
-create function stepd._group_sort(queue_id int, per_group int, most int) returns void
+create or replace function stepd._group_sort(queue_id int, per_group int, most int) returns void
 language plpgsql
 set enable_seqscan = off set enable_bitmapscan = off as $$
 #variable_conflict use_column
@@ -119,7 +121,7 @@ end $$;
 comment on function stepd._group_sort(int, int, int) is 'Read up to so many letters of a queue with concurrencyPerGroup: let jobs of groups that have room come back. Only under the queue''s lock.';
 
 -- Of jobs just taken: those whose group is full are put aside, the others get their group's slot.
-create function stepd._group_admit(node_id int, slot int, queue_id int, strategy text, per_group int, lane_id int,
+create or replace function stepd._group_admit(node_id int, slot int, queue_id int, strategy text, per_group int, lane_id int,
 	inout ids bigint[], inout buckets date[], inout attempts smallint[])
 language plpgsql
 set jit = off as $$
@@ -151,7 +153,7 @@ end $$;
 comment on function stepd._group_admit(int, int, int, text, int, int, bigint[], date[], smallint[]) is
 	'Keep of taken jobs those whose group has room for this worker; null: none. Only under the queue''s lock.';
 
-create function stepd._take_grouped(node_id int, slot int, queue_id int, strategy text, per_group int, lane_id int, whole boolean,
+create or replace function stepd._take_grouped(node_id int, slot int, queue_id int, strategy text, per_group int, lane_id int, whole boolean,
 	cursor bigint, want int, out ids bigint[], out buckets date[], out attempts smallint[], out last bigint)
 language plpgsql as $$
 #variable_conflict use_column
@@ -178,7 +180,7 @@ begin
 end $$;
 comment on function stepd._take_grouped(int, int, int, text, int, int, boolean, bigint, int) is '_take for a queue with concurrencyPerGroup. Only under the queue''s lock.';
 
-create function stepd._group_recount(queue_id int, limited boolean) returns void
+create or replace function stepd._group_recount(queue_id int, limited boolean) returns void
 language plpgsql as $$
 #variable_conflict use_column
 begin

@@ -1,4 +1,4 @@
-# The migrations, applied in order of their numbers by the daemon and by stepctl migrate.
+# The migrations, applied by the daemon and by stepctl migrate: see src/db/migrate.c for their two kinds.
 sqldir = $(pkgdatadir)/sql
 dist_sql_DATA = \
 	sql/001_schema.sql \
@@ -18,4 +18,5 @@ dist_sql_DATA = \
 	sql/015_view.sql \
 	sql/016_maintain.sql \
 	sql/017_comment.sql \
-	sql/018_limit.sql
+	sql/018_limit.sql \
+	sql/019_accepted_key.sql

@@ -1,11 +1,20 @@
 /*
  * Migrations.  The database's version is the highest number in stepd.migration.
  *
+ * There are two kinds of files.  Most begin with "-- Repeatable" and hold
+ * functions, views and the types these need; whenever one of them is new or
+ * differs from what was applied, all of them are applied, in order: types are
+ * dropped with what uses them and made anew.  The others hold tables and are
+ * applied once, before the repeatable ones, and never edited again.  (The two
+ * kinds are Flyway's versioned and repeatable migrations.)  A release that
+ * changes a repeatable file adds a numbered one, so that the version says which
+ * of two nodes is the newer.
+ *
  * Nothing is locked and nothing needs rights when the database is up to date:
- * that is the usual start.  Otherwise each turn begins a transaction, takes the
- * lock, looks again (another node may have been faster), applies the next file
- * and commits.  The lock ends with the transaction, so it cannot be left behind
- * and works through a pooler too.
+ * that is the usual start.  Otherwise one transaction takes the lock, looks
+ * again (another node may have been faster), applies what is missing and
+ * commits: an upgrade happens as a whole or not at all.  The lock ends with the
+ * transaction, so it cannot be left behind and works through a pooler too.
  */
 #include "db/migrate.h"
 
@@ -26,6 +35,7 @@
 #include <time.h>
 
 #define OLDEST_SERVER 140000
+#define REPEATABLE "-- Repeatable"
 #define FILE_MAX_BYTES (4 << 20)
 #define LOCK_WAIT_US (600 * SD_SEC)
 #define LOCK_POLL_NS 50000000L
@@ -35,6 +45,9 @@ struct file {
 	char *name; /* without folder */
 	struct sd_buf text;
 	char sha256[65];
+	bool repeatable;
+	bool applied; /* this number is in the database */
+	bool changed; /* with another text */
 };
 
 struct files {
@@ -102,6 +115,7 @@ static int files_load(struct files *f, struct sd_err *err)
 		if (failed)
 			goto out;
 		sha256_hex(&file->text, file->sha256);
+		file->repeatable = file->text.len >= strlen(REPEATABLE) && memcmp(file->text.data, REPEATABLE, strlen(REPEATABLE)) == 0;
 	}
 	if (f->n > 1)
 		qsort(f->v, f->n, sizeof *f->v, by_version);
@@ -160,18 +174,44 @@ static int check_server(PGconn *conn, struct sd_err *err)
 	return 0;
 }
 
-static int version_now(PGconn *conn, int *version, struct sd_err *err)
+/* What the database has: its version, and of each file whether it was applied. */
+static int look(PGconn *conn, struct files *f, int *version, struct sd_err *err)
 {
 	char found[32];
+	int result = -1;
 	*version = 0;
+	for (size_t i = 0; i < f->n; i++)
+		f->v[i].applied = f->v[i].changed = false;
 	if (ask(conn, "select to_regclass('stepd.migration')", found, sizeof found, err) < 0)
 		return -1;
 	if (!*found)
 		return 0;
-	if (ask(conn, "select coalesce(max(version), 0) from stepd.migration", found, sizeof found, err) < 0)
-		return -1;
-	*version = atoi(found);
-	return 0;
+	PGresult *res = PQexec(conn, "select version, sha256 from stepd.migration");
+	if (PQresultStatus(res) != PGRES_TUPLES_OK) {
+		result = sd_db_error(err, conn, res);
+		goto out;
+	}
+	for (int i = 0; i < PQntuples(res); i++) {
+		int v = atoi(PQgetvalue(res, i, 0));
+		if (v > *version)
+			*version = v;
+		if (v >= 1 && (size_t)v <= f->n) {
+			f->v[v - 1].applied = true;
+			f->v[v - 1].changed = strcmp(PQgetvalue(res, i, 1), f->v[v - 1].sha256) != 0;
+		}
+	}
+	result = 0;
+out:
+	PQclear(res);
+	return result;
+}
+
+static bool stale(const struct files *f, bool repeatable)
+{
+	for (size_t i = 0; i < f->n; i++)
+		if (f->v[i].repeatable == repeatable && (!f->v[i].applied || (repeatable && f->v[i].changed)))
+			return true;
+	return false;
 }
 
 static int refuse_newer(PGconn *conn, const struct files *f, int version, struct sd_err *err)
@@ -184,16 +224,11 @@ static int refuse_newer(PGconn *conn, const struct files *f, int version, struct
 	return sd_err_hint(err, "Another node has upgraded it: install the same version of stepd here.");
 }
 
-static void warn_changed(PGconn *conn, const struct files *f)
+static void warn_changed(const struct files *f)
 {
-	PGresult *res = PQexec(conn, "select version, sha256 from stepd.migration");
-	for (int i = 0; i < PQntuples(res); i++) {
-		size_t v = (size_t)atoi(PQgetvalue(res, i, 0));
-		if (v >= 1 && v <= f->n && strcmp(PQgetvalue(res, i, 1), f->v[v - 1].sha256) != 0)
-			sd_log(SD_LOG_WARN, "migration %s has changed since it was applied; it is not applied again",
-			       f->v[v - 1].name);
-	}
-	PQclear(res);
+	for (size_t i = 0; i < f->n; i++)
+		if (f->v[i].changed && !f->v[i].repeatable)
+			sd_log(SD_LOG_WARN, "migration %s has changed since it was applied; it is not applied again", f->v[i].name);
 }
 
 /* PostgreSQL counts characters of the whole text, from 1. */
@@ -230,7 +265,8 @@ static int apply(PGconn *conn, const struct files *f, const struct file *file, s
 	char version[16];
 	snprintf(version, sizeof version, "%d", file->version);
 	const char *values[] = {version, file->name, file->sha256};
-	res = PQexecParams(conn, "insert into stepd.migration (version, name, sha256) values ($1, $2, $3)", 3, NULL, values,
+	res = PQexecParams(conn, "insert into stepd.migration as m (version, name, sha256) values ($1, $2, $3)"
+			   " on conflict (version) do update set name = $2, sha256 = $3, applied_at = now()", 3, NULL, values,
 			   NULL, NULL, 0);
 	if (PQresultStatus(res) != PGRES_COMMAND_OK)
 		result = sd_db_error(err, conn, res);
@@ -276,8 +312,16 @@ static const char prepare_sql[] =
 	" version int primary key, name text not null, applied_at timestamptz not null default now(), sha256 text not null);"
 	"comment on table stepd.migration is 'The migrations that made this schema; written by stepd at start and by stepctl migrate.'";
 
-/* The next file, in a transaction; *version becomes what the database is at then. */
-static int turn(PGconn *conn, const struct files *f, int *version, struct sd_err *err)
+static int apply_kind(PGconn *conn, const struct files *f, bool repeatable, struct sd_err *err)
+{
+	for (size_t i = 0; i < f->n; i++)
+		if (f->v[i].repeatable == repeatable && (repeatable || !f->v[i].applied) && apply(conn, f, &f->v[i], err) < 0)
+			return -1;
+	return 0;
+}
+
+/* All that is missing, in one transaction; *version becomes what the database is at then. */
+static int upgrade(PGconn *conn, struct files *f, int *version, struct sd_err *err)
 {
 	if (begin_locked(conn, err) < 0)
 		return -1;
@@ -286,14 +330,15 @@ static int turn(PGconn *conn, const struct files *f, int *version, struct sd_err
 			sd_err_hint(err, "As an administrator of that database: create schema stepd authorization \"%s\"", PQuser(conn));
 		goto undo;
 	}
-	if (version_now(conn, version, err) < 0 || refuse_newer(conn, f, *version, err) < 0)
+	if (look(conn, f, version, err) < 0 || refuse_newer(conn, f, *version, err) < 0 || apply_kind(conn, f, false, err) < 0)
 		goto undo;
-	if (*version < (int)f->n) {
-		const struct file *file = &f->v[*version];
-		if (apply(conn, f, file, err) < 0)
+	if (stale(f, true)) {
+		if (apply_kind(conn, f, true, err) < 0)
 			goto undo;
-		*version = file->version;
+		if (*version == f->v[f->n - 1].version)
+			sd_log(SD_LOG_INFO, "schema version %d: the functions were replaced by those of this stepd", *version);
 	}
+	*version = f->v[f->n - 1].version;
 	return run(conn, "commit", err);
 undo:
 	if (PQtransactionStatus(conn) != PQTRANS_IDLE) {
@@ -316,7 +361,7 @@ int sd_migrate_versions(PGconn *conn, const char *sql_dir, int *have, int *known
 
 	sd_err_clear(err);
 	*have = *known = 0;
-	if (files_load(&files, err) == 0 && version_now(conn, have, err) == 0) {
+	if (files_load(&files, err) == 0 && look(conn, &files, have, err) == 0) {
 		*known = files.v[files.n - 1].version;
 		result = 0;
 	}
@@ -331,15 +376,13 @@ int sd_migrate(PGconn *conn, const char *sql_dir, int *from, int *to, struct sd_
 
 	sd_err_clear(err);
 	*from = *to = 0;
-	if (files_load(&files, err) < 0 || check_server(conn, err) < 0 || version_now(conn, &version, err) < 0 ||
+	if (files_load(&files, err) < 0 || check_server(conn, err) < 0 || look(conn, &files, &version, err) < 0 ||
 	    refuse_newer(conn, &files, version, err) < 0)
 		goto out;
 	*from = version;
-	if (version > 0)
-		warn_changed(conn, &files);
-	while (version < (int)files.n)
-		if (turn(conn, &files, &version, err) < 0)
-			goto out;
+	warn_changed(&files);
+	if ((stale(&files, false) || stale(&files, true)) && upgrade(conn, &files, &version, err) < 0)
+		goto out;
 	result = 0;
 out:
 	*to = version;

@@ -1,7 +1,9 @@
 /*
- * Migrations: numbered files (001_name.sql, 002_…) applied in order, each in a
- * transaction of its own under an advisory lock, recorded in stepd.migration.
- * Any number of nodes may do it at once: one does, the others see it done.
+ * Migrations: numbered files (001_name.sql, 002_…), those with tables applied
+ * once, those with functions and views (they begin with "-- Repeatable")
+ * whenever one of them changed; all in one transaction under an advisory lock,
+ * recorded in stepd.migration.  Any number of nodes may do it at once: one does,
+ * the others see it done.
  */
 #ifndef SD_DB_MIGRATE_H
 #define SD_DB_MIGRATE_H
@@ -16,8 +18,9 @@
  * versions before and after; 0 is an empty database.  Blocks.
  *
  * Permanent errors: no files, a file that fails (named with its line), a
- * database newer than the files, a server too old or not in UTF-8.  A file
- * that changed after it was applied is only warned about.
+ * database newer than the files, a server too old or not in UTF-8: the
+ * database is then as it was.  A file applied once that changed afterwards is
+ * only warned about.
  */
 int sd_migrate(PGconn *conn, const char *sql_dir, int *from, int *to, struct sd_err *err) SD_MUST_CHECK;
 

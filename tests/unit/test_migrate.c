@@ -138,13 +138,41 @@ static void test_failing_file(void **state)
 	put(f, "001_a.sql", "create table stepd.a (a int);");
 	put(f, "002_b.sql", "create table stepd.b (b int);\n-- ünïcode\nselect nothing from stepd.nowhere;\n");
 	bad(f, "002_b.sql:3: relation \"stepd.nowhere\" does not exist");
-	want(f, "select to_regclass('stepd.a')", "stepd.a");
-	want(f, "select to_regclass('stepd.b') is null", "t");
-	want(f, "select max(version) from stepd.migration", "1");
+	want(f, "select to_regclass('stepd.a') is null and to_regnamespace('stepd') is null", "t");
 	put(f, "002_b.sql", "create table stepd.b (b int);");
-	good(f, 1, 2);
-	put(f, "003_c.sql", "commit;");
+	good(f, 0, 2);
+	put(f, "003_c.sql", "create table stepd.c (c int); commit;");
 	bad(f, "must not end the transaction");
+}
+
+static void test_repeatable(void **state)
+{
+	struct fixture *f = *state;
+	put(f, "001_a.sql", "create table stepd.a (a int); insert into stepd.a values (1);");
+	put(f, "002_f.sql", "-- Repeatable.\ndrop type if exists stepd.t cascade; create type stepd.t as (a int, b int);");
+	put(f, "003_g.sql", "-- Repeatable.\ncreate or replace function stepd.g(x stepd.t) returns int language sql as 'select x.a';");
+	put(f, "004_b.sql", "alter table stepd.a add b int default 7;");
+	good(f, 0, 4);
+	want(f, "select stepd.g((3, 4))", "3");
+
+	/* one of them changed: all of them again, and the tables left alone */
+	put(f, "002_f.sql", "-- Repeatable.\ndrop type if exists stepd.t cascade; create type stepd.t as (b int, a int);");
+	good(f, 4, 4);
+	want(f, "select stepd.g((3, 4))", "4");
+	want(f, "select count(*) || ' ' || min(b) from stepd.a", "1 7");
+
+	/* nothing changed: nothing applied */
+	exec(f->conn, "drop function stepd.g(stepd.t)");
+	good(f, 4, 4);
+	want(f, "select to_regprocedure('stepd.g(stepd.t)') is null", "t");
+
+	/* a later table file comes before them, whatever its number */
+	put(f, "003_g.sql", "-- Repeatable.\ncreate or replace function stepd.g(x stepd.t) returns int language sql as 'select c from stepd.a';");
+	bad(f, "003_g.sql:2: column \"c\" does not exist");
+	want(f, "select count(*) from pg_proc where pronamespace = 'stepd'::regnamespace", "0");
+	put(f, "005_c.sql", "alter table stepd.a add c int default 9;");
+	good(f, 4, 5);
+	want(f, "select stepd.g((3, 4))", "9");
 }
 
 static void test_newer_database(void **state)
@@ -222,7 +250,7 @@ int main(void)
 	if (!server)
 		return 77;
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
-	const struct CMUnitTest tests[] = {T(test_in_order), T(test_failing_file), T(test_newer_database),
+	const struct CMUnitTest tests[] = {T(test_in_order), T(test_failing_file), T(test_repeatable), T(test_newer_database),
 					   T(test_bad_folders), T(test_encoding), T(test_together)};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
