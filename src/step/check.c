@@ -21,23 +21,30 @@
 #define CATCH_UP_MAX_MS (366 * 86400 * 1000LL)
 
 struct check {
-	const char *file;
+	const char *file, *source; /* source and line: of what is being looked at */
+	int64_t line;
 	struct sd_step_problems *problems;
 	size_t n;
 };
 
-static void add_line(struct sd_step_problems *p, const char *file, const char *fmt, va_list ap)
+static void add_line(struct sd_step_problems *p, const char *file, const char *source, int64_t line, const char *fmt, va_list ap)
 {
+	struct sd_buf b = SD_BUF_INIT;
 	char *text;
 
 	if (vasprintf(&text, fmt, ap) < 0)
 		text = sd_xstrdup("out of memory");
-	for (char *c = text; *c != '\0'; c++) /* a step's text must not break the line */
+	if (source != NULL)
+		sd_buf_printf(&b, "%s:%lld:1: %s (%s)", source, (long long)line, text, file);
+	else
+		sd_buf_printf(&b, "%s: %s", file, text);
+	for (char *c = b.data; *c != '\0'; c++) /* a step's text must not break the line */
 		if ((unsigned char)*c < 0x20)
 			*c = ' ';
-	sd_buf_printf(&p->text, "%s: %s\n", file, text);
+	sd_buf_printf(&p->text, "%s\n", b.data);
 	p->n++;
 	free(text);
+	sd_buf_fini(&b);
 }
 
 void sd_problem(struct sd_step_problems *p, const char *file, const char *fmt, ...)
@@ -45,7 +52,16 @@ void sd_problem(struct sd_step_problems *p, const char *file, const char *fmt, .
 	va_list ap;
 
 	va_start(ap, fmt);
-	add_line(p, file, fmt, ap);
+	add_line(p, file, NULL, 0, fmt, ap);
+	va_end(ap);
+}
+
+void sd_problem_at(struct sd_step_problems *p, const char *file, const char *source, int64_t line, const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	add_line(p, file, source, line, fmt, ap);
 	va_end(ap);
 }
 
@@ -55,7 +71,7 @@ static void SD_PRINTF(2, 3) complain(struct check *c, const char *fmt, ...)
 
 	c->n++;
 	va_start(ap, fmt);
-	add_line(c->problems, c->file, fmt, ap);
+	add_line(c->problems, c->file, c->source, c->line, fmt, ap);
 	va_end(ap);
 }
 
@@ -210,6 +226,8 @@ static void check_triggers(struct check *c, const struct sd_object *o)
 	size_t n = 0;
 
 	for (; sd_object_trigger(o, n, &t); n++) {
+		c->source = t.source != NULL ? t.source : o->step.source;
+		c->line = t.source != NULL ? t.line : o->step.line;
 		if (t.type == STEPD_TRIGGER_QUEUE)
 			check_queue(c, o, n, &t);
 		else if (t.type == STEPD_TRIGGER_HTTP)
@@ -219,6 +237,8 @@ static void check_triggers(struct check *c, const struct sd_object *o)
 		else
 			complain(c, "trigger %zu has the unknown type %d", n, (int)t.type);
 	}
+	c->source = o->step.source;
+	c->line = o->step.line;
 	if (n == 0)
 		complain(c, "the step has no triggers");
 }
@@ -235,7 +255,7 @@ static void check_list(struct check *c, const char *what, const char *const *lis
 
 size_t sd_check_step(const struct sd_object *o, const char *file, struct sd_step_problems *p)
 {
-	struct check c = {.file = file, .problems = p};
+	struct check c = {.file = file, .source = o->step.source, .line = o->step.line, .problems = p};
 	const char *why = bad_name(o->step.name, NAME_MAX_BYTES);
 
 	if (why != NULL)

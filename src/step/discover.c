@@ -139,7 +139,7 @@ static bool claim_names(struct discovery *d, const struct sd_object *o, const ch
 	bool free_ = true;
 
 	if (other != NULL) {
-		sd_problem(d->problems, file, "a step \"%s\" is already in %s", o->step.name, other);
+		sd_problem_at(d->problems, file, o->step.source, o->step.line, "a step \"%s\" is already in %s", o->step.name, other);
 		return false;
 	}
 	for (int pass = 0; free_ && pass < 2; pass++) /* look at all before taking any */
@@ -150,7 +150,7 @@ static bool claim_names(struct discovery *d, const struct sd_object *o, const ch
 			sd_route_key(t.method, t.path, &key);
 			other = find(d->routes, key.data);
 			if (other != NULL) {
-				sd_problem(d->problems, file, "route %s %s is already in %s", t.method, t.path, other);
+				sd_problem_at(d->problems, file, t.source, t.line, "route %s %s is already in %s", t.method, t.path, other);
 				free_ = false;
 			} else if (pass == 1) {
 				take(d, &d->routes, key.data, file);

@@ -133,4 +133,4 @@ STEPD_STEP(.name = "Wrong", .handler = handle, .triggers = STEPD_TRIGGERS(STEPD_
 	.input = STEPD_SCHEMA({"properties": {"a": {"type": "strnig"}}}))));
 """)
     assert stepd.run("--check") == 78
-    stepd.wait_log("wrong.so: the schema .input: /properties/a/type: must be one of")
+    stepd.wait_log(r"\.wrong\.c:\d+:1: the schema \.input: /properties/a/type: must be one of .*/wrong\.so\)$")

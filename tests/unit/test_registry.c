@@ -258,6 +258,29 @@ static void test_bad_configs(void **state)
 	}
 }
 
+/* A problem is found in the source: at the trigger's line, where the compiler tells it, else at the step's. */
+static void test_place_in_the_source(void **state)
+{
+	const char *head = "#include <stepd/step.h>\nstatic int handle(struct stepd_ctx *ctx) { return STEPD_OK; }\n";
+	char source[1024];
+
+	(void)state;
+	snprintf(source, sizeof source,
+		 "%sstatic const struct stepd_trigger triggers[] = {\n\tSTEPD_QUEUE(\"t\"),\n\tSTEPD_CRON(\"61 * * * *\"), {0}};\n"
+		 "STEPD_STEP(.name = \"X\", .triggers = triggers, .handler = handle);\n", head);
+	build("x.so", source, "");
+	expect_problem("/x.so", "source.c:5:1: cron expression \"61 * * * *\": cron field minute");
+	snprintf(source, sizeof source, "%sSTEPD_STEP(.name = \"X\",\n\t.triggers = STEPD_TRIGGERS(STEPD_QUEUE(\"\")), .handler = handle);\n", head);
+	build("x.so", source, "-ffile-prefix-map=source=order");
+	expect_problem("/x.so", "order.c:4:1: trigger 0: the topic is empty (/");
+	snprintf(source, sizeof source, "%s\n\nSTEPD_STEP(.name = \"X\", .handler = handle);\n", head);
+	build("x.so", source, "");
+	expect_problem("/x.so", "source.c:5:1: the step has no triggers");
+	/* from before it was recorded */
+	build("x.so", STEP("", .triggers = STEPD_TRIGGERS(STEPD_QUEUE("t")), .step_size = offsetof(struct stepd_step, source)), "");
+	expect_problem("/x.so: the step's name is empty", "");
+}
+
 static void test_collisions(void **state)
 {
 	struct found f;
@@ -270,8 +293,10 @@ static void test_collisions(void **state)
 	discover(&f);
 	assert_int_equal(f.n, 2);
 	assert_int_equal(f.problems.n, 2);
-	assert_non_null(strstr(f.problems.text.data, "/b.so: a step \"One\" is already in /"));
-	assert_non_null(strstr(f.problems.text.data, "/c.so: route POST /a/:y/b is already in /"));
+	assert_non_null(strstr(f.problems.text.data, "source.c:3:1: a step \"One\" is already in /"));
+	assert_non_null(strstr(f.problems.text.data, "/b.so)\n"));
+	assert_non_null(strstr(f.problems.text.data, "source.c:3:1: route POST /a/:y/b is already in /"));
+	assert_non_null(strstr(f.problems.text.data, "/c.so)\n"));
 	forget(&f);
 }
 
@@ -523,6 +548,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_not_objects, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_not_steps, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_bad_configs, make_dir, remove_dir),
+		cmocka_unit_test_setup_teardown(test_place_in_the_source, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_collisions, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_other_kinds, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_crash_is_named, make_dir, remove_dir),

@@ -108,9 +108,10 @@ struct stepd_ctx; /* one attempt, as the handler sees it */
  * which "3" is a number where no string is wanted, and a repeated name an array.  "format" is not checked.
  */
 #define STEPD_TRIGGERS(...) ((const struct stepd_trigger[]){__VA_ARGS__, {.type = STEPD_TRIGGER_NONE}})
-#define STEPD_QUEUE(topic_, ...) {.type = STEPD_TRIGGER_QUEUE, .topic = (topic_), __VA_ARGS__}
-#define STEPD_HTTP(method_, path_, ...) {.type = STEPD_TRIGGER_HTTP, .method = (method_), .path = (path_), __VA_ARGS__}
-#define STEPD_CRON(expression_, ...) {.type = STEPD_TRIGGER_CRON, .expression = (expression_), __VA_ARGS__}
+#define STEPD_QUEUE(topic_, ...) {.type = STEPD_TRIGGER_QUEUE, .topic = (topic_), STEPD_HERE_, __VA_ARGS__}
+#define STEPD_HTTP(method_, path_, ...) {.type = STEPD_TRIGGER_HTTP, .method = (method_), .path = (path_), STEPD_HERE_, __VA_ARGS__}
+#define STEPD_CRON(expression_, ...) {.type = STEPD_TRIGGER_CRON, .expression = (expression_), STEPD_HERE_, __VA_ARGS__}
+#define STEPD_HERE_ .source = __FILE__, .line = __LINE__ /* what is wrong with a config is reported with its place in the source */
 
 /* Names: the topics a handler may enqueue, the flows a step belongs to. */
 #define STEPD_LIST(...) ((const char *const[]){__VA_ARGS__, NULL})
@@ -136,6 +137,7 @@ struct stepd_ctx; /* one attempt, as the handler sees it */
 		.trigger_size = sizeof(struct stepd_trigger),                                                          \
 		.ctx_size = sizeof(struct stepd_ctx),                                                                  \
 		.api_size = sizeof(struct stepd_api),                                                                  \
+		STEPD_HERE_,                                                                                           \
 		__VA_ARGS__}
 
 enum stepd_trigger_type {
@@ -165,6 +167,8 @@ struct stepd_trigger {
 	const char *expression, *timezone;			  /* cron */
 	const char *missed, *overlap;
 	int64_t catch_up_limit_ms;
+	const char *source; /* where it is written */
+	int64_t line;
 };
 
 /* What a handler returns.  Any other value is an error like STEPD_RETRY. */
@@ -395,6 +399,8 @@ struct stepd_step {
 	const struct stepd_trigger *triggers;
 	const char *const *enqueues, *const *flows;
 	int (*handler)(struct stepd_ctx *ctx);
+	const char *source; /* where STEPD_STEP is */
+	int64_t line;
 };
 
 enum { STEPD_FIELD_STR, STEPD_FIELD_INT, STEPD_FIELD_NUM, STEPD_FIELD_BOOL, STEPD_FIELD_JSON };
