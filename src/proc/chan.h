@@ -15,6 +15,7 @@ enum sd_msg_type {
 	SD_MSG_FAILED,	    /* it cannot start; exit_code says how the daemon should exit (69, 78), text why; the child then exits */
 	SD_MSG_DEATH_ACK,   /* keeper: the death with this serial is recorded */
 	SD_MSG_STATUS,	    /* text for sd_notify STATUS= */
+	SD_MSG_CLOSED,	    /* http, after SD_MSG_DRAIN: no new connection reaches it any more */
 	/* supervisor → child */
 	/*
 	 * Stop taking work, finish what runs, exit 0.  A keeper is drained last at a stop, and also when a reload or a

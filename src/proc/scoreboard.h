@@ -89,6 +89,16 @@ struct sd_seen {
 	int64_t started_us, deadline_us;
 	uint64_t jobs_done;
 };
+/*
+ * True from the moment the supervisor wants the child to take no more work.  That is before the child is told over its
+ * channel, and before anyone hears READY=1 of the reload it may be about: what a child takes or starts after a look
+ * at this was there before.
+ */
+static inline bool sd_slot_draining(const struct sd_slot *slot)
+{
+	return atomic_load(&slot->state) == SD_SLOT_DRAINING;
+}
+
 void sd_slot_look(const struct sd_slot *slot, int64_t now_us, struct sd_seen *seen);
 /* A new life in this slot: generation + 1, then all of the child's fields zero.  Only the supervisor, only when no child has it. */
 uint32_t sd_slot_renew(struct sd_slot *slot);

@@ -37,6 +37,15 @@ void sd_child_ready(const struct sd_child *child)
 		sd_orphaned();
 }
 
+void sd_child_closed(const struct sd_child *child)
+{
+	struct sd_msg msg = {.type = SD_MSG_CLOSED};
+	struct sd_err err;
+
+	if (say(child, &msg, &err) != 0)
+		sd_orphaned();
+}
+
 void sd_child_fail(const struct sd_child *child, int exit_code, const struct sd_err *e)
 {
 	struct sd_msg msg = {.type = SD_MSG_FAILED, .exit_code = exit_code};

@@ -81,10 +81,12 @@ static void on_chan(void *arg)
 	int r;
 
 	while ((r = sd_chan_recv(h->child->chan, &msg, &err)) > 0) {
-		if (msg.type == SD_MSG_DRAIN)
+		if (msg.type == SD_MSG_DRAIN) {
 			drain(h);
-		else if (msg.type == SD_MSG_REOPEN_LOGS && sd_log_reopen(&err) != 0)
+			sd_child_closed(h->child);
+		} else if (msg.type == SD_MSG_REOPEN_LOGS && sd_log_reopen(&err) != 0) {
 			sd_log_err(SD_LOG_ERROR, &err, "cannot reopen the log");
+		}
 	}
 	if (r < 0)
 		sd_orphaned();

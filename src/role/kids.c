@@ -104,6 +104,9 @@ static void on_message(struct sd_kid *kid, struct sd_msg *msg)
 		if (kid->group->role == SD_ROLE_KEEPER)
 			sd_deaths_ack(&kid->su->deaths, msg->serial);
 		break;
+	case SD_MSG_CLOSED:
+		kid->closed = true;
+		break;
 	case SD_MSG_STATUS:
 		sd_log(SD_LOG_DEBUG, "%s: %s", kid->name, msg->text);
 		if (kid->su->phase == SD_PHASE_START)

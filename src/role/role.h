@@ -65,6 +65,7 @@ extern const struct sd_role sd_roles[SD_ROLE_COUNT];
  */
 void sd_child_ready(const struct sd_child *child);
 _Noreturn void sd_child_fail(const struct sd_child *child, int exit_code, const struct sd_err *err);
+void sd_child_closed(const struct sd_child *child);
 void sd_child_status(const struct sd_child *child, const char *fmt, ...) SD_PRINTF(2, 3);
 
 _Noreturn void sd_postgres_main(const struct sd_child *child);

@@ -179,7 +179,8 @@ void sd_super_settle(struct sd_super *su)
 	settle_generations(su);
 	if (sd_super_stopping(su))
 		settle_stop(su);
-	else if (su->phase == SD_PHASE_RUN && su->reload_later) {
+	sd_super_handover(su);
+	if (su->phase == SD_PHASE_RUN && su->reload_later && su->handover_late_us == 0) {
 		su->reload_later = false;
 		sd_super_event(su, SD_ON_HUP);
 	}

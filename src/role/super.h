@@ -56,6 +56,7 @@ struct sd_kid {
 	int64_t grace_us;  /* TERM → KILL */
 	bool superseded;   /* a younger one takes its place, then it drains */
 	bool asked;	   /* it was told to go */
+	bool closed;	   /* it said that no new connection reaches it */
 	struct sd_watch watch;
 	int reason;	   /* SD_SLOT_REASON_*: why it was told to end */
 	int64_t reason_job; /* the attempt it was ended for */
@@ -106,6 +107,7 @@ struct sd_super {
 	struct sd_group postgres;
 	struct sd_loader *loader;
 	bool reload_later, settling, done;
+	int64_t handover_late_us; /* a reload is done but for old http processes that may still accept; 0: no */
 	int64_t stop_late_us; /* end of the drain time */
 	int64_t start_late_us; /* embedded: PostgreSQL is up by then */
 	int exit_code;
@@ -120,6 +122,7 @@ unsigned sd_degraded_names(const struct sd_super *su, char *out, size_t outlen);
 
 /* supervisor.c */
 void sd_super_event(struct sd_super *su, enum sd_daemon_event event);
+void sd_super_handover(struct sd_super *su); /* say READY=1 of a reload when nothing new reaches the old generation */
 void sd_super_drop(void *su); /* in a fresh child: let go of every watcher */
 bool sd_super_stopping(const struct sd_super *su);
 

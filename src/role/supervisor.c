@@ -31,6 +31,7 @@
 
 #define SLOW_EVERY_US SD_SEC
 #define FAST_DRAIN_US (500 * SD_MS)	/* a fast stop: from DRAIN to TERM */
+#define HANDOVER_US (5 * SD_SEC)	/* an old http process that is stuck does not hold up a reload */
 #define MIN_SLOTS 256
 
 bool sd_super_stopping(const struct sd_super *su)
@@ -115,8 +116,26 @@ static void swap(struct sd_super *su)
 		sd_log_err(SD_LOG_ERROR, &err, "the log stays as it is");
 	sd_log(SD_LOG_INFO, "reloaded: %zu steps", su->live->nsteps);
 	snprintf(su->status, sizeof su->status, "reloaded");
-	sd_notify_say(&su->notify, "READY=1\nSTATUS=reloaded\n");
 	sd_gen_retire(su, old);
+	su->handover_late_us = sd_now_us() + HANDOVER_US;
+}
+
+/*
+ * Who waits for READY=1 counts on the new steps from then on.  The old workers
+ * take nothing more since their slots say DRAINING, which they look at before
+ * they take or start anything; the old http process shares its sockets with
+ * the new one, so it has to say that it has closed them.
+ */
+void sd_super_handover(struct sd_super *su)
+{
+	if (su->handover_late_us == 0)
+		return;
+	for (const struct sd_kid *k = su->kids; k != NULL && sd_now_us() < su->handover_late_us; k = k->next)
+		if (k->group->role == SD_ROLE_HTTP && k->group->gen != su->live && k->state == SD_KID_DRAINING && !k->closed)
+			return;
+	su->handover_late_us = 0;
+	if (!sd_super_stopping(su))
+		sd_notify_say(&su->notify, "READY=1\nSTATUS=reloaded\n");
 }
 
 /* Its keeper has told the database of the new steps and queues: a fresh keeper of the old one takes that back. */
@@ -252,7 +271,10 @@ static void on_signal(struct ev_loop *loop, ev_signal *w, int events)
 		sd_super_event(su, SD_ON_INT);
 		break;
 	case SIGHUP:
-		sd_super_event(su, SD_ON_HUP);
+		if (su->handover_late_us != 0)
+			su->reload_later = true;
+		else
+			sd_super_event(su, SD_ON_HUP);
 		break;
 	case SIGUSR1:
 		reopen_logs(su);

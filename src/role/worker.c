@@ -82,7 +82,7 @@ void sd_worker_retry_later(struct sd_worker *w, double seconds)
 
 bool sd_worker_stopping(const struct sd_worker *w)
 {
-	return w->draining || w->ending || atomic_load(&w->child->scoreboard->stopping);
+	return w->draining || w->ending || sd_slot_draining(w->child->slot) || atomic_load(&w->child->scoreboard->stopping);
 }
 
 static bool runner_is_idle(struct sd_worker *w)
@@ -241,8 +241,14 @@ static void on_wake(struct ev_loop *loop, ev_io *io, int revents)
 {
 	struct sd_worker *w = io->data;
 	uint64_t one;
+	if (sd_worker_stopping(w)) { /* it is for somebody who stays */
+		watch_wake(w, false);
+		return;
+	}
 	if (read(w->child->wake, &one, sizeof one) != sizeof one)
 		return; /* another worker took it */
+	if (sd_worker_stopping(w))
+		sd_worker_ring(w);
 	w->sleeping = false;
 	sd_worker_pump(w);
 }

@@ -166,10 +166,16 @@ static void withdraw(struct sd_slot *slot, const struct sd_attempt *a)
 		PUT(jobs_failed, atomic_load_explicit(&slot->jobs_failed, memory_order_relaxed) + 1);
 }
 
+/* A queue worker that is to drain starts no other job: it gives back what it holds. A web worker serves what it was sent. */
+static bool may_start(const struct sd_runner *r)
+{
+	return r->given.head != NULL && !r->held && (r->given.head->http != NULL || !sd_slot_draining(r->slot));
+}
+
 /* The next attempt to run, with the lock held; NULL: stop. */
 static struct sd_attempt *next(struct sd_runner *r)
 {
-	while (r->given.head == NULL || r->held) {
+	while (!may_start(r)) {
 		if (r->stop)
 			return NULL;
 		r->idle = true;

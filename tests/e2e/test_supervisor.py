@@ -33,6 +33,8 @@ static int handle(struct stepd_ctx *ctx)
 	if (strcmp(what, "hang") == 0)
 		for (;;)
 			pause();
+	if (strcmp(what, "version") == 0)
+		return stepd_return(ctx, stepd_object(ctx, stepd_str("version", VERSION)));
 	if (strcmp(what, "nap") == 0)
 		usleep(700000);
 	if (strcmp(what, "strays") == 0 && system("sleep 1000 & setsid sleep 1001 & true") != 0)
@@ -394,6 +396,17 @@ def test_reload_takes_new_steps_and_settings(sup, db):
     assert db.job(job)["max_attempts"] == 8
     m = next(m for m in sup.notify.messages if m.get("RELOADING") == "1")
     assert abs(int(m["MONOTONIC_USEC"]) - time.clock_gettime(time.CLOCK_MONOTONIC) * 1e6) < 60e6
+
+
+def test_nothing_that_begins_after_the_reload_meets_an_old_step(sup, db):
+    for version in ["two", "three", "four"]:
+        add_step(sup, version)
+        db.enqueue("sup", {"do": "nap"})  # one old worker goes on for a while
+        sup.reload()
+        jobs = [db.enqueue("sup", {"do": "version"})[0] for _ in range(10)]
+        assert sup.get("/hello").json["version"] == version
+        for job in jobs:
+            assert db.wait_status(job, "completed")["output"] == {"version": version}
 
 
 def test_reload_refuses_no_request(sup):

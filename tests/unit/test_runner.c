@@ -140,6 +140,35 @@ static void test_slot_and_recall(void **state)
 	sd_runner_free(r);
 }
 
+/* A job that runs when its worker is told to drain goes on, the next does not start; requests that were sent are served. */
+static void test_draining_slot(void **state)
+{
+	struct sd_step gate_step = fixture_step(gated), quick = fixture_step(trivial);
+	struct sd_runner *r = new_runner();
+	struct sd_attempt *list = chain(&gate_step, 1, 3), *back, *web;
+	struct sd_http_request http = {.id = 7};
+
+	(void)state;
+	atomic_store(&entered, 0);
+	pthread_mutex_lock(&gate);
+	sd_runner_give(r, list);
+	wait_entered(1);
+	atomic_store(&slot.state, SD_SLOT_DRAINING);
+	pthread_mutex_unlock(&gate);
+	expect_ended(r, 1, 1);
+	assert_int_equal(sd_runner_queued(r), 2);
+	back = sd_runner_recall(r);
+	assert_int_equal(back->job_id, 2);
+	web = chain(&quick, 9, 1);
+	web->http = &http;
+	sd_runner_give(r, web);
+	expect_ended(r, 9, 1);
+	atomic_store(&slot.state, SD_SLOT_READY);
+	sd_runner_give(r, back);
+	expect_ended(r, 2, 2);
+	sd_runner_free(r);
+}
+
 /* What ended is seen while the next one runs and runs. */
 static void test_seen_in_time(void **state)
 {
@@ -288,6 +317,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_order),	cmocka_unit_test(test_slot_and_recall),
+		cmocka_unit_test(test_draining_slot),
 		cmocka_unit_test(test_seen_in_time), cmocka_unit_test(test_cancel),
 		cmocka_unit_test(test_ask),	cmocka_unit_test(test_mask),
 	};
