@@ -48,6 +48,7 @@ static cJSON *read_text(const char *text, unsigned types)
 	if (types == 0 || (types & SD_TYPE_STRING) != 0)
 		return NULL;
 	v = sd_json_parse(text, strlen(text), NULL);
+	sd_json_keep_digits(v, text);
 	if (v != NULL && (sd_value_types(v) & types & ~(unsigned)(SD_TYPE_ARRAY | SD_TYPE_OBJECT)) == 0) {
 		cJSON_Delete(v);
 		v = NULL;

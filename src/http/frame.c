@@ -96,7 +96,7 @@ int sd_frame_put_request(struct sd_buf *b, const struct sd_frame_request *f, str
 	const struct sd_http_request *h = &f->http;
 	size_t at = begin(b, SD_FRAME_REQUEST);
 
-	put_u8(b, f->json);
+	put_u8(b, (uint8_t)f->media);
 	put_u64(b, f->id);
 	put_u32(b, f->step);
 	put_u32(b, f->trigger);
@@ -305,7 +305,7 @@ int sd_frame_get_request(const char *p, size_t size, struct sd_arena *arena, str
 
 	memset(f, 0, sizeof(*f));
 	c = open_frame(p, size, SD_FRAME_REQUEST, &h->raw_body, &h->raw_body_len);
-	f->json = get_u8(&c) != 0;
+	f->media = (enum sd_media)get_u8(&c);
 	f->id = h->id = get_u64(&c);
 	f->step = get_u32(&c);
 	f->trigger = get_u32(&c);

@@ -27,6 +27,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 #include "base/mem.h"
+#include "http/target.h"
 #include "step/attempt.h"
 
 #include <stdbool.h>
@@ -48,7 +49,7 @@ struct sd_frame_request {
 	uint64_t id; /* rises; also in http.id after decoding */
 	uint32_t step, trigger;
 	int64_t timeout_ms;   /* what is left of the request's time; 0: no limit */
-	bool json;	      /* the body is JSON and was checked */
+	enum sd_media media;  /* JSON, FORM, TEXT: the body was checked to be that; OTHER: bytes */
 	const char *trace_id; /* UUID */
 	struct sd_http_request http;
 };

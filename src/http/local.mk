@@ -2,6 +2,7 @@
 src_libstepd_a_SOURCES += \
 	src/http/dispatch.c src/http/dispatch.h \
 	src/http/error.c src/http/error.h \
+	src/http/form.c src/http/form.h \
 	src/http/frame.c src/http/frame.h \
 	src/http/metrics.c src/http/metrics.h \
 	src/http/reply.c src/http/reply.h \

@@ -4,6 +4,8 @@
  */
 #include "http/target.h"
 
+#include "base/utf8.h"
+
 #include <string.h>
 #include <strings.h>
 
@@ -64,6 +66,16 @@ static int hexval(char c)
 	return -1;
 }
 
+static bool is_utf8(const char *s, size_t n)
+{
+	for (size_t i = 0, len; i < n; i += len) {
+		len = sd_utf8_len((const unsigned char *)s + i, n - i);
+		if (len == 0)
+			return false;
+	}
+	return true;
+}
+
 ptrdiff_t sd_percent_decode(const char *s, size_t n, bool plus, char *out)
 {
 	size_t o = 0;
@@ -87,7 +99,7 @@ ptrdiff_t sd_percent_decode(const char *s, size_t n, bool plus, char *out)
 		out[o++] = c;
 	}
 	out[o] = '\0';
-	return (ptrdiff_t)o;
+	return is_utf8(out, o) ? (ptrdiff_t)o : -1;
 }
 
 static size_t count_byte(const char *s, size_t n, char c)
@@ -99,7 +111,13 @@ static size_t count_byte(const char *s, size_t n, char c)
 	return k;
 }
 
-int sd_query_parse(const char *s, size_t n, struct sd_arena *arena, struct sd_pair **pairs, size_t *npairs, struct sd_err *err)
+static int bad_encoding(const char *what, struct sd_err *err)
+{
+	return sd_err_set(err, SD_ERR_PERMANENT, "the %s has a broken percent-encoding or is not UTF-8", what);
+}
+
+int sd_pairs_parse(const char *what, const char *s, size_t n, struct sd_arena *arena, struct sd_pair **pairs, size_t *npairs,
+		   struct sd_err *err)
 {
 	size_t max = n ? count_byte(s, n, '&') + 1 : 0, k = 0;
 	const char *end = s + n;
@@ -110,7 +128,7 @@ int sd_query_parse(const char *s, size_t n, struct sd_arena *arena, struct sd_pa
 	if (max == 0)
 		return 0;
 	if (max > SD_QUERY_MAX_PAIRS)
-		return sd_err_set(err, SD_ERR_PERMANENT, "the query has %zu parameters, more than %d", max, SD_QUERY_MAX_PAIRS);
+		return sd_err_set(err, SD_ERR_PERMANENT, "the %s has %zu parameters, more than %d", what, max, SD_QUERY_MAX_PAIRS);
 	*pairs = sd_arena_alloc(arena, max * sizeof(**pairs));
 	out = sd_arena_alloc(arena, n + 2 * max); /* decoding never grows; each name and value gets its '\0' */
 	while (s < end) {
@@ -126,12 +144,12 @@ int sd_query_parse(const char *s, size_t n, struct sd_arena *arena, struct sd_pa
 		p->name = out;
 		len = sd_percent_decode(s, (size_t)(name_end - s), true, out);
 		if (len < 0)
-			return sd_err_set(err, SD_ERR_PERMANENT, "the query has a broken percent-encoding");
+			return bad_encoding(what, err);
 		out += len + 1;
 		p->value = out;
 		len = eq ? sd_percent_decode(eq + 1, (size_t)(stop - eq - 1), true, out) : sd_percent_decode("", 0, true, out);
 		if (len < 0)
-			return sd_err_set(err, SD_ERR_PERMANENT, "the query has a broken percent-encoding");
+			return bad_encoding(what, err);
 		p->value_len = (size_t)len;
 		out += len + 1;
 		k++;
@@ -180,6 +198,7 @@ static bool foreign_charset(const char *s, size_t n)
 
 enum sd_media sd_media_of(const char *s, size_t n)
 {
+	static const char form[] = "application/x-www-form-urlencoded";
 	const char *semi;
 	size_t len;
 
@@ -191,9 +210,13 @@ enum sd_media sd_media_of(const char *s, size_t n)
 		len--;
 	if (len == 0)
 		return SD_MEDIA_NONE;
-	if (!is_json_type(s, len) || (semi && foreign_charset(semi + 1, n - (size_t)(semi + 1 - s))))
+	if (semi && foreign_charset(semi + 1, n - (size_t)(semi + 1 - s)))
 		return SD_MEDIA_OTHER;
-	return SD_MEDIA_JSON;
+	if (is_json_type(s, len))
+		return SD_MEDIA_JSON;
+	if (len == strlen(form) && strncasecmp(s, form, len) == 0)
+		return SD_MEDIA_FORM;
+	return len > 5 && strncasecmp(s, "text/", 5) == 0 ? SD_MEDIA_TEXT : SD_MEDIA_OTHER;
 }
 
 /* n lower-case hex digits; W3C forbids capitals here. */

@@ -30,6 +30,8 @@ struct sd_http_flight {
 	struct sd_http_flight *spare_next;
 
 	bool accepted; /* it is in one of the accept lists, not in the dispatcher */
+	const char *data; /* the body as JSON; NULL: it has none that becomes JSON */
+	size_t data_len;
 	const char *key; /* Idempotency-Key; NULL: none */
 	struct sd_http_flight *accept_next;
 };

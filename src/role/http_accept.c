@@ -17,6 +17,7 @@
 #include "role/http.h"
 
 #include "base/clock.h"
+#include "base/json.h"
 #include "base/log.h"
 #include "http/error.h"
 #include "queue/sqlcalls.h"
@@ -174,10 +175,7 @@ static void put(struct sd_buf values[5], struct sd_http *h, const struct sd_http
 
 	sd_buf_pgarray(&values[0], step, strlen(step));
 	sd_buf_pgarray_i64(&values[1], fl->frame.trigger);
-	if (fl->frame.json)
-		sd_buf_pgarray(&values[2], fl->frame.http.raw_body, fl->frame.http.raw_body_len);
-	else
-		sd_buf_pgarray(&values[2], "null", 4);
+	sd_buf_pgarray(&values[2], fl->data ? fl->data : "null", fl->data ? fl->data_len : 4);
 	sd_buf_pgarray(&values[3], fl->trace_id, strlen(fl->trace_id));
 	sd_buf_pgarray(&values[4], fl->key, fl->key ? strlen(fl->key) : 0);
 }
@@ -196,7 +194,7 @@ static void collect(struct sd_http *h, struct sd_buf values[5])
 		}
 		put(values, h, fl);
 		append(&a->asked, fl);
-		bytes += fl->frame.http.raw_body_len;
+		bytes += fl->data_len;
 		a->nasked++;
 	}
 }
@@ -246,6 +244,18 @@ int sd_http_accept_init(struct sd_http *h, struct sd_err *err)
 	return 0;
 }
 
+/* A form's texts as the schema wants them, also in what is stored. */
+static void read_form(struct sd_http_flight *fl, const struct sd_input *in, cJSON *data)
+{
+	struct sd_buf b = SD_BUF_INIT;
+
+	sd_schema_coerce(in->data, data);
+	sd_json_print(&b, data);
+	fl->data = sd_arena_memdup(fl->arena, b.data, b.len);
+	fl->data_len = b.len;
+	sd_buf_fini(&b);
+}
+
 /* What is no valid input is refused now, and no job. */
 static bool is_valid(struct sd_http *h, struct sd_http_flight *fl)
 {
@@ -258,7 +268,9 @@ static bool is_valid(struct sd_http *h, struct sd_http_flight *fl)
 
 	if (!in->data && !in->query)
 		return true;
-	data = fl->frame.json ? cJSON_ParseWithLength(fl->frame.http.raw_body, fl->frame.http.raw_body_len) : cJSON_CreateNull();
+	data = fl->data ? cJSON_ParseWithLength(fl->data, fl->data_len) : cJSON_CreateNull();
+	if (fl->frame.media == SD_MEDIA_FORM && in->data)
+		read_form(fl, in, data);
 	ok = sd_input_fits(in, data, &fl->frame.http, fl->arena, &violations, &error);
 	cJSON_Delete(data);
 	if (ok)

@@ -8,9 +8,9 @@
 #include "role/http.h"
 
 #include "base/clock.h"
-#include "base/json.h"
 #include "base/uuid.h"
 #include "http/error.h"
+#include "http/form.h"
 #include "http/target.h"
 
 #include <stdint.h>
@@ -166,7 +166,7 @@ static bool set_route(struct sd_http *h, struct sd_http_flight *fl)
 		fl->frame.http.nparams = m->nparams;
 		return true;
 	case SD_ROUTE_BAD_PATH:
-		refuse(h, fl, 400, "bad_path", "the path has a broken percent-encoding", NULL, NULL);
+		refuse(h, fl, 400, "bad_path", "the path has a broken percent-encoding or is not UTF-8", NULL, NULL);
 		return false;
 	case SD_ROUTE_WRONG_METHOD:
 		refuse(h, fl, 405, "method_not_allowed", "this path does not take this method", NULL, m->allow);
@@ -189,41 +189,47 @@ static bool set_query(struct sd_http *h, struct sd_http_flight *fl)
 	struct sd_http_request *q = &fl->frame.http;
 	struct sd_err err;
 
-	if (sd_query_parse(fl->x->query, fl->x->query_len, fl->arena, &q->query, &q->nquery, &err) == 0)
+	if (sd_pairs_parse("query", fl->x->query, fl->x->query_len, fl->arena, &q->query, &q->nquery, &err) == 0)
 		return true;
 	refuse(h, fl, 400, "bad_query", err.message, NULL, NULL);
 	return false;
 }
 
 /*
- * A route with a body schema, or whose body becomes a job, takes JSON only (no
- * Content-Type counts as JSON there).  Other routes take anything; what says it is JSON must be.
+ * A route with a body schema, or whose body becomes a job, takes what becomes JSON only (no Content-Type counts as JSON
+ * there).  Other routes take anything; but what says it is JSON, a form or text must be.
  */
 static bool set_body(struct sd_http *h, struct sd_http_flight *fl, const struct sd_mf_trigger *t)
 {
+	static const char *const codes[] = {
+		[SD_MEDIA_JSON] = "invalid_json", [SD_MEDIA_FORM] = "invalid_form", [SD_MEDIA_TEXT] = "invalid_text"};
 	struct sd_exchange *x = fl->x;
 	size_t len = 0;
 	const char *type = sd_exchange_header(x, "content-type", &len);
 	enum sd_media media = sd_media_of(type, len);
-	bool json_only = t->schema || t->accepted;
+	bool data_only = t->schema || t->accepted;
 	struct sd_err err;
 
 	fl->frame.http.raw_body = x->body;
 	fl->frame.http.raw_body_len = x->body_len;
+	fl->frame.media = SD_MEDIA_OTHER;
 	if (x->body_len == 0)
 		return true;
-	if (json_only && media == SD_MEDIA_OTHER) {
-		refuse(h, fl, 415, "unsupported_media_type", "this route takes application/json in UTF-8", NULL, NULL);
+	if (data_only && media == SD_MEDIA_OTHER) {
+		refuse(h, fl, 415, "unsupported_media_type",
+		       "this route takes application/json, application/x-www-form-urlencoded and text, all in UTF-8", NULL, NULL);
 		return false;
 	}
-	if (media == SD_MEDIA_OTHER || (media == SD_MEDIA_NONE && !json_only))
+	if (media == SD_MEDIA_NONE)
+		media = data_only ? SD_MEDIA_JSON : SD_MEDIA_OTHER;
+	if (media == SD_MEDIA_OTHER)
 		return true;
 	sd_err_clear(&err);
-	if (sd_json_check(x->body, x->body_len, &err) != 0) {
-		refuse(h, fl, 400, "invalid_json", err.message, err.detail, NULL);
+	if (sd_body_json(media, x->body, x->body_len, fl->arena, &fl->data, &fl->data_len, &err) != 0) {
+		refuse(h, fl, 400, codes[media], err.message, err.detail, NULL);
 		return false;
 	}
-	fl->frame.json = true;
+	fl->frame.media = media;
 	return true;
 }
 

@@ -10,6 +10,7 @@
 #include "base/clock.h"
 #include "base/fdutil.h"
 #include "base/log.h"
+#include "http/form.h"
 
 #include <errno.h>
 #include <stdint.h>
@@ -46,6 +47,20 @@ static void disconnect(struct sd_web *w)
 
 /* --- requests --- */
 
+/* What the handler sees as its data; the http process has checked the body already. */
+static int set_input(struct sd_attempt *a, struct sd_frame_request *f)
+{
+	struct sd_err err;
+
+	f->http.form = f->media == SD_MEDIA_FORM;
+	if (f->media == SD_MEDIA_JSON) {
+		a->input = f->http.raw_body;
+		a->input_len = f->http.raw_body_len;
+		return 0;
+	}
+	return sd_body_json(f->media, f->http.raw_body, f->http.raw_body_len, a->arena, &a->input, &a->input_len, &err);
+}
+
 static void fill(struct sd_web *w, struct sd_attempt *a, struct sd_web_call *c, const struct sd_step *step)
 {
 	const struct sd_frame_request *f = &c->frame;
@@ -63,8 +78,6 @@ static void fill(struct sd_web *w, struct sd_attempt *a, struct sd_web_call *c, 
 	a->queue = sd_step_name(step);
 	a->trace_id = f->trace_id;
 	a->enqueued_wall_us = sd_wall_us();
-	a->input = f->json ? f->http.raw_body : "null";
-	a->input_len = f->json ? f->http.raw_body_len : 4;
 	a->http = &f->http;
 	a->timeout_ms = f->timeout_ms;
 }
@@ -83,7 +96,8 @@ static struct sd_attempt *take_request(struct sd_web *w, const char *p, size_t s
 	}
 	c = sd_arena_alloc(a->arena, sizeof(*c));
 	if (sd_frame_get_request(sd_arena_memdup(a->arena, p, size), size, a->arena, &c->frame, &err) != 0 ||
-	    c->frame.step >= w->manifest->nsteps || c->frame.trigger >= w->manifest->steps[c->frame.step].ntriggers) {
+	    c->frame.step >= w->manifest->nsteps || c->frame.trigger >= w->manifest->steps[c->frame.step].ntriggers ||
+	    set_input(a, &c->frame) != 0) {
 		sd_attempt_free(a);
 		return NULL;
 	}

@@ -50,6 +50,7 @@ struct sd_http_request {
 	size_t nparams, nquery, nheaders;
 	const char *raw_body; /* exact bytes; '\0' behind them */
 	size_t raw_body_len;
+	bool form; /* the body was one: its values are text, and stand for what the schema wants them to be */
 	uint64_t id; /* of the frame protocol */
 };
 struct sd_http_reply {

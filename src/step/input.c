@@ -3,7 +3,8 @@
  *
  * The values of a query are text; where its schema wants a number or a boolean
  * or a list they are taken for one while they are looked at.  The handler reads
- * them as they came.
+ * them as they came.  A form's values too are text, but there the data itself
+ * becomes what the schema wants, so that one handler serves forms and JSON.
  */
 #include "step/input.h"
 #include "base/json.h"
@@ -145,10 +146,25 @@ bool sd_input_fits(const struct sd_input *in, const cJSON *data, const struct sd
 	return told == 0;
 }
 
+/* A form's texts as the schema wants them, for the handler too. */
+static void read_form(struct sd_ctx *c, const struct sd_input *in)
+{
+	struct sd_attempt *a = c->a;
+	struct sd_buf b = SD_BUF_INIT;
+
+	sd_schema_coerce(in->data, c->data);
+	sd_json_print(&b, c->data);
+	a->input = c->pub.data = sd_arena_memdup(a->arena, b.data, b.len);
+	a->input_len = b.len;
+	sd_buf_fini(&b);
+}
+
 bool sd_input_valid(struct sd_ctx *c)
 {
 	const struct sd_input *in = input_of(c);
 	const cJSON *data = in != NULL && in->data != NULL ? data_tree(c) : NULL;
 
+	if (data != NULL && c->a->http != NULL && c->a->http->form)
+		read_form(c, in);
 	return in == NULL || sd_input_fits(in, data, c->a->http, c->a->arena, &c->a->violations, &c->a->error);
 }

@@ -59,7 +59,7 @@ def test_body_becomes_a_job(server, db):
 
 
 def test_what_is_no_json_is_refused(server, db):
-    for body, type, status in [(b"{", "application/json", 400), (b"{}", "text/plain", 415), (b'"\\u0000"', "application/json", 400)]:
+    for body, type, status in [(b"{", "application/json", 400), (b"{}", "application/octet-stream", 415), (b'"\\u0000"', "application/json", 400)]:
         assert server.request("POST", "/take", body, headers={"content-type": type}).status == status
     assert server.post("/take", {}, headers={"idempotency-key": "x" * 256}).status == 400
     assert db.value("select count(*) from stepd.jobs") == 0
@@ -74,6 +74,11 @@ def test_schemas_are_held_against_it_first(server, db):
     assert db.value("select count(*) from stepd.jobs") == 0
     job = db.wait_status(server.post("/orders?page=2", {"n": 7}).json["jobId"], "completed")
     assert job["output"]["n"] == 7
+    form = server.request("POST", "/orders", b"n=8&more=x&more=y", headers={"content-type": "application/x-www-form-urlencoded"})
+    job = db.wait_status(form.json["jobId"], "completed")
+    assert job["input"] == {"n": 8, "more": ["x", "y"]} and job["output"]["n"] == 8
+    text = server.request("POST", "/take", "\u00e4".encode(), headers={"content-type": "text/plain"})
+    assert db.wait_status(text.json["jobId"], "completed")["input"] == "\u00e4"
 
 
 def test_idempotency_key_gives_the_first_job(server, db):

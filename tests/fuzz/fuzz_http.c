@@ -3,6 +3,8 @@
  * byte chooses the reader.  Nothing is read beyond the input, and what is
  * accepted is what its contract says.
  */
+#include "base/json.h"
+#include "http/form.h"
 #include "http/frame.h"
 #include "http/router.h"
 #include "http/target.h"
@@ -55,11 +57,26 @@ static void query(const char *p, size_t n, struct sd_arena *arena)
 	size_t npairs;
 	struct sd_err err;
 
-	if (sd_query_parse(p, n, arena, &pairs, &npairs, &err) != 0)
+	if (sd_pairs_parse("query", p, n, arena, &pairs, &npairs, &err) != 0)
 		return;
 	for (size_t i = 0; i < npairs; i++)
 		if (strlen(pairs[i].value) != pairs[i].value_len)
 			abort();
+}
+
+/* What a form or a text becomes is JSON. */
+static void body(const char *p, size_t n, struct sd_arena *arena)
+{
+	static const enum sd_media media[] = {SD_MEDIA_FORM, SD_MEDIA_TEXT};
+	struct sd_err err;
+
+	for (size_t i = 0; i < 2; i++) {
+		const char *json;
+		size_t len;
+
+		if (sd_body_json(media[i], p, n, arena, &json, &len, &err) == 0 && sd_json_check(json, len, &err) != 0)
+			abort();
+	}
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
@@ -88,6 +105,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t len)
 			break;
 		case 4:
 			sd_media_of(p, n);
+			body(p, n, arena);
 			break;
 		case 5:
 			if (sd_traceparent_parse(p, n, uuid) && strlen(uuid) != 36)

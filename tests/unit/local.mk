@@ -80,3 +80,6 @@ tests_unit_test_schema_SOURCES = tests/unit/test_schema.c
 tests_unit_test_schema_LDADD = $(SD_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_schema_suite_SOURCES = tests/unit/test_schema_suite.c
 tests_unit_test_schema_suite_LDADD = $(SD_LIBS) $(CMOCKA_LIBS)
+check_PROGRAMS += tests/unit/test_form
+tests_unit_test_form_SOURCES = tests/unit/test_form.c
+tests_unit_test_form_LDADD = $(SD_LIBS) $(CMOCKA_LIBS)

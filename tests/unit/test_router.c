@@ -187,7 +187,7 @@ static void test_query(void **state)
 	size_t n;
 	char many[2002];
 
-	assert_int_equal(sd_query_parse("a=1&b=x+y%26z&a=&c&&=v&d=e=f", 28, f->arena, &p, &n, &err), 0);
+	assert_int_equal(sd_pairs_parse("query", "a=1&b=x+y%26z&a=&c&&=v&d=e=f", 28, f->arena, &p, &n, &err), 0);
 	assert_int_equal(n, 6);
 	assert_string_equal(p[0].name, "a");
 	assert_string_equal(p[0].value, "1");
@@ -199,12 +199,13 @@ static void test_query(void **state)
 	assert_string_equal(p[3].value, "");
 	assert_string_equal(p[4].name, "");
 	assert_string_equal(p[5].value, "e=f");
-	assert_int_equal(sd_query_parse("", 0, f->arena, &p, &n, &err), 0);
+	assert_int_equal(sd_pairs_parse("query", "", 0, f->arena, &p, &n, &err), 0);
 	assert_int_equal(n, 0);
-	assert_int_equal(sd_query_parse("a=%0", 4, f->arena, &p, &n, &err), -1);
-	assert_int_equal(sd_query_parse("a%00=1", 6, f->arena, &p, &n, &err), -1);
+	assert_int_equal(sd_pairs_parse("query", "a=%0", 4, f->arena, &p, &n, &err), -1);
+	assert_int_equal(sd_pairs_parse("query", "a%00=1", 6, f->arena, &p, &n, &err), -1);
+	assert_int_equal(sd_pairs_parse("query", "a=%e4", 5, f->arena, &p, &n, &err), -1);
 	memset(many, '&', sizeof(many));
-	assert_int_equal(sd_query_parse(many, sizeof(many), f->arena, &p, &n, &err), -1);
+	assert_int_equal(sd_pairs_parse("query", many, sizeof(many), f->arena, &p, &n, &err), -1);
 }
 
 static void test_media(void **state)
@@ -219,10 +220,15 @@ static void test_media(void **state)
 		{"application/problem+json", SD_MEDIA_JSON},
 		{"application/json; charset=iso-8859-1", SD_MEDIA_OTHER},
 		{"application/jsonp", SD_MEDIA_OTHER},
-		{"text/plain", SD_MEDIA_OTHER},
+		{"text/plain", SD_MEDIA_TEXT},
+		{"TEXT/csv;header=present", SD_MEDIA_TEXT},
+		{"text/plain; charset=latin1", SD_MEDIA_OTHER},
+		{"text/", SD_MEDIA_OTHER},
 		{"+json", SD_MEDIA_OTHER},
 		{"application/+json", SD_MEDIA_OTHER},
-		{"application/x-www-form-urlencoded", SD_MEDIA_OTHER},
+		{"application/x-www-form-urlencoded", SD_MEDIA_FORM},
+		{"application/x-www-form-urlencoded-x", SD_MEDIA_OTHER},
+		{"multipart/form-data; boundary=x", SD_MEDIA_OTHER},
 		{"", SD_MEDIA_NONE},
 		{";", SD_MEDIA_NONE},
 	};

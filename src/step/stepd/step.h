@@ -148,7 +148,7 @@ enum stepd_trigger_type {
 };
 
 /*
- * How an http trigger answers.  STEPD_SYNC, the default: with what the handler replies.  STEPD_ACCEPTED: the JSON body
+ * How an http trigger answers.  STEPD_SYNC, the default: with what the handler replies.  STEPD_ACCEPTED: the body as JSON
  * is stored as a job of the queue that is named like the step, the client gets 202 {"jobId": N} once that is committed,
  * and a queue worker runs the handler with the queue's retries.  The trigger is still http and stepd_data() the body,
  * but the request itself is over: there are no params, query, headers or raw body.  A request with an Idempotency-Key
@@ -188,8 +188,15 @@ static inline const char *stepd_trigger_name(const struct stepd_ctx *ctx); /* "q
 static inline int stepd_trigger_index(const struct stepd_ctx *ctx);
 
 /*
- * The data: the input of a queue job, the body of an http request (JSON null for one without a JSON body);
- * for cron {"scheduledAt", "firedAt": the time of the tick and when it became a job, "2026-11-23T14:05:00.000Z",
+ * The data: the input of a queue job; the body of an http request, by its Content-Type:
+ *	application/json, …+json		as it is
+ *	application/x-www-form-urlencoded	an object: "a=1&b=2&b=3" is {"a": "1", "b": ["2", "3"]}; where the .body_schema wants a
+ *						number, a boolean or an array, the value is one
+ *	text/…					a string
+ *	none					as JSON if there is a .body_schema or .respond = STEPD_ACCEPTED
+ *	anything else, another charset than UTF-8, no body	null; 415 if there is a .body_schema or STEPD_ACCEPTED
+ * What is not what its Content-Type says gets 400 and never comes here; stepd_raw_body() has the bytes in any case.
+ * For cron {"scheduledAt", "firedAt": the time of the tick and when it became a job, "2026-11-23T14:05:00.000Z",
  * "expression", "timezone", "manual": true when somebody asked for it (stepctl run)}.  Never NULL.  A number in the tree is a double, exact to 2^53; passed on as it is (in an enqueue, a
  * value, a reply) it keeps every digit, as the text does.
  */
