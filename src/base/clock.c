@@ -17,6 +17,11 @@ int64_t sd_now_us(void)
 	return read_clock(CLOCK_MONOTONIC);
 }
 
+int64_t sd_boot_us(void)
+{
+	return read_clock(CLOCK_BOOTTIME);
+}
+
 int64_t sd_cpu_us(void)
 {
 	return read_clock(CLOCK_THREAD_CPUTIME_ID);

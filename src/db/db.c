@@ -35,7 +35,7 @@
 
 #define DEFAULT_TIMEOUT_MS 30000
 #define BACKOFF_FIRST_MS 100
-#define BACKOFF_MAX_MS 5000
+#define BACKOFF_MAX_MS 1000 /* a node that is away for longer than its lease after the server came back is dead */
 #define STABLE_US (2 * SD_SEC) /* a connection that held this long starts the back-off afresh */
 #define MAX_FLIGHT 64
 #define NEVER INT64_MAX

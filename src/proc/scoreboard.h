@@ -69,6 +69,8 @@ struct sd_scoreboard {
 	uint32_t nslots;
 	/* keeper */
 	_Atomic int32_t node_id;	  /* from stepd.node_join; 0: not joined (never claim then) */
+	_Atomic int64_t lease_until_us;	  /* sd_boot_us(); until then nobody takes this node's jobs away: no job starts later */
+	_Atomic uint32_t life;		  /* +1 when the node was declared dead and is to join anew */
 	_Atomic uint32_t settings_version; /* +1 when queues, pauses or steps changed in SQL: workers read their lanes again */
 	/* cron */
 	_Atomic int64_t cron_us;	  /* until then all due ticks were brought; sd_now_us(), 0: none were ever looked at */

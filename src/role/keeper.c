@@ -6,9 +6,15 @@
  * vanished, and looks after the partitions.
  *
  * Identity.  A node is one life of the daemon (boot id).  Its number is in the
- * scoreboard: a keeper that is started again, or that finds its database back,
- * first asks whether that number still lives.  Only when it was declared dead
- * the node joins anew under a new boot id; until then workers claim nothing.
+ * scoreboard.  A keeper that is started again, or that finds its database back,
+ * joins with the boot id it knows, which gives the same number while the node
+ * lives.  When it was declared dead the node joins anew under another boot id;
+ * until then workers claim nothing.  That one is made of the daemon's and the
+ * count of lives in the scoreboard, so that two keepers agree on it.
+ *
+ * The lease.  Nobody takes our jobs away before it is over, counted from the
+ * sending of the last heartbeat that was answered.  The scoreboard says when
+ * that is, and workers start no job later.
  *
  * During a reload two keepers live side by side.  They share the node; only
  * the last one, when the daemon stops, says goodbye for it.
@@ -19,7 +25,6 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "base/uuid.h"
 #include "conf/conf.h"
 #include "proc/spawn.h"
 
@@ -41,7 +46,6 @@
 #define UPKEEP_SECONDS 3600.
 #define UPKEEP_TIMEOUT_MS 1800000
 
-static const struct sd_db_stmt st_alive = {"node_alive", "select stepd.node_beat($1, true)", 1};
 static const struct sd_db_stmt st_join = {"node_join", "select stepd.node_join($1, $2, $3, $4, $5)", 5};
 static const struct sd_db_stmt st_leave = {"node_leave", "select stepd.node_leave($1)", 1};
 static const struct sd_db_stmt st_configure = {"configure", "select stepd.configure($1, $2, $3, $4)", 4};
@@ -127,6 +131,7 @@ static void join_failed(struct sd_keeper *k, const struct sd_err *err, const cha
 static void joined(struct sd_keeper *k, int32_t node_id)
 {
 	k->node_id = node_id;
+	atomic_store(&k->child->scoreboard->lease_until_us, k->join_us + k->child->conf->database_lease_ms * SD_MS);
 	k->listening = true;
 	atomic_store(&k->child->scoreboard->node_id, node_id);
 	sd_keeper_beat(k); /* from now on we hear of new work; what came before, promote finds */
@@ -134,26 +139,19 @@ static void joined(struct sd_keeper *k, int32_t node_id)
 	join_step(k);
 }
 
+/* That life is over; the other keeper of a reload may have seen so before us. */
 static void forget_node(struct sd_keeper *k)
 {
-	k->node_id = 0;
-	atomic_store(&k->child->scoreboard->node_id, 0);
-	sd_uuid_v4(k->boot_id);
-}
+	struct sd_scoreboard *sb = k->child->scoreboard;
+	uint32_t mine = k->life;
+	int32_t dead = k->node_id;
 
-static void on_alive(void *arg, PGresult *const *results, size_t n, const struct sd_err *err)
-{
-	struct sd_keeper *k = arg;
-	k->joining = false;
-	if (err) {
-		join_failed(k, err, "heartbeat");
-	} else if (strcmp(PQgetvalue(results[0], 0, 0), "t") == 0) {
-		joined(k, atomic_load(&k->child->scoreboard->node_id));
-	} else {
-		sd_log(SD_LOG_WARN, "this node was declared dead while it was away from the database; joining anew");
-		forget_node(k);
-		join_step(k);
+	if (atomic_compare_exchange_strong(&sb->life, &mine, k->life + 1)) {
+		if (dead == 0)
+			dead = atomic_load(&sb->node_id);
+		atomic_compare_exchange_strong(&sb->node_id, &dead, 0);
 	}
+	k->node_id = 0;
 }
 
 static void on_joined(void *arg, PGresult *const *results, size_t n, const struct sd_err *err)
@@ -162,9 +160,11 @@ static void on_joined(void *arg, PGresult *const *results, size_t n, const struc
 	k->joining = false;
 	if (!err) {
 		int32_t id = atoi(PQgetvalue(results[0], 0, 0));
-		sd_log(SD_LOG_INFO, "joined as node %d \"%s\"", id, k->child->conf->node_name);
+		if (id != atomic_load(&k->child->scoreboard->node_id))
+			sd_log(SD_LOG_INFO, "joined as node %d \"%s\"", id, k->child->conf->node_name);
 		joined(k, id);
 	} else if (strcmp(err->sqlstate, "22023") == 0 && strncmp(err->message, "boot_id", 7) == 0) {
+		sd_log(SD_LOG_WARN, "this node was declared dead while it was away from the database; joining anew");
 		forget_node(k);
 		join_step(k);
 	} else {
@@ -184,18 +184,23 @@ static void on_configured(void *arg, PGresult *const *results, size_t n, const s
 	join_step(k);
 }
 
-static void ask_alive(struct sd_keeper *k, int32_t node_id)
+/* The daemon's boot id in its first life; in a later one its last eight digits are others. */
+static void boot_id_of_life(const struct sd_keeper *k, char out[40])
 {
-	char id[16];
-	const char *values[] = {id};
-	snprintf(id, sizeof id, "%d", node_id);
-	sd_keeper_ask(k, &st_alive, values, JOIN_TIMEOUT_MS, on_alive);
+	size_t len = strlen(k->child->boot_id);
+	uint32_t tail = (uint32_t)strtoul(k->child->boot_id + len - 8, NULL, 16);
+
+	snprintf(out, 40, "%.*s%08x", (int)(len - 8), k->child->boot_id, tail ^ k->life);
 }
 
 static void ask_join(struct sd_keeper *k)
 {
-	char pid[16], lease[24];
-	const char *values[] = {k->boot_id, k->child->conf->node_name, pid, PACKAGE_VERSION, lease};
+	char pid[16], lease[24], boot_id[40];
+	const char *values[] = {boot_id, k->child->conf->node_name, pid, PACKAGE_VERSION, lease};
+
+	k->life = atomic_load(&k->child->scoreboard->life);
+	k->join_us = sd_boot_us();
+	boot_id_of_life(k, boot_id);
 	snprintf(pid, sizeof pid, "%d", getppid());
 	snprintf(lease, sizeof lease, "%lld", (long long)k->child->conf->database_lease_ms);
 	sd_keeper_ask(k, &st_join, values, JOIN_TIMEOUT_MS, on_joined);
@@ -212,14 +217,10 @@ static void ask_configure(struct sd_keeper *k)
 /* The next step from a fresh connection to a node that works. */
 static void join_step(struct sd_keeper *k)
 {
-	int32_t known = atomic_load(&k->child->scoreboard->node_id);
-
 	if (k->joining || k->leaving || !sd_db_is_up(k->db))
 		return;
 	k->joining = true;
-	if (k->node_id == 0 && known > 0)
-		ask_alive(k, known);
-	else if (k->node_id == 0)
+	if (k->node_id == 0)
 		ask_join(k);
 	else if (!k->configured)
 		ask_configure(k);
@@ -425,7 +426,6 @@ _Noreturn void sd_keeper_main(const struct sd_child *child)
 
 	sd_keeper_prepare(child);
 	k.arena = sd_arena_new();
-	snprintf(k.boot_id, sizeof k.boot_id, "%s", child->boot_id);
 	k.loop = ev_loop_new(EVFLAG_AUTO);
 	k.db_ev = sd_db_ev_new(k.loop, &k.db_loop);
 	const struct sd_db_events events = {.up = on_up, .down = on_down, .notify = on_notify, .arg = &k};

@@ -29,7 +29,10 @@ struct sd_keeper {
 	ev_io chan_io;
 
 	/* keeper.c */
-	char boot_id[40];
+	uint32_t life;	   /* the scoreboard's, when we asked to join */
+	int64_t join_us;   /* when that was, sd_boot_us() */
+	int64_t beat_us;   /* when the first of the unanswered heartbeats was sent */
+	unsigned beats;	   /* how many are unanswered */
 	int32_t node_id;   /* 0: not joined on this connection yet */
 	bool configured, said_ready;
 	bool joining;	   /* a request of the joining is under way */

@@ -76,6 +76,7 @@ static void promote_in(struct sd_keeper *k, double seconds)
 static void on_beat(void *arg, PGresult *const *results, size_t n, const struct sd_err *err)
 {
 	struct sd_keeper *k = arg;
+	k->beats--;
 	if (err) {
 		if (sd_db_is_up(k->db))
 			sd_log_err(SD_LOG_WARN, err, "heartbeat");
@@ -83,6 +84,8 @@ static void on_beat(void *arg, PGresult *const *results, size_t n, const struct 
 	}
 	if (strcmp(PQgetvalue(results[0], 0, 0), "t") != 0)
 		sd_keeper_declared_dead(k);
+	else
+		atomic_store(&k->child->scoreboard->lease_until_us, k->beat_us + k->child->conf->database_lease_ms * SD_MS);
 }
 
 void sd_keeper_beat(struct sd_keeper *k)
@@ -98,6 +101,8 @@ void sd_keeper_beat(struct sd_keeper *k)
 	if (shared > 0) /* the other keeper of a reload may have joined anew */
 		k->node_id = shared;
 	snprintf(node, sizeof node, "%d", k->node_id);
+	if (k->beats++ == 0)
+		k->beat_us = sd_boot_us();
 	sd_keeper_ask(k, &st_beat, values, k->child->conf->database_lease_ms / 2, on_beat);
 }
 

@@ -265,6 +265,9 @@ static void on_slow_timer(struct ev_loop *loop, ev_timer *t, int revents)
 	bool running = sd_runner_current(w->runner, &since) != NULL;
 	if (running && sd_now_us() - since >= (sd_worker_others_sleep(w) ? SLOW_US : LONG_US))
 		sd_worker_release(w, sd_runner_recall(w->runner));
+	int32_t node = atomic_load(&w->child->scoreboard->node_id);
+	if (node > 0 && node != w->claimed_node) /* declared dead and joined anew: the queued ones are others' */
+		sd_worker_release(w, sd_runner_recall(w->runner));
 	sd_worker_pump(w);
 }
 
@@ -381,6 +384,7 @@ _Noreturn void sd_worker_main(const struct sd_child *child)
 	w.runner = sd_runner_new(w.registry, child->slot, &err);
 	if (w.runner == NULL)
 		sd_child_fail(child, 71, &err);
+	sd_runner_set_board(w.runner, child->scoreboard);
 	w.loop = ev_loop_new(EVFLAG_AUTO);
 	w.db_ev = sd_db_ev_new(w.loop, &w.db_loop);
 	const struct sd_db_events events = {.up = on_db_up, .down = on_db_down, .arg = &w};

@@ -56,6 +56,7 @@ struct sd_worker {
 	bool busy;		   /* an exchange, or the loading of lanes, is under way */
 	bool claiming;		   /* the exchange contains a claim */
 	size_t one_by_one;	   /* send so many outcomes singly: one of them is refused by the database */
+	int32_t claimed_node;	   /* whose claims the queued attempts are */
 	int backend;		   /* pid of the server process of the present connection, or of the last one */
 	bool lost_claim;	   /* a claim may have committed, or may yet commit, without our seeing it … */
 	int lost_backend;	   /* … in this server process */

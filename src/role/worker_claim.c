@@ -82,7 +82,8 @@ void sd_worker_load_lanes(struct sd_worker *w)
 
 struct sd_db_call sd_worker_claim_call(struct sd_worker *w, int64_t now_us)
 {
-	sd_claim_build(&w->claim, atomic_load(&w->child->scoreboard->node_id), (int)w->child->slot_index,
+	w->claimed_node = atomic_load(&w->child->scoreboard->node_id);
+	sd_claim_build(&w->claim, w->claimed_node, (int)w->child->slot_index,
 		       w->child->slot_generation, w->lanes, w->nlanes, w->first_lane,
 		       sd_worker_others_sleep(w) ? BUDGET_SHARED_US : BUDGET_US, now_us);
 	w->first_lane = (w->first_lane + 1) % w->nlanes;
@@ -123,6 +124,7 @@ static struct sd_attempt *attempt_of(struct sd_worker *w, const struct sd_claime
 	a->trigger = trigger_of(c->trigger);
 	a->trigger_index = c->trigger_index;
 	a->job_id = c->job_id;
+	a->node_id = w->claimed_node;
 	a->lease_id = c->lease_id;
 	a->lane = l->id;
 	a->attempt = c->attempt;

@@ -72,6 +72,7 @@ struct sd_attempt {
 	enum sd_trigger trigger;
 	int trigger_index;     /* which of the step's triggers */
 	int64_t job_id;	       /* 0 for a synchronous http run */
+	int32_t node_id; /* that claimed it */
 	int64_t lease_id;
 	int lane;	       /* index in the worker's lanes */
 	int attempt, max_attempts; /* attempt counts from 1 */

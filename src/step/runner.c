@@ -33,6 +33,7 @@
 
 #define STACK_SIZE (8u << 20) /* address space; only what is used is memory */
 #define SOON_NS 2000000L
+#define LEASE_LOOK_NS 20000000L /* nobody tells when the lease is renewed */
 
 struct list {
 	struct sd_attempt *head, **tail;
@@ -42,6 +43,7 @@ struct list {
 struct sd_runner {
 	const struct sd_registry *registry;
 	struct sd_slot *slot;
+	const struct sd_scoreboard *board;
 	int bell, timer, fd;
 	pthread_t thread;
 
@@ -166,10 +168,37 @@ static void withdraw(struct sd_slot *slot, const struct sd_attempt *a)
 		PUT(jobs_failed, atomic_load_explicit(&slot->jobs_failed, memory_order_relaxed) + 1);
 }
 
-/* A queue worker that is to drain starts no other job: it gives back what it holds. A web worker serves what it was sent. */
+static bool is_leased(const struct sd_runner *r, const struct sd_attempt *a)
+{
+	return r->board == NULL ||
+	       (a->node_id == atomic_load(&r->board->node_id) && sd_boot_us() < atomic_load(&r->board->lease_until_us));
+}
+
+/*
+ * A queue worker that is to drain starts no other job: it gives back what it holds.  Nor does one whose node may have
+ * been declared dead meanwhile.  A web worker serves what it was sent.
+ */
 static bool may_start(const struct sd_runner *r)
 {
-	return r->given.head != NULL && !r->held && (r->given.head->http != NULL || !sd_slot_draining(r->slot));
+	const struct sd_attempt *a = r->given.head;
+
+	return a != NULL && !r->held && (a->http != NULL || (!sd_slot_draining(r->slot) && is_leased(r, a)));
+}
+
+/* With the lock held. */
+static void wait_for_work(struct sd_runner *r)
+{
+	struct timespec until;
+
+	if (r->given.head == NULL || r->board == NULL) {
+		pthread_cond_wait(&r->work, &r->lock);
+		return;
+	}
+	clock_gettime(CLOCK_REALTIME, &until);
+	until.tv_nsec += LEASE_LOOK_NS;
+	until.tv_sec += until.tv_nsec / 1000000000L;
+	until.tv_nsec %= 1000000000L;
+	pthread_cond_timedwait(&r->work, &r->lock, &until);
 }
 
 /* The next attempt to run, with the lock held; NULL: stop. */
@@ -179,7 +208,7 @@ static struct sd_attempt *next(struct sd_runner *r)
 		if (r->stop)
 			return NULL;
 		r->idle = true;
-		pthread_cond_wait(&r->work, &r->lock);
+		wait_for_work(r);
 		r->idle = false;
 	}
 	return list_pop(&r->given);
@@ -259,6 +288,11 @@ void sd_runner_set_hook(struct sd_runner *r, sd_runner_hook *hook, void *arg)
 {
 	r->hook = hook;
 	r->hook_arg = arg;
+}
+
+void sd_runner_set_board(struct sd_runner *r, const struct sd_scoreboard *board)
+{
+	r->board = board;
 }
 
 void sd_runner_resume(struct sd_runner *r)

@@ -54,6 +54,13 @@ typedef bool sd_runner_hook(void *arg, struct sd_attempt *a);
 void sd_runner_set_hook(struct sd_runner *r, sd_runner_hook *hook, void *arg);
 void sd_runner_resume(struct sd_runner *r);
 
+/*
+ * Start a job only while the lease of the node that claimed it holds, by the board's node_id and lease_until_us.  Others
+ * stay queued until the lease is renewed or they are recalled: a process that stood still does not begin what runs
+ * elsewhere by now.  Without a board, and for requests, nothing is asked.
+ */
+void sd_runner_set_board(struct sd_runner *r, const struct sd_scoreboard *board);
+
 void sd_runner_give(struct sd_runner *r, struct sd_attempt *list); /* a chain by ->next, in order */
 struct sd_attempt *sd_runner_take(struct sd_runner *r);	/* all that finished since, as a chain in order; NULL: none */
 struct sd_ask *sd_runner_ask(struct sd_runner *r);	/* the open question, each returned once; NULL: none */

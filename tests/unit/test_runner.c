@@ -169,6 +169,33 @@ static void test_draining_slot(void **state)
 	sd_runner_free(r);
 }
 
+/* A job whose node's lease is over, or that another life of the node claimed, does not start; it does when the lease is renewed. */
+static void test_lease(void **state)
+{
+	static struct sd_scoreboard board;
+	struct sd_step step = fixture_step(trivial);
+	struct sd_runner *r = new_runner();
+	struct sd_attempt *list = chain(&step, 1, 2), *back;
+
+	(void)state;
+	atomic_store(&board.node_id, 7);
+	atomic_store(&board.lease_until_us, sd_boot_us() - 1);
+	sd_runner_set_board(r, &board);
+	list->node_id = 7;
+	list->next->node_id = 6;
+	sd_runner_give(r, list);
+	poll(NULL, 0, 60);
+	assert_int_equal(sd_runner_queued(r), 2);
+	atomic_store(&board.lease_until_us, sd_boot_us() + 60 * SD_SEC);
+	expect_ended(r, 1, 1);
+	poll(NULL, 0, 60);
+	assert_int_equal(sd_runner_queued(r), 1);
+	back = sd_runner_recall(r);
+	assert_int_equal(back->job_id, 2);
+	sd_attempt_free(back);
+	sd_runner_free(r);
+}
+
 /* What ended is seen while the next one runs and runs. */
 static void test_seen_in_time(void **state)
 {
@@ -317,7 +344,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_order),	cmocka_unit_test(test_slot_and_recall),
-		cmocka_unit_test(test_draining_slot),
+		cmocka_unit_test(test_draining_slot), cmocka_unit_test(test_lease),
 		cmocka_unit_test(test_seen_in_time), cmocka_unit_test(test_cancel),
 		cmocka_unit_test(test_ask),	cmocka_unit_test(test_mask),
 	};
