@@ -3,17 +3,19 @@
 -- Effects: what a handler left behind, applied with its outcome.
 --
 -- The worker sends one JSON array for a batch, one element for each job that
--- has any: {"job": ID, "enqueues": [...], "states": [...], "logs": [...]}.
+-- has any: {"job": ID, "enqueues": [...], "states": [...], "logs": [...], "progress": {...}}.
 --   enqueues: {"topic":T,"data":V,"priority":N,"delay_ms":N,"run_at":S,"group":S,"unique":S,"always":true}
 --   states:   {"op":"set","group":G,"key":K,"value":V} | {"op":"delete","group":G,"key":K}
 --             | {"op":"clear","group":G} | {"op":"update","group":G,"key":K,"ops":[...]}
 --   logs:     {"at_us":N,"level":"info","message":S,"fields":V}
+--   progress: as in stepd.progress
 -- Absent members are left out.
 --
 -- How much of it counts depends on how the attempt ended:
 --   all   completed
 --   some  error, fail, snooze, cancelled by the handler: states, logs, and the enqueues marked "always"
 --   logs  cancelled from outside: the logs
+-- What it reported last as its progress always does.
 --
 -- Anything the database refuses raises, and takes the whole call with it; the
 -- worker then sends the batch again one by one and fails the one job.
@@ -80,5 +82,10 @@ begin
 	join unnest(jobs) h on h.job_id = (e.value ->> 'job')::bigint
 	cross join lateral jsonb_array_elements(coalesce(e.value -> 'logs', '[]')) with ordinality l
 	order by e.ordinality, l.ordinality;
+
+	perform stepd._progress_put(h.job_id, h.bucket, h.attempt, e.value -> 'progress')
+	from jsonb_array_elements(effects) e
+	join unnest(jobs) h on h.job_id = (e.value ->> 'job')::bigint
+	where jsonb_typeof(e.value -> 'progress') = 'object';
 end $$;
 comment on function stepd._effects(jsonb, stepd._effect_job[]) is 'Apply the effects of a batch, as far as each job''s scope goes.';

@@ -9,7 +9,7 @@
 
 create or replace view stepd._held_job as
 select u.id, u.bucket, u.attempt, l.lane_id, l.node_id, l.since,
-	u.ord = 1 and row_number() over (partition by l.node_id, l.slot, l.generation, u.ord order by l.id) = 1 as running
+	u.ord = 1 and row_number() over (partition by l.node_id, l.slot, l.generation, u.ord order by l.id) = 1 as running, l.slot, l.generation
 from stepd.lease l cross join lateral unnest(l.ids, l.buckets, l.attempts) with ordinality u (id, bucket, attempt, ord);
 comment on view stepd._held_job is 'Every job in a lease; running: it is the first of its worker''s oldest lease.';
 
@@ -18,7 +18,8 @@ create or replace view stepd.jobs as
 select j.id, coalesce(q.name, j.topic) as queue, s.name as step, o.status, j.priority::int as priority, j.group_id, j.unique_key,
 	o.attempt::int as attempt, o.max_attempts::int as max_attempts, j.enqueued_at, coalesce(j.run_at, j.enqueued_at) as run_at,
 	o.started_at, o.finished_at, o.finished_at - o.started_at as duration, j.input, o.output,
-	o.error, j.trigger, j.parent_id, j.trace_id, n.name as node, o.pid
+	o.error, j.trigger, j.parent_id, j.trace_id, n.name as node, o.pid,
+	(select p.progress || jsonb_build_object('attempt', p.attempt, 'at', p.at) from stepd.progress p where p.job_id = j.id) as progress
 from stepd.outcome o
 join stepd.job j on j.id = o.id and j.bucket = o.bucket
 left join stepd.lane a on a.id = j.lane_id
@@ -30,7 +31,8 @@ union all
 select j.id, q.name as queue, s.name as step, 'ready' as status, j.priority::int as priority, j.group_id, j.unique_key,
 	r.attempt::int as attempt, q.max_retries + 1 + coalesce((select r.attempts_before from stepd.renewal r where r.job_id = j.id), 0) as max_attempts, j.enqueued_at, coalesce(j.run_at, j.enqueued_at) as run_at,
 	null::timestamptz as started_at, null::timestamptz as finished_at, null::interval as duration, j.input, null::jsonb as output,
-	case when r.attempt > 0 then (select t.error from stepd.attempt t where t.job_id = j.id and t.bucket = j.bucket order by t.attempt desc limit 1) end as error, j.trigger, j.parent_id, j.trace_id, null::text as node, null::int as pid
+	case when r.attempt > 0 then (select t.error from stepd.attempt t where t.job_id = j.id and t.bucket = j.bucket order by t.attempt desc limit 1) end as error, j.trigger, j.parent_id, j.trace_id, null::text as node, null::int as pid,
+	case when r.attempt > 0 then (select p.progress || jsonb_build_object('attempt', p.attempt, 'at', p.at) from stepd.progress p where p.job_id = j.id) end as progress
 from stepd.ready r
 join stepd.job j on j.id = r.pos and j.bucket = r.bucket and j.lane_id = r.lane_id and r.rank = any (array[0, -1, 40000, -j.priority::int])
 join stepd.lane a on a.id = r.lane_id
@@ -41,7 +43,8 @@ union all
 select j.id, q.name as queue, s.name as step, case w.kind when 'retrying' then 'retrying' else 'scheduled' end as status, j.priority::int as priority, j.group_id, j.unique_key,
 	w.attempt::int as attempt, q.max_retries + 1 + coalesce((select r.attempts_before from stepd.renewal r where r.job_id = j.id), 0) as max_attempts, j.enqueued_at, w.run_at as run_at,
 	null::timestamptz as started_at, null::timestamptz as finished_at, null::interval as duration, j.input, null::jsonb as output,
-	case when w.attempt > 0 then (select t.error from stepd.attempt t where t.job_id = j.id and t.bucket = j.bucket order by t.attempt desc limit 1) end as error, j.trigger, j.parent_id, j.trace_id, null::text as node, null::int as pid
+	case when w.attempt > 0 then (select t.error from stepd.attempt t where t.job_id = j.id and t.bucket = j.bucket order by t.attempt desc limit 1) end as error, j.trigger, j.parent_id, j.trace_id, null::text as node, null::int as pid,
+	case when w.attempt > 0 then (select p.progress || jsonb_build_object('attempt', p.attempt, 'at', p.at) from stepd.progress p where p.job_id = j.id) end as progress
 from stepd.waiting w
 join stepd.job j on j.id = w.id and j.bucket = w.bucket
 join stepd.lane a on a.id = w.lane_id
@@ -52,7 +55,9 @@ union all
 select j.id, q.name as queue, s.name as step, case when h.running then 'running' else 'ready' end as status, j.priority::int as priority, j.group_id, j.unique_key,
 	h.attempt + h.running::int as attempt, q.max_retries + 1 + coalesce((select r.attempts_before from stepd.renewal r where r.job_id = j.id), 0) as max_attempts, j.enqueued_at, coalesce(j.run_at, j.enqueued_at) as run_at,
 	case when h.running then h.since end as started_at, null::timestamptz as finished_at, null::interval as duration, j.input, null::jsonb as output,
-	case when h.attempt > 0 then (select t.error from stepd.attempt t where t.job_id = j.id and t.bucket = j.bucket order by t.attempt desc limit 1) end as error, j.trigger, j.parent_id, j.trace_id, case when h.running then n.name end as node, null::int as pid
+	case when h.attempt > 0 then (select t.error from stepd.attempt t where t.job_id = j.id and t.bucket = j.bucket order by t.attempt desc limit 1) end as error, j.trigger, j.parent_id, j.trace_id, case when h.running then n.name end as node,
+	case when h.running then (select w.pid from stepd.worker w where w.node_id = h.node_id and w.slot = h.slot and w.generation = h.generation) end as pid,
+	(select p.progress || jsonb_build_object('attempt', p.attempt, 'at', p.at) from stepd.progress p where p.job_id = j.id and p.attempt = h.attempt + h.running::int) as progress
 from stepd._held_job h
 join stepd.job j on j.id = h.id and j.bucket = h.bucket
 join stepd.lane a on a.id = h.lane_id
@@ -64,7 +69,8 @@ union all
 select j.id, q.name as queue, s.name as step, 'ready' as status, j.priority::int as priority, j.group_id, j.unique_key,
 	i.attempt::int as attempt, q.max_retries + 1 + coalesce((select r.attempts_before from stepd.renewal r where r.job_id = j.id), 0) as max_attempts, j.enqueued_at, coalesce(j.run_at, j.enqueued_at) as run_at,
 	null::timestamptz as started_at, null::timestamptz as finished_at, null::interval as duration, j.input, null::jsonb as output,
-	null::text as error, j.trigger, j.parent_id, j.trace_id, null::text as node, null::int as pid
+	null::text as error, j.trigger, j.parent_id, j.trace_id, null::text as node, null::int as pid,
+	case when i.attempt > 0 then (select p.progress || jsonb_build_object('attempt', p.attempt, 'at', p.at) from stepd.progress p where p.job_id = j.id) end as progress
 from stepd.fifo_inbox i
 join stepd.job j on j.id = i.id and j.bucket = i.bucket
 join stepd.lane a on a.id = i.lane_id
@@ -76,7 +82,8 @@ union all
 select j.id, q.name as queue, s.name as step, 'ready' as status, j.priority::int as priority, j.group_id, j.unique_key,
 	b.attempt::int as attempt, q.max_retries + 1 + coalesce((select r.attempts_before from stepd.renewal r where r.job_id = j.id), 0) as max_attempts, j.enqueued_at, coalesce(j.run_at, j.enqueued_at) as run_at,
 	null::timestamptz as started_at, null::timestamptz as finished_at, null::interval as duration, j.input, null::jsonb as output,
-	null::text as error, j.trigger, j.parent_id, j.trace_id, null::text as node, null::int as pid
+	null::text as error, j.trigger, j.parent_id, j.trace_id, null::text as node, null::int as pid,
+	case when b.attempt > 0 then (select p.progress || jsonb_build_object('attempt', p.attempt, 'at', p.at) from stepd.progress p where p.job_id = j.id) end as progress
 from stepd.fifo_backlog b
 join stepd.job j on j.id = b.id and j.bucket = b.bucket
 join stepd.lane a on a.id = b.lane_id
@@ -87,7 +94,7 @@ union all
 select j.id, u.topic as queue, null::text as step, 'unrouted' as status, j.priority::int as priority, j.group_id, j.unique_key,
 	0 as attempt, null::int as max_attempts, j.enqueued_at, coalesce(j.run_at, j.enqueued_at) as run_at,
 	null::timestamptz as started_at, null::timestamptz as finished_at, null::interval as duration, j.input, null::jsonb as output,
-	null::text as error, j.trigger, j.parent_id, j.trace_id, null::text as node, null::int as pid
+	null::text as error, j.trigger, j.parent_id, j.trace_id, null::text as node, null::int as pid, null::jsonb as progress
 from stepd.unrouted u
 join stepd.job j on j.id = u.id and j.bucket = u.bucket;
 comment on view stepd.jobs is 'Every job, live and past.';
@@ -112,7 +119,8 @@ comment on column stepd.jobs.trigger is 'queue, http or cron.';
 comment on column stepd.jobs.parent_id is 'The job whose handler enqueued it.';
 comment on column stepd.jobs.trace_id is 'Shared by all jobs of one workflow run.';
 comment on column stepd.jobs.node is 'Name of the node that runs or ran it.';
-comment on column stepd.jobs.pid is 'Of the worker that ended it.';
+comment on column stepd.jobs.pid is 'Of the worker that runs it or ended it.';
+comment on column stepd.jobs.progress is 'What its handler reported last with stepd_progress(), null: nothing (of a running job: in this attempt). An object: percent (0 to 100), message and fields as far as it gave them; attempt, the one that reported it; at, when.';
 
 create or replace view stepd.attempts as
 select t.job_id, t.attempt, t.started_at, t.finished_at, t.outcome, t.error, t.exit_code, t.signal, t.max_rss_kb, t.cpu_ms,

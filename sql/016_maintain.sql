@@ -39,6 +39,7 @@ begin
 	update stepd.fifo_backlog b set bucket = today where b.bucket = day;
 	update stepd.unrouted u set bucket = today where u.bucket = day;
 	update stepd.renewal n set bucket = today where n.bucket = day and n.job_id = any (jobs);
+	update stepd.progress p set bucket = today where p.bucket = day and p.job_id = any (jobs);
 end $$;
 comment on function stepd._rehome(date, bigint[]) is 'Move jobs from an old day''s partitions to today''s. Only with the places locked.';
 
@@ -67,6 +68,7 @@ begin
 		end if;
 	end if;
 	delete from stepd.renewal n where n.bucket = day;
+	delete from stepd.progress p where p.bucket = day;
 	foreach parent in array array['log', 'attempt', 'outcome', 'job'] loop
 		execute format('drop table if exists stepd.%I', parent || to_char(day, '"_p"YYYYMMDD'));
 	end loop;
@@ -141,6 +143,8 @@ begin
 		and t.fire_at < coalesce((select c.last_run from stepd.schedule c where c.id = t.schedule_id), now());
 	delete from stepd.node d where coalesce(d.left_at, d.lost_at) < now() - longest - interval '8 days'
 		and not exists (select from stepd.lease l where l.node_id = d.id);
+	delete from stepd.worker w where not exists (
+		select from stepd.node d where d.id = w.node_id and d.left_at is null and d.lost_at is null);
 	delete from stepd.accepted_key k where k.made_at < now() - interval '24 hours';
 	delete from stepd.cancel_request c where c.requested_at < now() - interval '1 hour'
 		and not exists (select from stepd.lease l where c.job_id = any (l.ids));
@@ -174,6 +178,8 @@ begin
 		delete from stepd.log g using old where g.job_id = old.id and g.bucket = old.bucket
 	), renewals as (
 		delete from stepd.renewal r using old where r.job_id = old.id
+	), reports as (
+		delete from stepd.progress p using old where p.job_id = old.id
 	)
 	select count(*) into n from facts;
 	return n;

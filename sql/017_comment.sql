@@ -16,6 +16,8 @@ declare
 		"node_id": "The node, stepd.node.",
 		"job_id": "The job.",
 		"schedule_id": "The schedule, stepd.schedule.",
+		"slot": "The worker''s slot in its node.",
+		"generation": "Which life of that slot.",
 		"ids": "The jobs, in the order in which they run.",
 		"buckets": "Their buckets, by position.",
 		"pid": "Process id on its machine.",

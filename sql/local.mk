@@ -19,4 +19,6 @@ dist_sql_DATA = \
 	sql/016_maintain.sql \
 	sql/017_comment.sql \
 	sql/018_limit.sql \
-	sql/019_accepted_key.sql
+	sql/019_accepted_key.sql \
+	sql/020_progress.sql \
+	sql/021_report.sql

@@ -110,9 +110,11 @@ static const char job_facts[] =
 	"(11, 'trace', j.trace_id::text), (12, '@enqueued', extract(epoch from j.enqueued_at)::text), "
 	"(13, '@run at', extract(epoch from nullif(j.run_at, j.enqueued_at))::text), (14, '@started', extract(epoch from j.started_at)::text), "
 	"(15, '@finished', extract(epoch from j.finished_at)::text), (16, '~took', extract(epoch from j.duration)::text), "
-	"(17, 'node', j.node || coalesce(' (pid ' || j.pid || ')', '')), (18, 'error', j.error), "
-	"(19, 'input', jsonb_pretty(j.input::jsonb)), (20, 'output', jsonb_pretty(j.output::jsonb))) f (n, name, value) "
-	"where j.id = $1 and f.value is not null order by f.n";
+	"(17, 'node', j.node || coalesce(' (pid ' || j.pid || ')', '')), "
+	"(18, 'progress', concat_ws(' ', round((j.progress -> 'percent')::numeric, 1) || ' %', j.progress ->> 'message', j.progress ->> 'fields', "
+	"'(attempt ' || (j.progress ->> 'attempt') || ')')), (19, '@reported', extract(epoch from (j.progress ->> 'at')::timestamptz)::text), "
+	"(20, 'error', j.error), (21, 'input', jsonb_pretty(j.input::jsonb)), (22, 'output', jsonb_pretty(j.output::jsonb))) f (n, name, value) "
+	"where j.id = $1 and f.value <> '' order by f.n";
 
 static void print_fact(const char *name, const char *value)
 {

@@ -57,19 +57,23 @@ static void member(struct sd_buf *b, const char *name, const struct sd_buf *obje
 }
 
 void sd_finish_effects(struct sd_buf *b, int64_t job_id, const struct sd_buf *enqueues, const struct sd_buf *states,
-		       const struct sd_buf *logs)
+		       const struct sd_buf *logs, const char *progress)
 {
 	sd_buf_str(b, "{\"job\":");
 	sd_buf_i64(b, job_id);
 	member(b, "enqueues", enqueues);
 	member(b, "states", states);
 	member(b, "logs", logs);
+	if (progress != NULL) {
+		sd_buf_str(b, ",\"progress\":");
+		sd_buf_str(b, progress);
+	}
 	sd_buf_chr(b, '}');
 }
 
 static bool has_effects(const struct sd_finish_row *r)
 {
-	return (r->enqueues && r->enqueues->len) || (r->states && r->states->len) || (r->logs && r->logs->len);
+	return (r->enqueues && r->enqueues->len) || (r->states && r->states->len) || (r->logs && r->logs->len) || r->progress;
 }
 
 void sd_finish_add(struct sd_finish *f, const struct sd_finish_row *r, int64_t now_us)
@@ -90,7 +94,7 @@ void sd_finish_add(struct sd_finish *f, const struct sd_finish_row *r, int64_t n
 	f->ndelays += r->delay_ms >= 0;
 	if (has_effects(r)) {
 		sd_buf_chr(&f->effects, f->effects.len ? ',' : '[');
-		sd_finish_effects(&f->effects, r->job_id, r->enqueues, r->states, r->logs);
+		sd_finish_effects(&f->effects, r->job_id, r->enqueues, r->states, r->logs, r->progress);
 	}
 	f->n++;
 }

@@ -31,6 +31,7 @@ struct sd_finish_row {
 	int64_t delay_ms; /* -1: by the queue's rules */
 	/* effects as in step/attempt.h: objects joined by commas */
 	const struct sd_buf *enqueues, *states, *logs;
+	const char *progress; /* what it reported last and was not told yet, JSON text; NULL: nothing */
 };
 
 void sd_finish_fini(struct sd_finish *f);
@@ -38,8 +39,8 @@ void sd_finish_begin(struct sd_finish *f);
 void sd_finish_add(struct sd_finish *f, const struct sd_finish_row *row, int64_t now_us);
 /* Close the arrays; add nothing after.  The call is valid until the next begin. */
 struct sd_db_call sd_finish_call(struct sd_finish *f, int node_id, int pid);
-/* {"job":ID,"enqueues":[…],"states":[…],"logs":[…]} appended to b. */
+/* {"job":ID,"enqueues":[…],"states":[…],"logs":[…],"progress":{…}} appended to b. */
 void sd_finish_effects(struct sd_buf *b, int64_t job_id, const struct sd_buf *enqueues, const struct sd_buf *states,
-		       const struct sd_buf *logs);
+		       const struct sd_buf *logs, const char *progress);
 
 #endif

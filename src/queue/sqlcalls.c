@@ -19,6 +19,8 @@ const struct sd_db_stmt sd_sql_http_finish = {
 	"http_finish", "select stepd.http_finish($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)", 12};
 const struct sd_db_stmt sd_sql_http_accept = {
 	"http_accept", "select job_id, verdict from stepd.http_accept($1, $2, $3, $4, $5)", 5};
+const struct sd_db_stmt sd_sql_worker_here = {"worker_here", "select stepd.worker_here($1, $2, $3, $4)", 4};
+const struct sd_db_stmt sd_sql_progress = {"progress", "select stepd.progress_report($1, $2, $3, $4)", 4};
 const struct sd_db_stmt sd_sql_state_get = {"state_get", "select stepd.state_get($1, $2)", 2};
 const struct sd_db_stmt sd_sql_state_list = {"state_list", "select stepd.state_list($1)", 1};
 const struct sd_db_stmt sd_sql_state_groups = {"state_groups", "select stepd.state_groups()", 0};

@@ -191,7 +191,7 @@ static void submit_outcome(struct sd_web *w, const struct sd_attempt *a, int64_t
 
 	if (has_effects(a)) {
 		sd_buf_chr(&effects, '[');
-		sd_finish_effects(&effects, 0, &a->enqueues, &a->states, &a->logs);
+		sd_finish_effects(&effects, 0, &a->enqueues, &a->states, &a->logs, NULL);
 		sd_buf_chr(&effects, ']');
 	}
 	const struct verdict v = {outcome_name(a), a->output, a->error, effects.data, a->finished_us - a->started_us};

@@ -234,6 +234,7 @@ static void on_runner(struct ev_loop *loop, ev_io *io, int revents)
 	sd_runner_clear(w->runner);
 	while ((ask = sd_runner_ask(w->runner)) != NULL)
 		sd_worker_answer(w, ask);
+	sd_worker_look_for_report(w);
 	sd_worker_pump(w);
 }
 
@@ -362,6 +363,7 @@ static void init_watchers(struct sd_worker *w)
 	ev_timer_init(&w->slow_timer, on_slow_timer, 0., SLOW_SECONDS);
 	ev_timer_init(&w->retry_timer, on_pump_timer, 0., 0.);
 	ev_signal_init(&w->term, on_term, SIGTERM);
+	sd_worker_report_init(w);
 	w->chan_io.data = w->wake_io.data = w->runner_io.data = w->flush_timer.data = w->slow_timer.data =
 		w->retry_timer.data = w->term.data = w;
 	ev_io_start(w->loop, &w->chan_io);

@@ -41,6 +41,7 @@ struct sd_worker {
 	ev_timer flush_timer; /* a finished job becomes visible in time */
 	ev_timer slow_timer;  /* nothing waits behind a slow job */
 	ev_timer retry_timer; /* after a failed exchange */
+	ev_timer report_timer; /* what the handler says of its progress is told */
 	ev_signal term;
 
 	struct sd_lane *lanes;
@@ -71,6 +72,7 @@ struct sd_worker {
 	struct sd_attempt *ended;   /* the attempt that was to end and did */
 	bool leaving;		    /* exit without waiting for the handler: its job was given back */
 
+	int64_t report_us;	    /* when progress was told last */
 	struct sd_attempt *spare;
 };
 
@@ -104,5 +106,9 @@ void sd_worker_end_attempt(struct sd_worker *w, struct sd_attempt *a, const char
 
 /* worker_ask.c */
 void sd_worker_answer(struct sd_worker *w, struct sd_ask *ask);
+
+/* worker_report.c: progress of the running handler */
+void sd_worker_report_init(struct sd_worker *w);
+void sd_worker_look_for_report(struct sd_worker *w);
 
 #endif

@@ -5,8 +5,10 @@
 #include "base/log.h"
 #include "queue/sqlcalls.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /*
  * How long a claimed batch should take to run.  While another worker has nothing to do, only what
@@ -57,15 +59,17 @@ static void on_lanes(void *arg, PGresult *const *results, size_t n, const struct
 		sd_worker_retry_later(w, 0.5);
 		return;
 	}
-	set_lanes(w, results[0]);
+	set_lanes(w, results[n - 1]);
 	w->lanes_loaded = true;
 	w->sleeping = false;
 	sd_worker_pump(w);
 }
 
+/* With the lanes the database is told which process we are, since a node that joined anew knows none of its workers. */
 void sd_worker_load_lanes(struct sd_worker *w)
 {
 	struct sd_buf steps = SD_BUF_INIT;
+	char node[16], slot[16], generation[16], pid[16];
 	sd_buf_chr(&steps, '{');
 	for (size_t i = 0; i < sd_registry_count(w->registry); i++) {
 		const char *name = sd_step_name(sd_registry_step(w->registry, i));
@@ -74,9 +78,15 @@ void sd_worker_load_lanes(struct sd_worker *w)
 	sd_buf_chr(&steps, '}');
 	w->settings_version = atomic_load(&w->child->scoreboard->settings_version);
 	w->busy = true;
-	const char *values[] = {steps.data};
-	struct sd_db_call call = {&sd_sql_lanes, values};
-	sd_db_submit(w->db, &call, 1, SD_DB_WAIT, 0, on_lanes, w);
+	int node_id = atomic_load(&w->child->scoreboard->node_id);
+	snprintf(node, sizeof node, "%d", node_id);
+	snprintf(slot, sizeof slot, "%u", w->child->slot_index);
+	snprintf(generation, sizeof generation, "%u", w->child->slot_generation);
+	snprintf(pid, sizeof pid, "%d", (int)getpid());
+	const char *here[] = {node, slot, generation, pid}, *lanes[] = {steps.data};
+	struct sd_db_call calls[] = {{&sd_sql_worker_here, here}, {&sd_sql_lanes, lanes}};
+	bool known = node_id > 0; /* else its joining brings us here again */
+	sd_db_submit(w->db, known ? calls : calls + 1, known ? 2 : 1, SD_DB_WAIT, 0, on_lanes, w);
 	sd_buf_fini(&steps);
 }
 

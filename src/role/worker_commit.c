@@ -53,6 +53,7 @@ static void add_outcome(struct sd_worker *w, const struct sd_attempt *a, int64_t
 		.enqueues = &a->enqueues,
 		.states = &a->states,
 		.logs = &a->logs,
+		.progress = a->progress,
 	};
 	sd_finish_add(&w->finish, &row, now_us);
 }
@@ -111,6 +112,7 @@ static void turn_into_error(struct sd_attempt *a, const struct sd_err *err)
 	sd_buf_reset(&a->states);
 	sd_buf_reset(&a->logs);
 	a->nenqueues = a->nstates = a->nlogs = 0;
+	a->progress = NULL;
 	a->effects_refused = true;
 }
 

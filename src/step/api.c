@@ -11,6 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define PROGRESS_MESSAGE_MAX 1000
+#define PROGRESS_FIELDS_MAX 16384
+
 static void *api_alloc(struct stepd_ctx *pub, size_t size)
 {
 	return sd_arena_zalloc(sd_ctx_of(pub)->a->arena, size > 0 ? size : 1);
@@ -244,6 +247,33 @@ static void api_log(struct stepd_ctx *pub, int level, const char *message, const
 	sd_buf_chr(&a->logs, '}');
 }
 
+static void api_progress(struct stepd_ctx *pub, double percent, const char *message, const struct stepd_field *fields, size_t n)
+{
+	struct sd_ctx *c = sd_ctx_of(pub);
+	struct sd_buf b = SD_BUF_INIT;
+	size_t at;
+
+	if (c->a->job_id == 0)
+		return;
+	sd_buf_chr(&b, '{');
+	if (percent >= 0) /* nor is NaN */
+		sd_buf_printf(&b, "\"percent\":%.6g", percent < 100 ? percent : 100.0);
+	if (message != NULL) {
+		sd_buf_str(&b, b.len > 1 ? ",\"message\":" : "\"message\":");
+		sd_buf_json_str(&b, sd_clean_text(c->a->arena, message, PROGRESS_MESSAGE_MAX));
+	}
+	at = b.len;
+	if (n > 0) {
+		sd_buf_str(&b, b.len > 1 ? ",\"fields\":" : "\"fields\":");
+		sd_put_fields(c->a->arena, &b, fields, n);
+		if (b.len - at > PROGRESS_FIELDS_MAX)
+			b.len = at;
+	}
+	sd_buf_chr(&b, '}');
+	sd_runner_say(c->runner, &b);
+	sd_buf_fini(&b);
+}
+
 static int api_output(struct stepd_ctx *pub, const cJSON *tree)
 {
 	struct sd_ctx *c = sd_ctx_of(pub);
@@ -301,4 +331,5 @@ const struct stepd_api sd_step_api = {
 	.output = api_output,
 	.outcome = api_outcome,
 	.last_error = api_last_error,
+	.progress = api_progress,
 };

@@ -12,6 +12,7 @@
  *   states:   {"op":"set","group":G,"key":K,"value":RAW} | {"op":"delete","group":G,"key":K}
  *             | {"op":"clear","group":G} | {"op":"update","group":G,"key":K,"ops":RAW}
  *   logs:     {"at_us":WALL,"level":"info","message":S,"fields":RAW}
+ *   progress: {"percent":N,"message":S,"fields":RAW}, one object: the last that was said and not told before
  * Absent members are left out.
  */
 #ifndef SD_STEP_ATTEMPT_H
@@ -96,6 +97,7 @@ struct sd_attempt {
 	struct sd_http_reply reply;
 	struct sd_buf enqueues, states, logs; /* freed by sd_attempt_free */
 	int nenqueues, nstates, nlogs;
+	const char *progress; /* NULL: none */
 	struct sd_state_overlay *overlay; /* own writes, for reads in the attempt */
 	int64_t started_us, finished_us;  /* sd_now_us, by the step thread */
 	bool effects_refused;		  /* by the loop thread: the database refused the effects once already */

@@ -58,6 +58,9 @@ struct sd_runner {
 	sd_runner_hook *hook;
 	void *hook_arg;
 	bool rung, timer_set;
+	struct sd_buf report; /* what the running handler said last … */
+	uint64_t said, told;  /* … of so many, and the number of the last one that was told */
+	bool report_seen;
 
 	struct sd_slot *own_slot; /* when none was given */
 };
@@ -201,6 +204,16 @@ static void wait_for_work(struct sd_runner *r)
 	pthread_cond_timedwait(&r->work, &r->lock, &until);
 }
 
+/* What nobody was told goes with the attempt. */
+static void keep_report(struct sd_runner *r, struct sd_attempt *a)
+{
+	if (r->said == r->told)
+		return;
+	a->progress = sd_arena_memdup(a->arena, r->report.data, r->report.len);
+	r->told = r->said;
+	r->report_seen = false;
+}
+
 /* The next attempt to run, with the lock held; NULL: stop. */
 static struct sd_attempt *next(struct sd_runner *r)
 {
@@ -240,6 +253,7 @@ static void *run(void *arg)
 		go_on = r->hook == NULL || r->hook(r->hook_arg, a);
 
 		pthread_mutex_lock(&r->lock);
+		keep_report(r, a);
 		r->current = NULL;
 		r->held = !go_on;
 		list_push(&r->ended, a);
@@ -277,7 +291,56 @@ bool sd_runner_cancelled(struct sd_runner *r, const struct sd_attempt *a)
 	return r != NULL && a->job_id != 0 && atomic_load_explicit(&r->slot->cancel_job, memory_order_acquire) == a->job_id;
 }
 
+void sd_runner_say(struct sd_runner *r, const struct sd_buf *report)
+{
+	if (r == NULL)
+		return;
+	pthread_mutex_lock(&r->lock);
+	sd_buf_reset(&r->report);
+	sd_buf_append(&r->report, report->data, report->len);
+	r->said++;
+	if (!r->report_seen)
+		ring_soon(r);
+	pthread_mutex_unlock(&r->lock);
+}
+
 /* ---- the loop thread ---- */
+
+bool sd_runner_reported(struct sd_runner *r)
+{
+	bool fresh;
+
+	pthread_mutex_lock(&r->lock);
+	fresh = r->said != r->told && !r->report_seen;
+	r->report_seen = r->report_seen || fresh;
+	pthread_mutex_unlock(&r->lock);
+	return fresh;
+}
+
+uint64_t sd_runner_report(struct sd_runner *r, struct sd_buf *out, int64_t *lease_id, int64_t *job_id)
+{
+	uint64_t number = 0;
+
+	pthread_mutex_lock(&r->lock);
+	if (r->said != r->told && r->current != NULL) {
+		sd_buf_reset(out);
+		sd_buf_append(out, r->report.data, r->report.len);
+		*lease_id = r->current->lease_id;
+		*job_id = r->current->job_id;
+		number = r->said;
+	}
+	r->report_seen = false;
+	pthread_mutex_unlock(&r->lock);
+	return number;
+}
+
+void sd_runner_told(struct sd_runner *r, uint64_t number)
+{
+	pthread_mutex_lock(&r->lock);
+	if (number > r->told)
+		r->told = number;
+	pthread_mutex_unlock(&r->lock);
+}
 
 int sd_runner_fd(const struct sd_runner *r)
 {
@@ -436,6 +499,7 @@ static void free_runner(struct sd_runner *r)
 	sd_close(&r->bell);
 	sd_close(&r->timer);
 	sd_close(&r->fd);
+	sd_buf_fini(&r->report);
 	free(r->own_slot);
 	free(r);
 }

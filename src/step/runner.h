@@ -4,8 +4,10 @@
  *
  * What a handler may need while it runs (a state read that misses the
  * attempt's own writes) is asked of the loop thread: the step thread blocks,
- * the loop thread answers.  All functions are for the loop thread but the two
- * at the end.
+ * the loop thread answers.  What it reports while it runs (stepd_progress) is
+ * left here, only the last report, for the loop thread to fetch as often as it
+ * sees fit; what was not told by the end goes with the attempt.  All functions
+ * are for the loop thread but the three at the end.
  *
  * The step thread blocks the signals the daemon uses for itself (HUP, INT,
  * USR1, USR2) but not TERM, because the processes a handler starts inherit its
@@ -39,7 +41,7 @@ struct sd_runner *sd_runner_new(const struct sd_registry *registry, struct sd_sl
 void sd_runner_free(struct sd_runner *r); /* only when nothing runs; joins the thread; attempts that were not taken are not freed */
 
 /*
- * Readable when sd_runner_take or sd_runner_ask has something; cleared by sd_runner_clear, to be called before the two.
+ * Readable when sd_runner_take, sd_runner_ask or sd_runner_reported has something; cleared by sd_runner_clear, to be called before the two.
  * At once for a question and when nothing is left to run, else at most 2 ms after an attempt ended, so that a
  * batch of short jobs does not wake the loop thread for each.
  */
@@ -71,8 +73,15 @@ struct sd_attempt *sd_runner_recall(struct sd_runner *r);
 const struct sd_attempt *sd_runner_current(struct sd_runner *r, int64_t *started_us);
 size_t sd_runner_queued(struct sd_runner *r); /* given, not started */
 
+/* The running handler reported something new: true once until it is fetched. */
+bool sd_runner_reported(struct sd_runner *r);
+/* The last report, if it was not told: copied to *out, with whose it is.  Its number, for sd_runner_told; 0: there is none. */
+uint64_t sd_runner_report(struct sd_runner *r, struct sd_buf *out, int64_t *lease_id, int64_t *job_id);
+void sd_runner_told(struct sd_runner *r, uint64_t number);
+
 /* For the step thread.  NULL as runner: nobody answers, nothing is cancelled. */
 void sd_runner_await(struct sd_runner *r, struct sd_ask *ask); /* ask and wait for the answer */
 bool sd_runner_cancelled(struct sd_runner *r, const struct sd_attempt *a);
+void sd_runner_say(struct sd_runner *r, const struct sd_buf *report); /* replaces what it said before */
 
 #endif

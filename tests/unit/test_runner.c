@@ -340,6 +340,88 @@ static void test_mask(void **state)
 	sd_runner_free(r);
 }
 
+/* ---- progress ---- */
+
+static int telling(struct stepd_ctx *ctx)
+{
+	stepd_progress(ctx, 10, "first");
+	stepd_progress(ctx, 250, "second", stepd_int("n", 2));
+	gated(ctx);
+	if (stepd_attempt(ctx) == 2)
+		stepd_progress(ctx, -1, NULL);
+	return STEPD_OK;
+}
+
+static struct sd_attempt *end_one(struct sd_runner *r)
+{
+	struct sd_attempt *a;
+
+	pthread_mutex_unlock(&gate);
+	while ((a = sd_runner_take(r)) == NULL)
+		wait_readable(r);
+	return a;
+}
+
+/* Start job 7 and wait until the loop thread is told of its report. */
+static void begin_telling(struct sd_runner *r, const struct sd_step *s, int attempt)
+{
+	struct sd_attempt *a = chain(s, 7, 1);
+
+	a->attempt = attempt;
+	a->lease_id = 70;
+	atomic_store(&entered, 0);
+	pthread_mutex_lock(&gate);
+	sd_runner_give(r, a);
+	wait_entered(1);
+	wait_readable(r);
+	assert_true(sd_runner_reported(r));
+	assert_false(sd_runner_reported(r)); /* once */
+}
+
+static void test_progress(void **state)
+{
+	struct sd_step s = fixture_step(telling);
+	struct sd_runner *r = new_runner();
+	struct sd_buf text = SD_BUF_INIT;
+	struct sd_attempt *a;
+	int64_t lease = 0, job = 0;
+	uint64_t number;
+
+	(void)state;
+	/* told while it runs: nothing is left for the end */
+	begin_telling(r, &s, 1);
+	number = sd_runner_report(r, &text, &lease, &job);
+	assert_true(number > 0 && lease == 70 && job == 7);
+	assert_string_equal(text.data, "{\"percent\":100,\"message\":\"second\",\"fields\":{\"n\":2}}");
+	sd_runner_told(r, number);
+	assert_int_equal(sd_runner_report(r, &text, &lease, &job), 0);
+	a = end_one(r);
+	assert_null(a->progress);
+	sd_attempt_free(a);
+
+	/* something new was said after that: it goes with the attempt, and the next one starts without */
+	begin_telling(r, &s, 2);
+	number = sd_runner_report(r, &text, &lease, &job);
+	sd_runner_told(r, number);
+	a = end_one(r);
+	assert_string_equal(a->progress, "{}");
+	sd_attempt_free(a);
+	assert_int_equal(sd_runner_report(r, &text, &lease, &job), 0);
+	assert_false(sd_runner_reported(r));
+
+	/* never fetched, and the answer to an old one comes late */
+	begin_telling(r, &s, 1);
+	a = end_one(r);
+	assert_non_null(strstr(a->progress, "second"));
+	sd_runner_told(r, number);
+	assert_int_equal(sd_runner_report(r, &text, &lease, &job), 0);
+	sd_attempt_reset(a);
+	assert_null(a->progress);
+	sd_attempt_free(a);
+	sd_buf_fini(&text);
+	sd_runner_free(r);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -347,6 +429,7 @@ int main(void)
 		cmocka_unit_test(test_draining_slot), cmocka_unit_test(test_lease),
 		cmocka_unit_test(test_seen_in_time), cmocka_unit_test(test_cancel),
 		cmocka_unit_test(test_ask),	cmocka_unit_test(test_mask),
+		cmocka_unit_test(test_progress),
 	};
 
 	return cmocka_run_group_tests_name("runner", tests, NULL, NULL);

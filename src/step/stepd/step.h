@@ -233,8 +233,9 @@ static inline const char *stepd_queue(const struct stepd_ctx *ctx);  /* the topi
 static inline const char *stepd_group(const struct stepd_ctx *ctx);  /* NULL: none */
 static inline int64_t stepd_enqueued_at(const struct stepd_ctx *ctx); /* ms since 1970 */
 /*
- * The job was cancelled: return soon, or the worker is stopped after the grace period.  Once this was true the job ends
- * as cancelled, whatever the handler returns.
+ * The job is to end: somebody cancelled it, or a limit (time, memory, CPU) is passed.  Return soon, or the worker is
+ * killed after the grace period (stop.killGrace).  A handler that runs long asks now and then; that costs nothing.  Once
+ * this was true the attempt ends as cancelled (past a limit: as timeout), whatever the handler returns.
  */
 static inline bool stepd_cancelled(struct stepd_ctx *ctx);
 
@@ -342,6 +343,19 @@ static inline int stepd_state_list_text(struct stepd_ctx *ctx, const char *group
 #define stepd_log_warn(ctx, message, ...) ((ctx)->api->log((ctx), STEPD_LOG_WARN, (message), STEPD_FIELDS(__VA_ARGS__)))
 #define stepd_log_error(ctx, message, ...) ((ctx)->api->log((ctx), STEPD_LOG_ERROR, (message), STEPD_FIELDS(__VA_ARGS__)))
 enum { STEPD_LOG_DEBUG, STEPD_LOG_INFO, STEPD_LOG_WARN, STEPD_LOG_ERROR };
+
+/*
+ * How far the handler is, for people who look: stepd.jobs.progress and `stepctl job` show it within a second, while the
+ * handler runs and afterwards:
+ *	stepd_progress(ctx, 100.0 * done / total, "resizing", stepd_int("done", done), stepd_int("total", total))
+ * percent is 0 to 100, less than 0 when it is not known; message may be NULL; the fields are yours.  What is said last
+ * counts, all of it.  Call it as often as you like: it only notes what to say, and the worker tells the database at most
+ * twice a second.  It is no effect of the attempt: it stays whatever becomes of it, and the next attempt begins anew.
+ * Never fails; what is too long (a message of 1000 bytes, fields of 16 KiB) or not valid is cut or left out.  A request
+ * that is answered at once is no job, there it does nothing.
+ */
+#define stepd_progress(ctx, percent, message, ...) \
+	((ctx)->api->progress((ctx), (percent), (message), STEPD_FIELDS(__VA_ARGS__)))
 
 /* ---- http ------------------------------------------------------------------------------------------------------ */
 
@@ -461,6 +475,7 @@ struct stepd_api {
 	int (*output)(struct stepd_ctx *, const cJSON *tree);
 	int (*outcome)(struct stepd_ctx *, int result, int64_t delay_ms, const char *fmt, va_list ap); /* delay_ms -1: none */
 	const char *(*last_error)(struct stepd_ctx *);
+	void (*progress)(struct stepd_ctx *, double percent, const char *message, const struct stepd_field *fields, size_t n);
 };
 
 struct stepd_ctx {

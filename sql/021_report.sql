@@ -1,0 +1,58 @@
+-- Repeatable.
+--
+-- What a worker says while a handler runs: who it is, and how far it is.
+--
+-- A report is fenced like an outcome: it counts only while the lease holds the
+-- job, under a lock that a finish or a rescue of the same lease waits for.
+
+create or replace function stepd.worker_here(node_id int, slot int, generation bigint, pid int) returns void
+language plpgsql as $$
+#variable_conflict use_column
+begin
+	if coalesce(worker_here.pid, 0) <= 0 then
+		perform stepd._bad('pid', format('%s is not the number of a process', coalesce(worker_here.pid::text, 'null')));
+	elsif worker_here.node_id is null or worker_here.slot is null or worker_here.generation is null then
+		perform stepd._bad('node_id', 'must not be null, nor slot, nor generation');
+	end if;
+	insert into stepd.worker as w (node_id, slot, generation, pid)
+	values (worker_here.node_id, worker_here.slot, worker_here.generation, worker_here.pid)
+	on conflict on constraint worker_pkey do update set generation = excluded.generation, pid = excluded.pid, since = excluded.since
+	where (w.generation, w.pid) <> (excluded.generation, excluded.pid);
+end $$;
+comment on function stepd.worker_here(int, int, bigint, int) is
+	'A worker says which process it is: slot and generation as in its claims. At its start, and safe to repeat.';
+
+create or replace function stepd._progress_put(job_id bigint, bucket date, attempt int, progress jsonb) returns void
+language plpgsql as $$
+#variable_conflict use_column
+begin
+	insert into stepd.progress (job_id, at, bucket, attempt, progress)
+	values (_progress_put.job_id, clock_timestamp(), _progress_put.bucket, _progress_put.attempt, _progress_put.progress)
+	on conflict on constraint progress_pkey do update
+		set at = excluded.at, bucket = excluded.bucket, attempt = excluded.attempt, progress = excluded.progress;
+end $$;
+comment on function stepd._progress_put(bigint, date, int, jsonb) is 'Keep the last report of a job.';
+
+create or replace function stepd.progress_report(node_id int, lease bigint, job bigint, progress text) returns boolean
+language plpgsql
+set enable_seqscan = off set jit = off as $$
+#variable_conflict use_column
+declare
+	said jsonb := progress_report.progress;
+	held record;
+begin
+	if said is null or jsonb_typeof(said) <> 'object' then
+		perform stepd._bad('progress', 'is not a JSON object');
+	end if;
+	select u.bucket, u.attempt into held
+	from stepd.lease l cross join lateral unnest(l.ids, l.buckets, l.attempts) u (id, bucket, attempt)
+	where l.id = progress_report.lease and l.node_id = progress_report.node_id and u.id = progress_report.job
+	for share of l;
+	if not found then
+		return false;
+	end if;
+	perform stepd._progress_put(progress_report.job, held.bucket, held.attempt + 1, said);
+	return true;
+end $$;
+comment on function stepd.progress_report(int, bigint, bigint, text) is
+	'How far the running handler of a job is: a JSON object with percent, message and fields, any of them, which stepd.jobs.progress shows. False: the lease does not hold the job any more, and nothing was changed.';

@@ -1,0 +1,100 @@
+/*
+ * Progress: what the running handler says of itself (stepd_progress) is told
+ * to the database while it runs.
+ *
+ * The step thread only notes the last report; this is the loop thread, which
+ * fetches it a moment after the first and then every half second while there
+ * is something new.  A handler that ends before that is not told of at all:
+ * its last report goes with its outcome, in the same transaction.  SQL fences
+ * it: of a lease that is no longer ours nothing is kept.
+ */
+#include "role/worker.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "queue/sqlcalls.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define FIRST_US (100 * SD_MS) /* most handlers are over by then */
+#define EVERY_US (500 * SD_MS)
+#define REPORT_MS 10000
+
+struct report {
+	struct sd_worker *worker;
+	uint64_t number;
+	int64_t job_id;
+};
+
+static void arm(struct sd_worker *w)
+{
+	int64_t now = sd_now_us(), due = w->report_us + EVERY_US;
+	int64_t wait = due - now > FIRST_US ? due - now : FIRST_US;
+
+	if (ev_is_active(&w->report_timer))
+		return;
+	ev_timer_set(&w->report_timer, (double)wait / SD_SEC, 0.);
+	ev_timer_start(w->loop, &w->report_timer);
+}
+
+static void on_reported(void *arg, PGresult *const *results, size_t n, const struct sd_err *err)
+{
+	struct report *r = arg;
+	struct sd_worker *w = r->worker;
+
+	if (results != NULL || err->class != SD_ERR_TRANSIENT)
+		sd_runner_told(w->runner, r->number);
+	else
+		arm(w); /* the newest again, if it still runs */
+	if (results != NULL && strcmp(PQgetvalue(results[0], 0, 0), "t") != 0)
+		sd_log(SD_LOG_DEBUG, "progress of job %" PRId64 " refused: the lease is no longer ours", r->job_id);
+	else if (results == NULL)
+		sd_log_err(SD_LOG_WARN, err, "the progress of job %" PRId64, r->job_id);
+	free(r);
+}
+
+static void tell(struct sd_worker *w, uint64_t number, const char *text, int64_t lease_id, int64_t job_id)
+{
+	struct report *r = sd_xmalloc(sizeof *r);
+	char node[16], lease[24], job[24];
+	const char *values[] = {node, lease, job, text};
+	struct sd_db_call call = {&sd_sql_progress, values};
+
+	*r = (struct report){w, number, job_id};
+	snprintf(node, sizeof node, "%d", atomic_load(&w->child->scoreboard->node_id));
+	snprintf(lease, sizeof lease, "%" PRId64, lease_id);
+	snprintf(job, sizeof job, "%" PRId64, job_id);
+	w->report_us = sd_now_us();
+	sd_db_submit(w->db, &call, 1, 0, REPORT_MS, on_reported, r);
+}
+
+static void on_report_timer(struct ev_loop *loop, ev_timer *t, int revents)
+{
+	struct sd_worker *w = t->data;
+	struct sd_buf text = SD_BUF_INIT;
+	int64_t lease_id, job_id;
+	uint64_t number = sd_runner_report(w->runner, &text, &lease_id, &job_id);
+
+	if (number != 0 && sd_db_is_up(w->db))
+		tell(w, number, text.data, lease_id, job_id);
+	else if (number != 0) {
+		w->report_us = sd_now_us();
+		arm(w);
+	}
+	sd_buf_fini(&text);
+}
+
+void sd_worker_look_for_report(struct sd_worker *w)
+{
+	if (sd_runner_reported(w->runner))
+		arm(w);
+}
+
+void sd_worker_report_init(struct sd_worker *w)
+{
+	ev_timer_init(&w->report_timer, on_report_timer, 0., 0.);
+	w->report_timer.data = w;
+}
