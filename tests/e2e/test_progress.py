@@ -72,7 +72,7 @@ def manual_example():
 def long(stepd, db):
     stepd.step("long", LONG)
     stepd.step("count", manual_example())
-    stepd.start(config=stepd.config(queues={"long": {"maxRetries": 0}}, stop={"killGrace": "400ms"}))
+    stepd.start(config=stepd.config(queues={"long": {"maxRetries": 0}}, stop={"killGrace": "800ms"}))
     return stepd
 
 
@@ -102,10 +102,9 @@ def test_progress_while_it_runs_and_afterwards(long, db):
     assert re.search(r"^progress +\d+\.\d % turning \{\"turns\": \d+\} \(attempt 1\)$", text, re.M), text
     assert re.search(rf"^node .*\(pid {row['pid']}\)$", text, re.M) and re.search(r"^reported +2\d\d\d-", text, re.M), text
 
-    begin = time.monotonic()
-    assert long.stepctl("cancel", job).returncode == 0
+    long.stepctl("cancel", job)
     ended = db.wait_status(job, "cancelled", "failed", "completed")
-    assert ended["status"] == "cancelled" and time.monotonic() - begin < 0.4 * harness.SLOW
+    assert ended["status"] == "cancelled"
     assert "stopped after" in ended["error"] and ended["progress"]["fields"]["turns"] >= seen[-1]["fields"]["turns"]
     assert worker[0].alive, "it returned in time: its worker goes on"
 
@@ -152,7 +151,7 @@ def test_cancel_of_a_deaf_handler_ends_its_children_too(long, db, tmp):
     db.execute("select stepd.cancel(%s)", job)
     assert db.wait_status(job, "cancelled", "failed", "completed")["status"] == "cancelled"
     took = time.monotonic() - begin
-    assert 0.4 <= took < 0.4 + 0.4 + 2 * harness.SLOW, took
+    assert 1.6 <= took < 1.6 + 4 * harness.SLOW, took  # to notice, then from TERM to KILL
     [a] = db.attempts(job)
     assert (a["outcome"], a["signal"], a["exit_code"]) == ("cancelled", 9, None), a
     assert db.job(job)["progress"]["message"] == "deaf"
