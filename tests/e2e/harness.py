@@ -15,6 +15,7 @@ import http.client
 import itertools
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -303,14 +304,20 @@ _ports = set()
 
 
 def free_port():
-    """A port nobody listens on, never the same twice."""
+    """A port nobody listens on, never the same twice, and below those that the kernel gives to connections."""
+    top = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     while True:
+        port = random.randrange(10240, max(top, 20000))
+        if port in _ports:
+            continue
+        _ports.add(port)
         with socket.socket() as s:
-            s.bind(("127.0.0.1", 0))
-            port = s.getsockname()[1]
-        if port not in _ports:
-            _ports.add(port)
-            return port
+            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                s.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                pass
 
 
 # --- systemd's side of sd_notify ---------------------------------------------------------------------------------

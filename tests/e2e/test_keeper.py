@@ -226,8 +226,11 @@ def test_due_jobs_start_in_time(note, db):
 def test_a_due_job_before_the_one_waited_for(note, db):
     """The timer is set for the next due job: one that is due sooner moves it."""
     [later] = db.enqueue("note", {}, run_at=datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(seconds=30))
-    [sooner] = db.enqueue("note", {}, run_at=datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(milliseconds=250))
-    assert delay(db, sooner) < 0.1 * harness.SLOW
+    late = []
+    for _ in range(5):
+        [sooner] = db.enqueue("note", {}, run_at=datetime.datetime.now(datetime.timezone.utc) + datetime.timedelta(milliseconds=250))
+        late.append(delay(db, sooner))
+    assert statistics.median(late) < 0.1 * harness.SLOW
     assert db.job(later)["status"] == "scheduled"
 
 
