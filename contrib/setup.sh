@@ -75,7 +75,7 @@ build_source() {
 	local copy=$SD_TOP/build/source
 	if [ ! -e "$SD_TOP/config.status" ]; then echo "$SD_TOP"; return; fi
 	rm -rf "$copy"; mkdir -p "$copy"
-	tar -C "$SD_TOP" --exclude=./.git --exclude='./build' --exclude='./build-asan' --exclude=__pycache__ -cf - . | tar -C "$copy" -xf -
+	tar -C "$SD_TOP" --exclude=./.git --exclude='./build' --exclude='./build-asan' --exclude='./build-tsan' --exclude='./build-fuzz' --exclude=__pycache__ -cf - . | tar -C "$copy" -xf -
 	make -s -C "$copy" distclean >/dev/null 2>&1
 	echo "$copy"
 }

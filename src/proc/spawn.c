@@ -9,9 +9,20 @@
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <unistd.h>
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/lsan_interface.h>
+#endif
 
 /* How the kernel tells a child that its parent died: a signal no one else sends. */
 #define SIG_PARENT_DIED SIGUSR2
+
+_Noreturn void sd_leave(int status)
+{
+#ifdef __SANITIZE_ADDRESS__
+	__lsan_do_recoverable_leak_check();
+#endif
+	_exit(status);
+}
 
 _Noreturn void sd_orphaned(void)
 {

@@ -35,6 +35,12 @@ struct sd_spawn {
 /* The child's pid, or -1.  Never returns in the child. */
 pid_t sd_spawn(const struct sd_spawn *s, struct sd_err *err);
 
+/*
+ * The end of a child that is done: _exit, because what the parent registered for its own exit is none of the child's.
+ * Built with AddressSanitizer it first looks for memory that nothing points to any more and reports it.
+ */
+_Noreturn void sd_leave(int status);
+
 /* The parent is gone: end this process and everything it started (its process group).  Safe in a signal handler. */
 _Noreturn void sd_orphaned(void);
 

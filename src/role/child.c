@@ -56,7 +56,7 @@ void sd_child_fail(const struct sd_child *child, int exit_code, const struct sd_
 	strncpy(msg.text, text.data, sizeof msg.text - 1);
 	if (say(child, &msg, &err) != 0)
 		sd_log_err(SD_LOG_ERROR, e, "cannot start");
-	_exit(exit_code);
+	sd_leave(exit_code);
 }
 
 void sd_child_status(const struct sd_child *child, const char *fmt, ...)

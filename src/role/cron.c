@@ -329,7 +329,7 @@ static void look(struct cron *c)
 	bool set_back = clock_was_set_back(c);
 
 	if (c->draining && !c->busy)
-		_exit(0);
+		sd_leave(0);
 	if (set_back)
 		c->loaded = false;
 	if (!c->busy && sd_db_is_up(c->db) && sd_now_us() >= c->retry_us) {
@@ -383,7 +383,7 @@ static void on_chan(struct ev_loop *loop, ev_io *io, int revents)
 		if (msg.type == SD_MSG_DRAIN) {
 			c->draining = true;
 			if (!c->busy)
-				_exit(0);
+				sd_leave(0);
 		} else if (msg.type == SD_MSG_REOPEN_LOGS && sd_log_reopen(&err) < 0) {
 			sd_log_err(SD_LOG_WARN, &err, "reopening the log");
 		}

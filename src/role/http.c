@@ -245,5 +245,5 @@ _Noreturn void sd_http_main(const struct sd_child *child)
 			sd_http_flush_workers(&h);
 		} while (h.dispatch_due);
 	}
-	_exit(0);
+	sd_leave(0);
 }

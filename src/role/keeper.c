@@ -311,7 +311,7 @@ static void on_left(void *arg, PGresult *const *results, size_t n, const struct 
 		sd_log_err(SD_LOG_WARN, err, "leaving; what this node holds comes back when its lease ends");
 	else if (strcmp(PQgetvalue(results[0], 0, 0), "0") != 0)
 		sd_log(SD_LOG_INFO, "gave back %s jobs", PQgetvalue(results[0], 0, 0));
-	_exit(0);
+	sd_leave(0);
 }
 
 void sd_keeper_leave_when_done(struct sd_keeper *k)
@@ -322,7 +322,7 @@ void sd_keeper_leave_when_done(struct sd_keeper *k)
 	if (!k->draining || k->leaving || (k->deaths && sd_db_is_up(k->db)))
 		return;
 	if (!atomic_load(&k->child->scoreboard->stopping) || k->node_id == 0 || !sd_db_is_up(k->db))
-		_exit(0);
+		sd_leave(0);
 	k->leaving = true;
 	atomic_store(&k->child->scoreboard->node_id, 0);
 	snprintf(id, sizeof id, "%d", k->node_id);
@@ -332,7 +332,7 @@ void sd_keeper_leave_when_done(struct sd_keeper *k)
 static void on_drain_timer(struct ev_loop *loop, ev_timer *t, int revents)
 {
 	sd_log(SD_LOG_WARN, "the database does not answer; leaving without a goodbye");
-	_exit(0);
+	sd_leave(0);
 }
 
 static void drain(struct sd_keeper *k)

@@ -38,7 +38,7 @@ static void pause_ms(const struct sd_child *child, int64_t ms)
 			continue;
 		while (n > 0 && (n = sd_chan_recv(child->chan, &msg, &err)) > 0) {
 			if (msg.type == SD_MSG_DRAIN)
-				_exit(0); /* a death told to us now is told again to the next keeper */
+				sd_leave(0); /* a death told to us now is told again to the next keeper */
 			if (msg.type == SD_MSG_REOPEN_LOGS && sd_log_reopen(&err) < 0)
 				sd_log_err(SD_LOG_WARN, &err, "reopening the log");
 		}

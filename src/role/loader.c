@@ -91,11 +91,11 @@ static _Noreturn void loader_main(void *arg)
 	if (sd_write_full(l->write_fd, &head, sizeof head, &err) != 0 ||
 	    sd_write_full(l->write_fd, manifest.data, manifest.len, &err) != 0 ||
 	    sd_write_full(l->write_fd, problems.text.data, problems.text.len, &err) != 0)
-		_exit(1);
+		sd_leave(1);
 	sd_conf_free(own);
 	sd_buf_fini(&manifest);
 	sd_buf_fini(&problems.text);
-	_exit(0);
+	sd_leave(0);
 }
 
 /* ---- in the parent ---- */

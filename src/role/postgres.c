@@ -327,7 +327,7 @@ _Noreturn void sd_postgres_main(const struct sd_child *child)
 		sd_child_fail(child, 78, &err);
 	making = 0;
 	if (stop_asked)
-		_exit(0);
+		sd_leave(0);
 	if (write_settings(e, e->data, &err) != 0)
 		sd_child_fail(child, 78, &err);
 	become(child);

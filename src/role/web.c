@@ -51,10 +51,10 @@ void sd_web_settle(struct sd_web *w)
 	}
 	if (w->ending && !w->asked) {
 		sd_web_write(w);
-		_exit(0);
+		sd_leave(0);
 	}
 	if (w->draining && !w->welcome && w->running == 0 && !w->storing)
-		_exit(0);
+		sd_leave(0);
 }
 
 /* --- events --- */

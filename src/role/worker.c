@@ -172,7 +172,7 @@ static void leave_when_done(struct sd_worker *w, bool idle)
 	if (w->busy || w->releasing > 0 || w->finished.n > 0)
 		return;
 	if (w->leaving || (idle && w->ended == NULL && !w->lost_claim))
-		_exit(0);
+		sd_leave(0);
 }
 
 static void end_attempt(struct sd_worker *w)
@@ -203,7 +203,7 @@ void sd_worker_pump(struct sd_worker *w)
 	sd_worker_take_finished(w);
 	bool idle = runner_is_idle(w);
 	if (!w->said_ready && w->draining)
-		_exit(0);
+		sd_leave(0);
 	if (!sd_db_is_up(w->db) || w->busy || ev_is_active(&w->retry_timer)) {
 		arm_timers(w, idle);
 		leave_when_done(w, idle); /* who holds nothing need not wait for a database that is away */

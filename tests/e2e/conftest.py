@@ -51,6 +51,15 @@ def pg(session_dir):
     server.stop("immediate")
 
 
+@pytest.fixture(autouse=True)
+def sanitizers():
+    """What a sanitizer found in any process fails the test."""
+    yield
+    findings = harness.take_findings()
+    if findings:
+        pytest.fail("\n".join(findings)[:8000])
+
+
 @pytest.fixture
 def tmp(request):
     """A folder for one test, readable for all users, with a short name."""
@@ -116,18 +125,8 @@ def make_stepd(stage, tmp, leak_check, request):
     request.node.daemons = made
     yield make
     stuck = [d.name for d in made if not d.close()]
-    for d in made:
-        report_sanitizer(d)
     if stuck:
         pytest.fail(f"did not stop after TERM: {stuck}")
-
-
-def report_sanitizer(daemon):
-    """A sanitizer's finding fails the test, whichever process it was in."""
-    log = daemon.log()
-    for mark in ("ERROR: AddressSanitizer", "ERROR: LeakSanitizer", "runtime error:"):
-        if mark in log and mark not in getattr(daemon, "expected_findings", ()):
-            pytest.fail(f"{mark} in the log of {daemon.name}:\n" + log[max(0, log.index(mark) - 200):][:4000])
 
 
 @pytest.fixture
@@ -164,3 +163,8 @@ def pytest_sessionfinish(session, exitstatus):
     for p in harness.tree(os.getpid()):
         if (p.comm == "stepd" or "stepd" in p.cmdline) and p.pid != os.getpid():
             p.kill()
+    if harness.FINDINGS:
+        for text in harness.take_findings():  # of a process that outlived the last test
+            print(text, file=sys.stderr)
+            session.exitstatus = 1
+        shutil.rmtree(harness.FINDINGS, ignore_errors=True)

@@ -34,6 +34,20 @@ BUILD = Path(os.environ.get("STEPD_BUILD", SOURCE / "build")).resolve()
 SLOW = float(os.environ.get("STEPD_TEST_SLOW", "1"))
 ROOT = os.geteuid() == 0
 
+# A build with sanitizers: every process the tests start writes what it finds to a file here, where conftest.py looks
+# after each test.  A crash stays a crash: tests look for the signal a handler died of.  The quarantine is small, lest
+# workers seem to grow.
+SANITIZED = "".join(re.findall('^#define SD_SANITIZERS "(.*)"', (BUILD / "config.h").read_text(), re.M)) if (BUILD / "config.h").exists() else ""
+FINDINGS = Path(tempfile.mkdtemp(prefix="stepd-findings-")) if SANITIZED else None
+if SANITIZED:
+    os.chmod(FINDINGS, 0o1777)
+    for name, options in {
+        "ASAN_OPTIONS": "handle_segv=0:handle_abort=0:handle_sigbus=0:handle_sigfpe=0:handle_sigill=0:detect_leaks=1:quarantine_size_mb=16",
+        "UBSAN_OPTIONS": "print_stacktrace=1",
+        "TSAN_OPTIONS": "handle_segv=0:handle_abort=0:handle_sigbus=0:handle_sigfpe=0:handle_sigill=0:die_after_fork=0:second_deadlock_stack=1",
+    }.items():
+        os.environ[name] = ":".join(filter(None, [options, os.environ.get(name), f"log_path={FINDINGS}/found"]))
+
 PR_SET_CHILD_SUBREAPER = 36
 ctypes.CDLL(None, use_errno=True).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 
@@ -588,6 +602,17 @@ class Stepd:
         if check:
             assert done.returncode == 0, f"stepctl {args} ended with {done.returncode}: {done.stdout}{done.stderr}"
         return done
+
+
+# --- what sanitizers found ---------------------------------------------------------------------------------------
+
+def take_findings():
+    """The reports written since the last call, and then no more."""
+    files = sorted(FINDINGS.iterdir()) if FINDINGS else []
+    texts = [f.read_text(errors="replace") for f in files]
+    for f in files:
+        f.unlink()
+    return texts
 
 
 # --- leaks -------------------------------------------------------------------------------------------------------

@@ -50,3 +50,26 @@ def test_own_postgres_survives_kill9(own_pg):
     own_pg.restart()
     assert db.value("select x from t") == 1
     db.close()
+
+
+LEAKY = """
+#include <stdlib.h>
+#include <stepd/step.h>
+static int leaky(struct stepd_ctx *ctx)
+{
+	void *volatile lost = malloc(4321);
+	lost = NULL;
+	return lost == NULL ? STEPD_OK : 1;
+}
+STEPD_STEP(.name = "Leaky", .triggers = STEPD_TRIGGERS(STEPD_QUEUE("leaky")), .handler = leaky);
+"""
+
+if "address" in harness.SANITIZED:
+    def test_a_leak_in_a_worker_is_found(stepd, db):
+        stepd.step("leaky", LEAKY)
+        stepd.start()
+        [job] = db.enqueue("leaky", {})
+        db.wait_status(job, "completed")
+        assert stepd.stop() == 0
+        [found] = harness.take_findings()
+        assert "LeakSanitizer" in found and "4321 byte(s)" in found
