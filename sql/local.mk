@@ -21,4 +21,5 @@ dist_sql_DATA = \
 	sql/018_limit.sql \
 	sql/019_accepted_key.sql \
 	sql/020_progress.sql \
-	sql/021_report.sql
+	sql/021_report.sql \
+	sql/022_cron_cost.sql

@@ -115,12 +115,13 @@ static int64_t grace(const struct cron *c)
 	return until != 0 && sd_now_us() - until < LATE_US ? LATE_US : 0;
 }
 
-static void schedule_read(struct cron *c, const PGresult *res, int row, int64_t now, int64_t late)
+static void schedule_read(struct cron *c, const PGresult *res, int row, int64_t now, int64_t late, int64_t ahead)
 {
 	struct schedule *s = &c->v[c->n];
 	const char *timezone = PQgetvalue(res, row, 3);
 	struct sd_err err;
-	int64_t last_fire = atoll(PQgetvalue(res, row, 4)), since = atoll(PQgetvalue(res, row, 9));
+	int64_t last_fire = atoll(PQgetvalue(res, row, 4));
+	int64_t since = atoll(PQgetvalue(res, row, 9)) + ahead; /* of our clock */
 
 	if (strcmp(PQgetvalue(res, row, 5), "t") == 0)
 		return;
@@ -136,7 +137,7 @@ static void schedule_read(struct cron *c, const PGresult *res, int row, int64_t 
 		return;
 	}
 	if (last_fire > now - late) /* by a clock ahead of ours, which may not have brought all up to there */
-		last_fire = since > now - late && since < now ? since : now - late;
+		last_fire = since < now - late ? now - late : since < now ? since : now;
 	sd_cron_plan_begin(&s->plan, last_fire, now, late);
 }
 
@@ -197,19 +198,22 @@ static void find_earliest(struct cron *c)
 			c->earliest_us = c->v[i].plan.next_us;
 }
 
-static void check_skew(const PGresult *res, int64_t now)
+/* How far our clock is ahead of the database's; 0 when that is no more than the way there and back explains. */
+static int64_t skew(const PGresult *res, int64_t now)
 {
 	int64_t ahead = PQntuples(res) > 0 ? now - atoll(PQgetvalue(res, 0, 10)) : 0;
 
-	if (ahead > SKEW_US || ahead < -SKEW_US)
-		sd_log(SD_LOG_WARN, "this clock is %lld s %s that of the database; ticks come by this one", llabs(ahead) / SD_SEC,
-		       ahead > 0 ? "ahead of" : "behind");
+	if (ahead <= SKEW_US && ahead >= -SKEW_US)
+		return 0;
+	sd_log(SD_LOG_WARN, "this clock is %lld s %s that of the database; ticks come by this one", llabs(ahead) / SD_SEC,
+	       ahead > 0 ? "ahead of" : "behind");
+	return ahead;
 }
 
 static void on_loaded(void *arg, PGresult *const *results, size_t n, const struct sd_err *err)
 {
 	struct cron *c = arg;
-	int64_t now = sd_wall_us(), late = grace(c);
+	int64_t now = sd_wall_us(), late = grace(c), ahead;
 
 	c->busy = false;
 	if (err) {
@@ -219,10 +223,10 @@ static void on_loaded(void *arg, PGresult *const *results, size_t n, const struc
 		return;
 	}
 	schedules_free(c);
-	check_skew(results[0], now);
+	ahead = skew(results[0], now);
 	c->v = sd_xcalloc((size_t)PQntuples(results[0]) + 1, sizeof *c->v);
 	for (int i = 0; i < PQntuples(results[0]); i++)
-		schedule_read(c, results[0], i, now, late);
+		schedule_read(c, results[0], i, now, late, ahead);
 	find_earliest(c);
 	c->loaded = true;
 	if (c->n > 0)
