@@ -72,7 +72,9 @@ struct sd_conf {
 		struct sd_conf_listen listen;
 		int64_t body_limit, timeout_ms;
 		int max_in_flight, max_connections;
-		int64_t read_timeout_ms, write_timeout_ms;
+		int64_t idle_timeout_ms, header_timeout_ms, read_timeout_ms, write_timeout_ms;
+		int64_t header_limit, url_limit;
+		int http2; /* enum sd_http2 (http/server.h) */
 		const char *tls_cert, *tls_key;
 		const char *cors;   /* "*" or origins divided by spaces; NULL: none */
 		int access_log;	    /* 1: on */

@@ -31,6 +31,7 @@ static const char *const level_words[] = {"debug", "info", "warn", "error", NULL
 static const char *const level_or_off_words[] = {"debug", "info", "warn", "error", "off", NULL};
 static const char *const switch_words[] = {"off", "on", NULL};
 static const char *const http_history_words[] = {"all", "effects", "none", NULL};
+static const char *const http2_words[] = {"off", "on", "h2c", NULL};
 static const char *const format_words[] = {"text", "json", NULL};
 
 /* clang-format off */
@@ -60,8 +61,16 @@ const struct sd_option sd_options[] = {
  "Requests waiting or running at the same time; more are answered with 503."},
 {"http.maxConnections", SD_OPTION_INT, CONF(http.max_connections), "20000", 1, 1000000, NULL, NULL, RELOAD, YES,
  "Open client connections; more wait until one closes."},
+{"http.headerLimit", SD_OPTION_SIZE, CONF(http.header_limit), "32KiB", KIB, 256 * KIB, NULL, NULL, RELOAD, YES,
+ "The largest head of a request; a larger one, or one of more than 100 fields, is answered with 431."},
+{"http.urlLimit", SD_OPTION_SIZE, CONF(http.url_limit), "8KiB", 256, 128 * KIB, NULL, NULL, RELOAD, YES,
+ "The longest request target (path and query); a longer one is answered with 414."},
+{"http.idleTimeout", SD_OPTION_TIME, CONF(http.idle_timeout_ms), "60s", 100, H, NULL, NULL, RELOAD, YES,
+ "How long a connection without a request is kept."},
+{"http.headerTimeout", SD_OPTION_TIME, CONF(http.header_timeout_ms), "10s", 100, H, NULL, NULL, RELOAD, YES,
+ "A head must arrive within this time of its first byte, or is answered with 408; also the time for a TLS handshake."},
 {"http.readTimeout", SD_OPTION_TIME, CONF(http.read_timeout_ms), "30s", 100, H, NULL, NULL, RELOAD, YES,
- "A whole request must arrive within this time; also how long an idle connection is kept."},
+ "A body must arrive within this time of its head, or is answered with 408."},
 {"http.writeTimeout", SD_OPTION_TIME, CONF(http.write_timeout_ms), "60s", S, H, NULL, NULL, RELOAD, YES,
  "A client that takes nothing of its reply for this long is cut off."},
 {"http.cors", SD_OPTION_STRING, CONF(http.cors), NULL, 0, 0, NULL, NULL, RELOAD, YES,
@@ -70,6 +79,8 @@ const struct sd_option sd_options[] = {
  "Runs to keep in stepd.jobs: all, those with effects or an error (effects), or with effects only (none)."},
 {"http.accessLog", SD_OPTION_WORD, CONF(http.access_log), "off", 0, 0, NULL, switch_words, RELOAD, YES,
  "One line in the daemon's own log for each request: on or off."},
+{"http.http2", SD_OPTION_WORD, CONF(http.http2), "off", 0, 0, NULL, http2_words, RELOAD, YES,
+ "HTTP/2: off, on (over TLS), or h2c (also without TLS, to clients that begin with it)."},
 {"http.tls.cert", SD_OPTION_FILE, CONF(http.tls_cert), NULL, 0, 0, NULL, NULL, RELOAD, YES,
  "File with the certificate chain, PEM."},
 {"http.tls.key", SD_OPTION_FILE, CONF(http.tls_key), NULL, 0, 0, NULL, NULL, RELOAD, YES,

@@ -1,96 +1,44 @@
 /*
- * The server on libh2o-evloop 2.2: the only file that knows h2o.
+ * The server on libh2o-evloop 2.2: requests and replies.  Connections are in
+ * server_conn.c; no other file knows h2o.
  *
  * What h2o leaves to its user, and where it is done here:
  *   - a request that dies before its reply frees its memory without a word:
  *     every exchange is in the request's pool with a dispose hook (on_dispose);
- *   - conflicting lengths are accepted and hidden: the raw head, which is still
- *     in front of the connection's input, is checked again (on_request);
  *   - errors h2o answers itself are plain text: a filter on the host's fallback
- *     path turns them into our JSON (on_own_error).  Only a head that does not
- *     parse at all gets h2o's built-in text;
- *   - it closes a refused upload's connection while the client still sends,
- *     which resets it before the reply is read: such a socket is duplicated,
- *     shut for writing and read empty for a while (linger_*);
- *   - nothing limits connections: accepting stops while descriptors are short;
+ *     path turns them into our JSON (on_own_error);
  *   - idle connections outlive a shutdown: while draining, each reply is its
  *     connection's last, and who sent nothing for a while is shut.  Not at
  *     once: a busy client's next request is under way at any moment.
  */
-#include <netinet/in.h>
-#include <netinet/tcp.h>
-
-#define H2O_USE_LIBUV 0
-#include <h2o.h>
-#include <h2o/http1.h>
-
-#include "http/server.h"
+#include "http/server_impl.h"
 
 #include "base/clock.h"
 #include "base/fdutil.h"
 #include "base/log.h"
 #include "base/mem.h"
 #include "http/error.h"
-#include "http/target.h"
 
-#include <arpa/inet.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
 #include <unistd.h>
 
-#define ACCEPTS_A_TURN 64
 #define SPARE_FDS 64
-#define MAX_LISTENERS 4
-#define MAX_LINGERERS 256
 #define MAX_ADMIN 64
 #define OTHER_FDS (SPARE_FDS + MAX_LINGERERS + MAX_ADMIN)
-#define LINGER_US (5 * SD_SEC)
 #define DRAIN_GRACE_US (500 * SD_MS)
-
-struct listener {
-	struct sd_server *server;
-	enum sd_listener which;
-	h2o_socket_t *sock;
-};
-
-/* A connection of a client; freed when h2o closes it. */
-struct client {
-	struct sd_server *server;
-	enum sd_listener which;
-	int linger_fd; /* -1: none */
-	char remote[INET6_ADDRSTRLEN];
-};
+#define LATER_MS 10000 /* our own deadlines come first */
+#define REQUESTS_A_CONNECTION 32 /* at the same time, over HTTP/2; more wait */
 
 struct exchange {
 	struct sd_exchange x; /* first: the two are cast into each other */
 	struct sd_server *server;
+	struct client *client;
 	h2o_req_t *req;
-	bool open; /* given to events.request, not answered */
-};
-
-struct lingerer {
-	struct lingerer *next, *prev;
-	struct sd_server *server;
-	h2o_socket_t *sock;
-	int64_t until_us;
-};
-
-struct sd_server {
-	struct sd_server_options options;
-	struct sd_server_events events;
-	h2o_globalconf_t conf;
-	h2o_context_t ctx;
-	h2o_accept_ctx_t accept[2]; /* by enum sd_listener */
-	struct listener listeners[MAX_LISTENERS];
-	size_t nlisteners, nlingerers;
-	size_t nclients[2], max_clients[2]; /* by enum sd_listener: health and metrics answer when the public side is full */
-	struct lingerer *lingerers; /* newest first */
-	bool paused[2], draining;
-	int64_t shut_idle_us; /* while draining */
+	bool open;     /* given to events.request, not answered */
+	bool answered; /* h2o has all of the reply */
 };
 
 struct sd_watch {
@@ -111,173 +59,13 @@ struct filter {
 	struct sd_server *server;
 };
 
-static h2o_socket_t *socket_of(h2o_req_t *req)
-{
-	return req->conn->callbacks->get_socket(req->conn);
-}
-
-static struct client *client_of(h2o_req_t *req)
-{
-	return socket_of(req)->on_close.data;
-}
-
-/* --- lingering close --- */
-
-static void linger_end(struct lingerer *l)
-{
-	struct sd_server *s = l->server;
-
-	if (l->prev)
-		l->prev->next = l->next;
-	else
-		s->lingerers = l->next;
-	if (l->next)
-		l->next->prev = l->prev;
-	s->nlingerers--;
-	h2o_socket_close(l->sock);
-	free(l);
-}
-
-static void linger_read(h2o_socket_t *sock, const char *err)
-{
-	struct lingerer *l = sock->data;
-	char waste[16384];
-	ssize_t n;
-
-	do
-		n = recv(h2o_socket_get_fd(sock), waste, sizeof(waste), MSG_DONTWAIT);
-	while (n > 0 || (n < 0 && errno == EINTR));
-	if (n == 0 || err || (errno != EAGAIN && errno != EWOULDBLOCK))
-		linger_end(l);
-}
-
-static void linger_begin(struct sd_server *s, int fd)
-{
-	struct lingerer *l = sd_xcalloc(1, sizeof(*l));
-
-	shutdown(fd, SHUT_WR);
-	l->server = s;
-	l->until_us = sd_now_us() + LINGER_US;
-	l->sock = h2o_evloop_socket_create(s->ctx.loop, fd, H2O_SOCKET_FLAG_DONT_READ);
-	l->sock->data = l;
-	l->next = s->lingerers;
-	if (l->next)
-		l->next->prev = l;
-	s->lingerers = l;
-	s->nlingerers++;
-	h2o_socket_read_start(l->sock, linger_read);
-}
-
-static void linger_expire(struct sd_server *s)
-{
-	int64_t now = sd_now_us();
-
-	for (struct lingerer *l = s->lingerers, *next; l; l = next) {
-		next = l->next;
-		if (now >= l->until_us || s->draining)
-			linger_end(l);
-	}
-}
-
-/* The connection will be closed after the reply, maybe with bytes unread. */
-static void close_gently(h2o_req_t *req)
-{
-	struct client *c = client_of(req);
-
-	req->http1_is_persistent = 0;
-	if (c->linger_fd < 0 && c->server->nlingerers < MAX_LINGERERS)
-		c->linger_fd = fcntl(h2o_socket_get_fd(socket_of(req)), F_DUPFD_CLOEXEC, 3);
-}
-
-/* --- connections --- */
-
-static void on_acceptable(h2o_socket_t *listen_sock, const char *err);
-
-static void pause_accepting(struct sd_server *s, enum sd_listener which, bool pause)
-{
-	s->paused[which] = pause;
-	for (size_t i = 0; i < s->nlisteners; i++) {
-		if (!s->listeners[i].sock || s->listeners[i].which != which)
-			continue;
-		if (pause)
-			h2o_socket_read_stop(s->listeners[i].sock);
-		else
-			h2o_socket_read_start(s->listeners[i].sock, on_acceptable);
-	}
-}
-
-static void on_client_closed(void *data)
-{
-	struct client *c = data;
-	struct sd_server *s = c->server;
-
-	s->nclients[c->which]--;
-	if (c->linger_fd >= 0)
-		linger_begin(s, c->linger_fd);
-	if (s->paused[c->which] && s->nclients[c->which] < s->max_clients[c->which])
-		pause_accepting(s, c->which, false);
-	free(c);
-}
-
-static void set_remote(struct client *c, h2o_socket_t *sock)
-{
-	struct sockaddr_storage sa;
-	socklen_t len = h2o_socket_getpeername(sock, (struct sockaddr *)&sa);
-
-	c->remote[0] = '\0';
-	if (len && sa.ss_family == AF_INET)
-		inet_ntop(AF_INET, &((struct sockaddr_in *)&sa)->sin_addr, c->remote, sizeof(c->remote));
-	else if (len && sa.ss_family == AF_INET6)
-		inet_ntop(AF_INET6, &((struct sockaddr_in6 *)&sa)->sin6_addr, c->remote, sizeof(c->remote));
-}
-
-/* h2o waits for a slow reader forever; the kernel need not.  It counts from the last acknowledged byte, closed windows included. */
-static void set_write_limit(const struct sd_server *s, h2o_socket_t *sock)
-{
-	unsigned ms = (unsigned)s->options.write_ms;
-
-	if (setsockopt(h2o_socket_get_fd(sock), IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof(ms)) != 0)
-		sd_log(SD_LOG_DEBUG, "TCP_USER_TIMEOUT: %s", strerror(errno));
-}
-
-static void on_acceptable(h2o_socket_t *listen_sock, const char *err)
-{
-	struct listener *l = listen_sock->data;
-	struct sd_server *s = l->server;
-
-	if (err)
-		return;
-	for (int i = 0; i < ACCEPTS_A_TURN; i++) {
-		h2o_socket_t *sock;
-		struct client *c;
-
-		if (s->nclients[l->which] >= s->max_clients[l->which]) {
-			sd_log(SD_LOG_WARN, "%zu connections are open, accepting no more until one closes", s->nclients[l->which]);
-			pause_accepting(s, l->which, true);
-			return;
-		}
-		sock = h2o_evloop_socket_accept(listen_sock);
-		if (!sock)
-			return;
-		c = sd_xmalloc(sizeof(*c));
-		c->server = s;
-		c->which = l->which;
-		c->linger_fd = -1;
-		set_remote(c, sock);
-		set_write_limit(s, sock);
-		sock->on_close.cb = on_client_closed;
-		sock->on_close.data = c;
-		s->nclients[l->which]++;
-		h2o_accept(&s->accept[l->which], sock);
-	}
-}
-
 /* --- requests --- */
 
 static void on_dispose(void *p)
 {
 	struct exchange *e = p;
 
+	sd_server_client_over(e->client, e->req, e->answered);
 	if (e->open) {
 		e->open = false;
 		e->server->events.gone(e->server->events.arg, &e->x);
@@ -333,16 +121,54 @@ static void set_target(struct sd_exchange *x, h2o_req_t *req)
 	x->query_len = mark ? t.len - x->path_len - 1 : 0;
 }
 
+/* HTTP/2 heads are h2o's to parse; what they hold is limited as in HTTP/1.  0: fine, else the status of the refusal. */
+static int check_http2(const struct sd_server *s, const h2o_req_t *req, const char **code, const char **message)
+{
+	size_t size = req->input.path.len;
+
+	for (size_t i = 0; i < req->headers.size; i++)
+		size += req->headers.entries[i].name->len + req->headers.entries[i].value.len + 4;
+	*code = "bad_request";
+	*message = "the method is not a token, or the path does not begin with /";
+	if (!sd_head_method_ok(req->input.method.base, req->input.method.len) || req->input.path.len == 0 ||
+	    (req->input.path.base[0] != '/' && !h2o_memis(req->input.path.base, req->input.path.len, H2O_STRLIT("*"))))
+		return 400;
+	*code = "uri_too_long";
+	*message = "the request target is longer than http.urlLimit";
+	if (req->input.path.len > s->limits.target)
+		return 414;
+	*code = "head_too_large";
+	*message = "the request's head is larger than http.headerLimit";
+	return size > s->limits.head ? 431 : 0;
+}
+
+/* What is refused before anybody hears of it. */
+static int check(const struct sd_server *s, struct client *c, h2o_req_t *req, const char **code, const char **message)
+{
+	if (!sd_server_client_asked(c, req)) {
+		*code = "bad_request";
+		*message = "the request's framing is broken";
+		return 400;
+	}
+	if (req->entity.len > s->options.body_limit) {
+		*code = "body_too_large";
+		*message = "the body is larger than http.bodyLimit";
+		return 413;
+	}
+	return req->version >= 0x200 ? check_http2(s, req, code, message) : 0;
+}
+
 static int on_request(h2o_handler_t *handler, h2o_req_t *req)
 {
 	struct sd_server *s = ((struct handler *)handler)->server;
 	struct exchange *e = h2o_mem_alloc_shared(&req->pool, sizeof(*e), on_dispose);
-	h2o_buffer_t *in = socket_of(req)->input;
 	struct client *c = client_of(req);
-	struct sd_err err;
+	const char *code, *message;
+	int refusal;
 
 	memset(e, 0, sizeof(*e));
 	e->server = s;
+	e->client = c;
 	e->req = req;
 	e->x.listener = c->which;
 	e->x.method = pool_str(req, req->input.method);
@@ -351,14 +177,10 @@ static int on_request(h2o_handler_t *handler, h2o_req_t *req)
 	e->x.body_len = req->entity.len;
 	e->x.remote = c->remote;
 	e->x.began_us = sd_now_us();
-	if (sd_head_check(in->bytes, in->size, &err) != 0) {
+	refusal = check(s, c, req, &code, &message);
+	if (refusal) {
 		sd_exchange_close(&e->x);
-		sd_error_reply(&e->x, 400, "bad_request", err.message, NULL);
-		return 0;
-	}
-	if (e->x.body_len > s->options.body_limit) {
-		sd_exchange_close(&e->x);
-		sd_error_reply(&e->x, 413, "body_too_large", "the body is larger than http.bodyLimit", NULL);
+		sd_error_reply(&e->x, refusal, code, message, NULL);
 		return 0;
 	}
 	set_headers(e, req);
@@ -402,7 +224,7 @@ static void add_header(h2o_req_t *req, const struct sd_pair *p)
 
 void sd_exchange_close(struct sd_exchange *x)
 {
-	close_gently(((struct exchange *)x)->req);
+	sd_server_client_last(((struct exchange *)x)->req);
 }
 
 void sd_exchange_reply(struct sd_exchange *x, int status, const struct sd_pair *headers, size_t nheaders, const char *body, size_t body_len)
@@ -415,6 +237,8 @@ void sd_exchange_reply(struct sd_exchange *x, int status, const struct sd_pair *
 	h2o_iovec_t buf;
 
 	e->open = false;
+	e->answered = true;
+	sd_server_client_answered(e->client, req);
 	req->res.status = status;
 	req->res.reason = sd_http_reason(status);
 	req->res.content_length = bodiless ? SIZE_MAX : body_len;
@@ -463,7 +287,8 @@ static void on_own_error(h2o_filter_t *filter, h2o_req_t *req, h2o_ostream_t **s
 	sd_buf_fini(&b);
 	req->res.content_length = e->body.len;
 	h2o_set_header(&req->pool, &req->res.headers, H2O_TOKEN_CONTENT_TYPE, H2O_STRLIT("application/json"), 1);
-	close_gently(req);
+	sd_server_client_busy(client_of(req));
+	sd_server_client_last(req);
 	s->events.replied(s->events.arg, client_of(req)->which, NULL, status, 0);
 	h2o_setup_next_ostream(req, &e->super.next);
 }
@@ -497,6 +322,7 @@ struct sd_server *sd_server_new(const struct sd_server_options *options, const s
 		return NULL;
 	}
 	s->options = *options;
+	s->limits = (struct sd_scan_limits){.head = options->head_limit, .target = options->target_limit};
 	s->events = *events;
 	s->max_clients[SD_LISTENER_ADMIN] = fds > 4 * OTHER_FDS ? MAX_ADMIN : fds / 8;
 	s->max_clients[SD_LISTENER_PUBLIC] = fds > 4 * OTHER_FDS ? fds - OTHER_FDS : fds / 2;
@@ -504,8 +330,11 @@ struct sd_server *sd_server_new(const struct sd_server_options *options, const s
 		s->max_clients[SD_LISTENER_PUBLIC] = options->max_connections;
 	h2o_config_init(&s->conf);
 	s->conf.server_name = h2o_iovec_init(NULL, 0);
-	s->conf.http1.upgrade_to_http2 = 0;
-	s->conf.http1.req_timeout = (uint64_t)options->read_ms;
+	s->conf.http1.upgrade_to_http2 = 0; /* server_conn.c tells what is HTTP/2 */
+	s->conf.http1.req_timeout = (uint64_t)(options->idle_ms + options->head_ms + options->read_ms + LATER_MS);
+	s->conf.http2.idle_timeout = (uint64_t)options->idle_ms;
+	s->conf.http2.max_concurrent_requests_per_connection = REQUESTS_A_CONNECTION;
+	s->conf.http2.graceful_shutdown_timeout = 0;
 	/* One more than the limit: a chunked body of exactly the limit would be refused. */
 	s->conf.max_request_entity_size = options->body_limit + 1;
 	host = h2o_config_register_host(&s->conf, h2o_iovec_init(H2O_STRLIT("default")), 65535);
@@ -532,39 +361,27 @@ void sd_server_listen(struct sd_server *s, int fd, enum sd_listener which)
 	l->which = which;
 	l->sock = h2o_evloop_socket_create(s->ctx.loop, fd, H2O_SOCKET_FLAG_DONT_READ);
 	l->sock->data = l;
-	h2o_socket_read_start(l->sock, on_acceptable);
-}
-
-/* Between two requests, and no byte of the next has come. */
-static int shut_idle(h2o_req_t *req, void *data)
-{
-	h2o_socket_t *sock = socket_of(req);
-	char c;
-
-	if (req->version == 0 && sock->input->size == 0 && recv(h2o_socket_get_fd(sock), &c, 1, MSG_PEEK | MSG_DONTWAIT) <= 0)
-		shutdown(h2o_socket_get_fd(sock), SHUT_RDWR);
-	return 0;
+	sd_server_client_listen(l);
 }
 
 void sd_server_drain(struct sd_server *s)
 {
 	s->draining = true;
-	s->shut_idle_us = sd_now_us() + DRAIN_GRACE_US;
+	s->drain_us = sd_now_us();
 	for (size_t i = 0; i < s->nlisteners; i++) {
 		if (s->listeners[i].sock) {
 			h2o_socket_close(s->listeners[i].sock);
 			s->listeners[i].sock = NULL;
 		}
 	}
-	s->ctx.shutdown_requested = 1;
+	h2o_context_request_shutdown(&s->ctx);
 }
 
 void sd_server_run(struct sd_server *s, int max_wait_ms)
 {
-	if (s->lingerers)
-		linger_expire(s);
-	if (s->draining && sd_now_us() >= s->shut_idle_us)
-		s->conf.http1.callbacks.foreach_request(&s->ctx, shut_idle, NULL);
+	sd_server_client_turn(s);
+	if (s->draining && sd_now_us() >= s->drain_us + DRAIN_GRACE_US)
+		sd_server_client_drain(s, sd_now_us() - s->drain_us);
 	if (h2o_evloop_run(s->ctx.loop, max_wait_ms) != 0 && errno != EINTR) {
 		sd_log(SD_LOG_ERROR, "the event loop failed: %s", strerror(errno));
 		abort();

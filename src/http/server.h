@@ -1,7 +1,7 @@
 /*
- * An HTTP/1.1 server as the http role sees it: requests in, replies out, and
- * the event loop they live in.  Behind it is server.c, the one file that knows
- * h2o.
+ * An HTTP server as the http role sees it: requests in, replies out, and the
+ * event loop they live in.  Behind it are server.c (requests and replies) and
+ * server_conn.c (connections), the two files that know h2o.
  *
  * Not thread-safe; made after fork.
  */
@@ -44,16 +44,27 @@ struct sd_server_events {
 	void (*request)(void *arg, struct sd_exchange *x);
 	/* The client left before the reply. */
 	void (*gone)(void *arg, struct sd_exchange *x);
-	/* A reply was sent, also one the server made itself (broken or too large requests). */
+	/* A reply was sent, also one the server made itself (broken, late or too large requests). */
 	void (*replied)(void *arg, enum sd_listener listener, const struct sd_exchange *x, int status, int64_t took_us); /* x NULL: the server's own */
 	void *arg;
 };
 
+enum sd_http2 {
+	SD_HTTP2_OFF,
+	SD_HTTP2_ON,   /* over TLS, by ALPN */
+	SD_HTTP2_CLEAR /* also without TLS, by prior knowledge (RFC 9113, 3.3); never by Upgrade */
+};
+
 struct sd_server_options {
 	size_t body_limit; /* larger bodies are refused with 413, without being read */
-	int64_t read_ms;   /* a whole request must arrive within this time; also how long an idle connection is kept */
+	size_t head_limit; /* larger heads are refused with 431 */
+	size_t target_limit; /* longer request targets are refused with 414 */
+	int64_t idle_ms;   /* a connection without a request is kept for this long */
+	int64_t head_ms;   /* a head must arrive within this time of its first byte */
+	int64_t read_ms;   /* and the body within this time of the head */
 	int64_t write_ms;   /* a client that acknowledges nothing that was sent to it for this long is cut off */
 	size_t max_connections; /* more wait; fewer if descriptors do not suffice */
+	enum sd_http2 http2;
 	struct ssl_ctx_st *tls; /* of the public listeners; NULL: none.  The server's from now on. */
 };
 

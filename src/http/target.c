@@ -9,52 +9,6 @@
 #include <string.h>
 #include <strings.h>
 
-/* The line at p without its end; *next is the line behind it. */
-static size_t line_at(const char *p, const char *end, const char **next)
-{
-	const char *nl = memchr(p, '\n', (size_t)(end - p));
-	size_t len = (size_t)((nl ? nl : end) - p);
-
-	*next = nl ? nl + 1 : end;
-	return len && p[len - 1] == '\r' ? len - 1 : len;
-}
-
-static bool name_is(const char *line, size_t len, const char *name)
-{
-	return len == strlen(name) && strncasecmp(line, name, len) == 0;
-}
-
-int sd_head_check(const char *p, size_t n, struct sd_err *err)
-{
-	const char *end = p + n, *next;
-	int lengths = 0, encodings = 0, hosts = 0;
-	size_t len = line_at(p, end, &next);
-	bool http10;
-
-	if (len == 0 && next < end) { /* one empty line in front is allowed */
-		p = next;
-		len = line_at(p, end, &next);
-	}
-	http10 = len >= 8 && memcmp(p + len - 8, "HTTP/1.0", 8) == 0;
-	for (p = next; p < end && (len = line_at(p, end, &next)) > 0; p = next) {
-		const char *colon = memchr(p, ':', len);
-		size_t name = colon ? (size_t)(colon - p) : len;
-
-		if (name == 0 || memchr(p, ' ', name) || memchr(p, '\t', name))
-			return sd_err_set(err, SD_ERR_PERMANENT, "a header line is folded or has no proper name");
-		lengths += name_is(p, name, "content-length");
-		encodings += name_is(p, name, "transfer-encoding");
-		hosts += name_is(p, name, "host");
-	}
-	if (lengths + encodings > 1)
-		return sd_err_set(err, SD_ERR_PERMANENT, "the length of the body is given twice (Content-Length, Transfer-Encoding)");
-	if (encodings && http10)
-		return sd_err_set(err, SD_ERR_PERMANENT, "Transfer-Encoding in an HTTP/1.0 request");
-	if (hosts > 1 || (hosts == 0 && !http10))
-		return sd_err_set(err, SD_ERR_PERMANENT, hosts ? "several Host headers" : "no Host header");
-	return 0;
-}
-
 static int hexval(char c)
 {
 	if (c >= '0' && c <= '9')

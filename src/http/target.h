@@ -12,14 +12,6 @@
 
 #define SD_QUERY_MAX_PAIRS 1000
 
-/*
- * Is the head of a request (from its first byte; what follows the empty line is not looked at) free of what makes two
- * parsers disagree about where the request ends?  Refused: Content-Length twice or beside Transfer-Encoding,
- * Transfer-Encoding twice or under HTTP/1.0, folded header lines, white space in a header's name, and (HTTP/1.1)
- * no Host or several (RFC 9112, sections 3.2, 5.1, 5.2, 6.1, 6.3).
- */
-int sd_head_check(const char *p, size_t n, struct sd_err *err) SD_MUST_CHECK;
-
 /* Decode n bytes of percent-encoded text into out (n + 1 bytes; '\0'-terminated); plus: '+' is a space.  The length, or -1 when an escape is broken or is %00, or what comes out is not UTF-8. */
 ptrdiff_t sd_percent_decode(const char *s, size_t n, bool plus, char *out);
 

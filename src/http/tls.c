@@ -63,37 +63,40 @@ static int with_file(SSL_CTX *ctx, int fd, int (*use)(SSL_CTX *ctx, BIO *in))
 	return r;
 }
 
+static const unsigned char http1[] = "\x08http/1.1", http1_and_2[] = "\x02h2\x08http/1.1";
+
+/* arg is one of the two. */
 static int choose_protocol(SSL *ssl, const unsigned char **out, unsigned char *outlen, const unsigned char *in, unsigned inlen, void *arg)
 {
-	static const unsigned char ours[] = "\x08http/1.1";
+	const unsigned char *ours = arg;
 	unsigned char *chosen;
 
-	if (SSL_select_next_proto(&chosen, outlen, ours, sizeof(ours) - 1, in, inlen) != OPENSSL_NPN_NEGOTIATED)
+	if (SSL_select_next_proto(&chosen, outlen, ours, (unsigned)strlen((const char *)ours), in, inlen) != OPENSSL_NPN_NEGOTIATED)
 		return SSL_TLSEXT_ERR_ALERT_FATAL; /* RFC 7301, 3.2 */
 	*out = chosen;
 	return SSL_TLSEXT_ERR_OK;
 }
 
-static int set_up(SSL_CTX *ctx)
+static int set_up(SSL_CTX *ctx, bool http2)
 {
 	static const unsigned char id[] = "stepd";
 
 	SSL_CTX_set_options(ctx, SSL_OP_NO_COMPRESSION | SSL_OP_NO_RENEGOTIATION);
 	SSL_CTX_set_mode(ctx, SSL_MODE_RELEASE_BUFFERS);
-	SSL_CTX_set_alpn_select_cb(ctx, choose_protocol, NULL);
+	SSL_CTX_set_alpn_select_cb(ctx, choose_protocol, (void *)(http2 ? http1_and_2 : http1));
 	return SSL_CTX_set_min_proto_version(ctx, TLS1_2_VERSION) == 1 && SSL_CTX_set_cipher_list(ctx, TLS12_CIPHERS) == 1 &&
 			       SSL_CTX_set_session_id_context(ctx, id, sizeof(id) - 1) == 1
 		       ? 0
 		       : -1;
 }
 
-struct ssl_ctx_st *sd_tls_new(int cert_fd, const char *cert_name, int key_fd, const char *key_name, struct sd_err *err)
+struct ssl_ctx_st *sd_tls_new(int cert_fd, const char *cert_name, int key_fd, const char *key_name, bool http2, struct sd_err *err)
 {
 	SSL_CTX *ctx = SSL_CTX_new(TLS_server_method());
 	int r;
 
 	ERR_clear_error();
-	if (!ctx || set_up(ctx) != 0)
+	if (!ctx || set_up(ctx, http2) != 0)
 		r = tls_error(err, "http.tls", cert_name, "OpenSSL cannot make a context");
 	else if (with_file(ctx, cert_fd, use_chain) != 0)
 		r = tls_error(err, "http.tls.cert", cert_name, "is not a certificate chain in PEM");

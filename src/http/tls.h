@@ -4,14 +4,16 @@
 
 #include "base/err.h"
 
+#include <stdbool.h>
+
 struct ssl_ctx_st;
 
 /*
  * A context for a chain (leaf first) and its key, given as open files and the names that errors show: TLS 1.2 and 1.3, ciphers with
- * forward secrecy, ALPN http/1.1.  The descriptors stay the caller's and are read from where they are.  NULL with *err: not PEM,
+ * forward secrecy, ALPN http/1.1 and, if http2, h2.  The descriptors stay the caller's and are read from where they are.  NULL with *err: not PEM,
  * not a pair, a key with a passphrase.
  */
-struct ssl_ctx_st *sd_tls_new(int cert_fd, const char *cert_name, int key_fd, const char *key_name, struct sd_err *err);
+struct ssl_ctx_st *sd_tls_new(int cert_fd, const char *cert_name, int key_fd, const char *key_name, bool http2, struct sd_err *err);
 void sd_tls_free(struct ssl_ctx_st *ctx);
 
 #endif

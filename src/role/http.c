@@ -168,8 +168,14 @@ static int listen_on(struct sd_http *h, int fd, enum sd_listener which, struct s
 static int start(struct sd_http *h, struct sd_err *err)
 {
 	const struct sd_conf *conf = h->child->conf;
-	struct sd_server_options options = {.body_limit = (size_t)conf->http.body_limit, .read_ms = conf->http.read_timeout_ms,
+	struct sd_server_options options = {.body_limit = (size_t)conf->http.body_limit,
+					    .head_limit = (size_t)conf->http.header_limit,
+					    .target_limit = (size_t)conf->http.url_limit,
+					    .idle_ms = conf->http.idle_timeout_ms,
+					    .head_ms = conf->http.header_timeout_ms,
+					    .read_ms = conf->http.read_timeout_ms,
 					    .write_ms = conf->http.write_timeout_ms,
+					    .http2 = (enum sd_http2)conf->http.http2,
 					    .max_connections = (size_t)conf->http.max_connections};
 	const struct sd_server_events events = {on_request, on_gone, on_replied, h};
 	int chan, web;

@@ -31,7 +31,7 @@ int sd_http_tls(const struct sd_child *child, struct ssl_ctx_st **tls, struct sd
 	if (cert >= 0)
 		key = open_file(child->tls_key, "http.tls.key", key_name, err);
 	if (cert >= 0 && key >= 0)
-		*tls = sd_tls_new(cert, cert_name, key, key_name, err);
+		*tls = sd_tls_new(cert, cert_name, key, key_name, child->conf->http.http2 != SD_HTTP2_OFF, err);
 	if (cert >= 0)
 		close(cert);
 	if (key >= 0)

@@ -73,7 +73,7 @@ def test_access_log(stepd):
 
 
 def test_limits_of_connections_and_time(stepd):
-    start(stepd, maxConnections=3, readTimeout="1s", writeTimeout="1s")
+    start(stepd, maxConnections=3, idleTimeout="1s", headerTimeout="1s", writeTimeout="1s")
     idle = [socket.create_connection(("127.0.0.1", stepd.http_port)) for _ in range(3)]
     began = time.monotonic()
     assert stepd.get("/health", port=stepd.admin_port).status == 200 and time.monotonic() - began < 0.9 * SLOW  # its own account
@@ -83,8 +83,10 @@ def test_limits_of_connections_and_time(stepd):
         s.close()
     with socket.create_connection(("127.0.0.1", stepd.http_port), timeout=20 * SLOW) as s:  # half a head
         s.sendall(b"GET /x HTTP/1.1\r\nHo")
-        while s.recv(1000):
-            pass
+        reply = b""
+        while got := s.recv(1000):
+            reply += got
+        assert reply.startswith(b"HTTP/1.1 408 ") and b'"request_timeout"' in reply
     slow = socket.socket()
     slow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     slow.connect(("127.0.0.1", stepd.http_port))

@@ -4,7 +4,9 @@
 check_PROGRAMS += tests/unit/test_lane
 tests_unit_test_lane_SOURCES = tests/unit/test_lane.c
 tests_unit_test_lane_LDADD = $(SD_LIBS) $(CMOCKA_LIBS)
-check_PROGRAMS += tests/unit/test_router tests/unit/test_frame tests/unit/test_dispatch
+check_PROGRAMS += tests/unit/test_router tests/unit/test_frame tests/unit/test_dispatch tests/unit/test_head
+tests_unit_test_head_SOURCES = tests/unit/test_head.c
+tests_unit_test_head_LDADD = $(SD_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_router_SOURCES = tests/unit/test_router.c
 tests_unit_test_router_LDADD = $(SD_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_frame_SOURCES = tests/unit/test_frame.c

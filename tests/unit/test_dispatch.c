@@ -155,33 +155,6 @@ static void test_learning_forgets_one_bad_run(void **state)
 	sd_dispatch_learn(&x->d, 99, 20);
 }
 
-/* --- heads of requests --- */
-
-static int head(const char *text)
-{
-	struct sd_err err;
-
-	return sd_head_check(text, strlen(text), &err);
-}
-
-static void test_heads(void **state)
-{
-	(void)state;
-	assert_int_equal(head("GET / HTTP/1.1\r\nHost: x\r\n\r\n"), 0);
-	assert_int_equal(head("GET / HTTP/1.1\nhost: x\n\n"), 0);
-	assert_int_equal(head("\r\nGET / HTTP/1.1\r\nHOST: x\r\n\r\n"), 0);
-	assert_int_equal(head("GET / HTTP/1.0\r\n\r\n"), 0);
-	assert_int_equal(head("POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\nContent-Length: 1\r\n\r\n"), 0);
-	assert_int_equal(head("GET / HTTP/1.1\r\n\r\n"), -1);
-	assert_int_equal(head("GET / HTTP/1.1\r\nHost: x\r\nhost: x\r\n\r\n"), -1);
-	assert_int_equal(head("GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\ncontent-length: 1\r\n\r\n"), -1);
-	assert_int_equal(head("GET / HTTP/1.1\r\nHost: x\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n"), -1);
-	assert_int_equal(head("GET / HTTP/1.0\r\nTransfer-Encoding: chunked\r\n\r\n"), -1);
-	assert_int_equal(head("GET / HTTP/1.1\r\nHost: x\r\nA: b\r\n c\r\n\r\n"), -1);
-	assert_int_equal(head("GET / HTTP/1.1\r\nHost: x\r\nContent-Length : 1\r\n\r\n"), -1);
-	assert_int_equal(head("GET / HTTP/1.1\r\nHost: x\r\n: 1\r\n\r\n"), -1);
-}
-
 /* --- replies --- */
 
 static const char *header(const struct sd_frame_reply *r, const char *name)
@@ -267,7 +240,6 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_unusable_gets_nothing, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_returned_ones_keep_their_place, setup, teardown),
 		cmocka_unit_test_setup_teardown(test_learning_forgets_one_bad_run, setup, teardown),
-		cmocka_unit_test(test_heads),
 		cmocka_unit_test(test_replies),
 		cmocka_unit_test(test_error_bodies),
 		cmocka_unit_test(test_metrics),

@@ -1,0 +1,647 @@
+/*
+ * Connections: from accept to close, with what h2o 2.2 leaves undone.
+ *
+ *   - Nothing limits connections: accepting stops while there are too many.
+ *   - Its HTTP/1 parser is lax, answers what it cannot parse in plain text, and
+ *     knows one deadline for all.  So every byte is looked at first: the
+ *     socket's read callback is ours (a "hook") and calls h2o's when
+ *     http/head.h has found nothing wrong.  h2o sets its own callback again
+ *     for each request; the hook is put back before the next turn of the loop,
+ *     and a socket is only read in a turn.  h2o gets a connection when its
+ *     first head is complete.
+ *   - What is wrong behind a good request (pipelining) waits until that is
+ *     answered; then the connection is closed.
+ *   - HTTP/2 has no budgets and no deadlines: http/h2guard.h, called the same way.
+ *   - It closes a refused upload's connection while the client still sends,
+ *     which resets it before the reply is read: such a socket is duplicated,
+ *     shut for writing and read empty for a while (linger_*).
+ */
+#include "http/server_impl.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "http/error.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define ACCEPTS_A_TURN 64
+#define LINGER_US (5 * SD_SEC)
+#define CHECK_US (500 * SD_MS)
+#define GOAWAY_US (2 * SD_SEC)
+#define CLOSED "closed by us" /* for h2o, which closes on any error */
+
+static void on_acceptable(h2o_socket_t *listen_sock, const char *err);
+static void on_http1_read(h2o_socket_t *sock, const char *err);
+static void on_http2_read(h2o_socket_t *sock, const char *err);
+
+/* --- lingering close --- */
+
+struct lingerer {
+	struct lingerer *next, *prev;
+	struct sd_server *server;
+	h2o_socket_t *sock;
+	int64_t until_us;
+};
+
+static void linger_end(struct lingerer *l)
+{
+	struct sd_server *s = l->server;
+
+	if (l->prev)
+		l->prev->next = l->next;
+	else
+		s->lingerers = l->next;
+	if (l->next)
+		l->next->prev = l->prev;
+	s->nlingerers--;
+	h2o_socket_close(l->sock);
+	free(l);
+}
+
+static void linger_read(h2o_socket_t *sock, const char *err)
+{
+	struct lingerer *l = sock->data;
+	char waste[16384];
+	ssize_t n;
+
+	do
+		n = recv(h2o_socket_get_fd(sock), waste, sizeof(waste), MSG_DONTWAIT);
+	while (n > 0 || (n < 0 && errno == EINTR));
+	if (n == 0 || err || (errno != EAGAIN && errno != EWOULDBLOCK))
+		linger_end(l);
+}
+
+static void linger_begin(struct sd_server *s, int fd)
+{
+	struct lingerer *l = sd_xcalloc(1, sizeof(*l));
+
+	shutdown(fd, SHUT_WR);
+	l->server = s;
+	l->until_us = sd_now_us() + LINGER_US;
+	l->sock = h2o_evloop_socket_create(s->ctx.loop, fd, H2O_SOCKET_FLAG_DONT_READ);
+	l->sock->data = l;
+	l->next = s->lingerers;
+	if (l->next)
+		l->next->prev = l;
+	s->lingerers = l;
+	s->nlingerers++;
+	h2o_socket_read_start(l->sock, linger_read);
+}
+
+static void linger_expire(struct sd_server *s)
+{
+	int64_t now = sd_now_us();
+
+	for (struct lingerer *l = s->lingerers, *next; l; l = next) {
+		next = l->next;
+		if (now >= l->until_us || s->draining)
+			linger_end(l);
+	}
+}
+
+static void linger_later(struct client *c)
+{
+	if (c->linger_fd < 0 && c->server->nlingerers < MAX_LINGERERS)
+		c->linger_fd = fcntl(h2o_socket_get_fd(c->sock), F_DUPFD_CLOEXEC, 3);
+}
+
+void sd_server_client_last(h2o_req_t *req)
+{
+	if (req->version >= 0x200)
+		return;
+	req->http1_is_persistent = 0;
+	linger_later(client_of(req));
+}
+
+/* --- lists --- */
+
+static void wait_for(struct client *c, enum wait wait)
+{
+	struct client_list *l = &c->server->waiting[c->wait];
+
+	if (c->prev)
+		c->prev->next = c->next;
+	else if (l->head == c)
+		l->head = c->next;
+	if (c->next)
+		c->next->prev = c->prev;
+	else if (l->tail == c)
+		l->tail = c->prev;
+	l = &c->server->waiting[wait];
+	c->wait = wait;
+	c->since_us = sd_now_us();
+	c->next = NULL;
+	c->prev = l->tail;
+	if (l->tail)
+		l->tail->next = c;
+	else
+		l->head = c;
+	l->tail = c;
+}
+
+static void leave_list(struct client *c)
+{
+	struct client_list *l;
+
+	wait_for(c, WAIT_NONE); /* now it is the last of that list */
+	l = &c->server->waiting[WAIT_NONE];
+	l->tail = c->prev;
+	if (c->prev)
+		c->prev->next = NULL;
+	else
+		l->head = NULL;
+}
+
+static void hook_later(struct client *c)
+{
+	struct sd_server *s = c->server;
+
+	if (c->to_hook)
+		return;
+	c->to_hook = true;
+	c->hook_prev = NULL;
+	c->hook_next = s->to_hook;
+	if (c->hook_next)
+		c->hook_next->hook_prev = c;
+	s->to_hook = c;
+}
+
+static void unlink_hook(struct client *c)
+{
+	if (!c->to_hook)
+		return;
+	c->to_hook = false;
+	if (c->hook_prev)
+		c->hook_prev->hook_next = c->hook_next;
+	else
+		c->server->to_hook = c->hook_next;
+	if (c->hook_next)
+		c->hook_next->hook_prev = c->hook_prev;
+}
+
+/* --- the end --- */
+
+static void pause_accepting(struct sd_server *s, enum sd_listener which, bool pause)
+{
+	s->paused[which] = pause;
+	for (size_t i = 0; i < s->nlisteners; i++) {
+		if (!s->listeners[i].sock || s->listeners[i].which != which)
+			continue;
+		if (pause)
+			h2o_socket_read_stop(s->listeners[i].sock);
+		else
+			h2o_socket_read_start(s->listeners[i].sock, on_acceptable);
+	}
+}
+
+static void on_closed(void *data)
+{
+	struct client *c = data;
+	struct sd_server *s = c->server;
+
+	leave_list(c);
+	unlink_hook(c);
+	s->nclients[c->which]--;
+	if (c->linger_fd >= 0)
+		linger_begin(s, c->linger_fd);
+	if (s->paused[c->which] && s->nclients[c->which] < s->max_clients[c->which])
+		pause_accepting(s, c->which, false);
+	free(c->guard);
+	free(c->refusal);
+	free(c);
+}
+
+/* Is h2o waiting for input from it?  Then it also closes it when told of an error. */
+static bool is_hooked(const struct client *c)
+{
+	return c->sock->_cb.read == on_http1_read || c->sock->_cb.read == on_http2_read;
+}
+
+/* Close it now; c is gone, or will be when h2o's write that is under way has failed. */
+static void cut(struct client *c)
+{
+	unlink_hook(c);
+	if (c->proto == PROTO_UNKNOWN) {
+		h2o_socket_close(c->sock);
+		return;
+	}
+	shutdown(h2o_socket_get_fd(c->sock), SHUT_RDWR);
+	if (is_hooked(c))
+		c->h2o_read(c->sock, CLOSED);
+}
+
+static void on_refused(h2o_socket_t *sock, const char *err)
+{
+	struct client *c = sock->on_close.data;
+
+	if (!err)
+		linger_later(c);
+	if (c->proto == PROTO_UNKNOWN)
+		h2o_socket_close(sock);
+	else
+		c->h2o_read(sock, CLOSED);
+}
+
+/* Answer in h2o's place what is no request, or not yet one, and close. */
+static void refuse(struct client *c, int status, const char *code, const char *message)
+{
+	struct sd_buf body = SD_BUF_INIT, out = SD_BUF_INIT;
+	time_t now = h2o_get_timestamp(&c->server->ctx, NULL, NULL)->tv_sec;
+	char date[H2O_TIMESTR_RFC1123_LEN + 1];
+	struct tm tm;
+	h2o_iovec_t v;
+
+	if (c->sock->_cb.write || (c->proto == PROTO_HTTP1 && !is_hooked(c))) { /* something is being sent already */
+		cut(c);
+		return;
+	}
+	sd_error_body(&body, code, message, NULL);
+	h2o_time2str_rfc1123(date, gmtime_r(&now, &tm));
+	sd_buf_printf(&out, "HTTP/1.1 %d %s\r\nDate: %s\r\nConnection: close\r\nContent-Length: %zu\r\nContent-Type: application/json\r\n\r\n%.*s",
+		      status, sd_http_reason(status), date, body.len, (int)body.len, body.data);
+	sd_buf_fini(&body);
+	c->refusal = out.data;
+	v = h2o_iovec_init(out.data, out.len);
+	unlink_hook(c);
+	wait_for(c, WAIT_NONE);
+	c->server->events.replied(c->server->events.arg, c->which, NULL, status, 0);
+	h2o_socket_read_stop(c->sock);
+	h2o_socket_write(c->sock, &v, 1, on_refused);
+}
+
+/* --- HTTP/1 --- */
+
+/* Scan what came; false: refused, and c may be gone. */
+static bool scan(struct client *c, size_t came)
+{
+	const h2o_buffer_t *in = c->sock->input;
+	struct sd_scan *sc = &c->scan;
+
+	c->unscanned += came;
+	c->unscanned -= sd_scan_feed(sc, in->bytes + in->size - c->unscanned, c->unscanned, &c->server->limits);
+	if (sc->status == 0 || sc->messages > c->requests)
+		return true;
+	refuse(c, sc->status, sc->code, sc->message);
+	return false;
+}
+
+/* Between two requests, or in the middle of one that is still coming. */
+static void wait_for_more(struct client *c)
+{
+	enum wait wait = sd_scan_in_body(&c->scan) ? WAIT_BODY : c->unscanned ? WAIT_HEAD : WAIT_IDLE;
+
+	if (c->scan.messages > c->requests) /* all is there, h2o is to take it */
+		wait = WAIT_BODY;
+	if (c->wait != wait)
+		wait_for(c, wait);
+}
+
+static void on_http1_read(h2o_socket_t *sock, const char *err)
+{
+	struct client *c = sock->on_close.data;
+	uint64_t heads = c->scan.heads;
+
+	if (err) {
+		unlink_hook(c);
+		wait_for(c, WAIT_NONE);
+		c->h2o_read(sock, err);
+		return;
+	}
+	if (!scan(c, sock->bytes_read))
+		return;
+	wait_for_more(c);
+	if (c->scan.heads > heads) /* h2o may answer "100 Continue" and set its own callback then */
+		hook_later(c);
+	c->h2o_read(sock, NULL);
+}
+
+/* h2o gave its callback back, or is about to. */
+static void hook(struct client *c)
+{
+	if (!c->sock->_cb.read)
+		return; /* it answers or writes; later */
+	if (c->sock->_cb.read != on_http1_read) {
+		c->h2o_read = c->sock->_cb.read;
+		c->sock->_cb.read = on_http1_read;
+	}
+	unlink_hook(c);
+}
+
+static void become_http1(struct client *c, struct timeval at)
+{
+	c->proto = PROTO_HTTP1;
+	hook_later(c);
+	wait_for_more(c);
+	h2o_http1_accept(&c->server->accept[c->which], c->sock, at);
+}
+
+/* --- HTTP/2 --- */
+
+static void on_http2_read(h2o_socket_t *sock, const char *err)
+{
+	struct client *c = sock->on_close.data;
+	const char *why;
+
+	if (err) {
+		c->h2o_read(sock, err);
+		return;
+	}
+	why = sd_h2_guard_feed(c->guard, (uint8_t *)sock->input->bytes, &sock->input->size, c->server->limits.head, c->server->draining,
+			       sd_now_us());
+	if (why) {
+		sd_log_kv(SD_LOG_WARN, "connection cut", "remote", c->remote, "reason", why, NULL);
+		cut(c);
+		return;
+	}
+	c->h2o_read(sock, NULL);
+}
+
+static void become_http2(struct client *c, struct timeval at)
+{
+	size_t given = c->sock->input->size;
+	int64_t now = sd_now_us();
+
+	c->proto = PROTO_HTTP2;
+	c->guard = sd_xmalloc(sizeof(*c->guard));
+	sd_h2_guard_init(c->guard, now);
+	c->progress_us = now;
+	wait_for(c, WAIT_NONE);
+	/* What is there already goes through the guard like the rest: h2o must not find it when it is given the socket. */
+	c->sock->input->size = 0;
+	h2o_http2_accept(&c->server->accept[c->which], c->sock, at);
+	c->h2o_read = c->sock->_cb.read;
+	c->sock->_cb.read = on_http2_read;
+	c->sock->input->size = given;
+	if (given > 0)
+		on_http2_read(c->sock, NULL);
+}
+
+/* Why an HTTP/2 connection is to be cut, or NULL. */
+static const char *overdue(struct client *c, int64_t now)
+{
+	const struct sd_server_options *o = &c->server->options;
+
+	if (c->windows != c->guard->windows)
+		c->progress_us = now;
+	c->windows = c->guard->windows;
+	if (sd_h2_guard_head_since(c->guard) < now - o->head_ms * SD_MS)
+		return "a header block did not arrive in time";
+	if (sd_h2_guard_body_since(c->guard) < now - o->read_ms * SD_MS)
+		return "a body did not arrive in time";
+	if (c->unsent > 0 && c->progress_us < now - o->write_ms * SD_MS)
+		return "it takes nothing of its replies";
+	return NULL;
+}
+
+static void check_http2(struct sd_server *s, int64_t now)
+{
+	for (struct client *c = s->waiting[WAIT_NONE].head, *next; c; c = next) {
+		const char *why = c->sock->_cb.read == on_http2_read ? overdue(c, now) : NULL;
+
+		next = c->next;
+		if (!why)
+			continue;
+		sd_log_kv(SD_LOG_INFO, "connection cut", "remote", c->remote, "reason", why, NULL);
+		cut(c);
+	}
+}
+
+/* --- the first bytes --- */
+
+static bool is_preface(const struct client *c, bool *whole)
+{
+	static const char preface[] = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+	size_t n = c->sock->input->size;
+
+	*whole = n >= sizeof(preface) - 1;
+	return memcmp(c->sock->input->bytes, preface, *whole ? sizeof(preface) - 1 : n) == 0;
+}
+
+/* Nothing is known yet but what is in the input. */
+static void on_first_read(h2o_socket_t *sock, const char *err)
+{
+	struct client *c = sock->on_close.data;
+	struct sd_server *s = c->server;
+	struct timeval at = *h2o_get_timestamp(&s->ctx, NULL, NULL);
+	bool whole;
+
+	if (err) {
+		h2o_socket_close(sock);
+		return;
+	}
+	if (s->options.http2 == SD_HTTP2_CLEAR && !sock->ssl && c->which == SD_LISTENER_PUBLIC && sock->input->size > 0 && is_preface(c, &whole)) {
+		if (whole)
+			become_http2(c, at);
+		else if (c->wait != WAIT_HEAD)
+			wait_for(c, WAIT_HEAD);
+		return;
+	}
+	if (!scan(c, sock->input->size - c->unscanned))
+		return;
+	if (c->scan.heads > 0)
+		become_http1(c, at);
+	else
+		wait_for_more(c);
+}
+
+static void on_handshake(h2o_socket_t *sock, const char *err)
+{
+	struct client *c = sock->on_close.data;
+	h2o_iovec_t proto;
+
+	if (err) {
+		h2o_socket_close(sock);
+		return;
+	}
+	proto = h2o_socket_ssl_get_selected_protocol(sock);
+	if (h2o_memis(proto.base, proto.len, H2O_STRLIT("h2"))) {
+		become_http2(c, *h2o_get_timestamp(&c->server->ctx, NULL, NULL));
+		return;
+	}
+	wait_for(c, WAIT_IDLE);
+	h2o_socket_read_start(sock, on_first_read);
+	if (sock->input->size > 0)
+		on_first_read(sock, NULL);
+}
+
+/* --- accepting --- */
+
+static void set_remote(struct client *c, h2o_socket_t *sock)
+{
+	struct sockaddr_storage sa;
+	socklen_t len = h2o_socket_getpeername(sock, (struct sockaddr *)&sa);
+
+	c->remote[0] = '\0';
+	if (len && sa.ss_family == AF_INET)
+		inet_ntop(AF_INET, &((struct sockaddr_in *)&sa)->sin_addr, c->remote, sizeof(c->remote));
+	else if (len && sa.ss_family == AF_INET6)
+		inet_ntop(AF_INET6, &((struct sockaddr_in6 *)&sa)->sin6_addr, c->remote, sizeof(c->remote));
+}
+
+/* h2o waits for a slow reader forever; the kernel need not.  It counts from the last acknowledged byte, closed windows included. */
+static void set_write_limit(const struct sd_server *s, h2o_socket_t *sock)
+{
+	unsigned ms = (unsigned)s->options.write_ms;
+
+	if (setsockopt(h2o_socket_get_fd(sock), IPPROTO_TCP, TCP_USER_TIMEOUT, &ms, sizeof(ms)) != 0)
+		sd_log(SD_LOG_DEBUG, "TCP_USER_TIMEOUT: %s", strerror(errno));
+}
+
+static void begin(struct listener *l, h2o_socket_t *sock)
+{
+	struct sd_server *s = l->server;
+	struct client *c = sd_xcalloc(1, sizeof(*c));
+	struct ssl_ctx_st *tls = s->accept[l->which].ssl_ctx;
+
+	c->server = s;
+	c->which = l->which;
+	c->sock = sock;
+	c->linger_fd = -1;
+	set_remote(c, sock);
+	set_write_limit(s, sock);
+	sock->on_close.cb = on_closed;
+	sock->on_close.data = c;
+	s->nclients[l->which]++;
+	wait_for(c, tls ? WAIT_HEAD : WAIT_IDLE);
+	if (tls)
+		h2o_socket_ssl_handshake(sock, tls, NULL, on_handshake);
+	else
+		h2o_socket_read_start(sock, on_first_read);
+}
+
+static void on_acceptable(h2o_socket_t *listen_sock, const char *err)
+{
+	struct listener *l = listen_sock->data;
+	struct sd_server *s = l->server;
+
+	if (err)
+		return;
+	for (int i = 0; i < ACCEPTS_A_TURN; i++) {
+		h2o_socket_t *sock;
+
+		if (s->nclients[l->which] >= s->max_clients[l->which]) {
+			sd_log(SD_LOG_WARN, "%zu connections are open, accepting no more until one closes", s->nclients[l->which]);
+			pause_accepting(s, l->which, true);
+			return;
+		}
+		sock = h2o_evloop_socket_accept(listen_sock);
+		if (!sock)
+			return;
+		begin(l, sock);
+	}
+}
+
+void sd_server_client_listen(struct listener *l)
+{
+	h2o_socket_read_start(l->sock, on_acceptable);
+}
+
+/* --- what becomes of requests --- */
+
+bool sd_server_client_asked(struct client *c, h2o_req_t *req)
+{
+	wait_for(c, WAIT_NONE);
+	unlink_hook(c);
+	if (req->version >= 0x200) {
+		c->streams++;
+		return true;
+	}
+	if (++c->requests >= c->scan.messages && c->scan.status != 0) /* what follows is not understood */
+		sd_server_client_last(req);
+	return c->requests <= c->scan.messages;
+}
+
+void sd_server_client_busy(struct client *c)
+{
+	wait_for(c, WAIT_NONE);
+}
+
+void sd_server_client_answered(struct client *c, const h2o_req_t *req)
+{
+	if (req->version >= 0x200 && c->unsent++ == 0)
+		c->progress_us = sd_now_us();
+}
+
+void sd_server_client_over(struct client *c, const h2o_req_t *req, bool answered)
+{
+	if (req->version < 0x200) {
+		hook_later(c);
+		return;
+	}
+	c->streams--;
+	if (answered) {
+		c->unsent--;
+		c->progress_us = sd_now_us();
+	}
+}
+
+/* --- time --- */
+
+static void on_late(struct client *c)
+{
+	bool handshake = c->sock->ssl && c->proto == PROTO_UNKNOWN && c->sock->_cb.read != on_first_read;
+
+	if (c->wait == WAIT_IDLE || handshake)
+		cut(c);
+	else
+		refuse(c, 408, "request_timeout",
+		       c->wait == WAIT_HEAD ? "the request's head did not arrive in time" : "the request's body did not arrive in time");
+}
+
+static void expire(struct sd_server *s, enum wait wait, int64_t ms, int64_t now)
+{
+	struct client *c;
+
+	while ((c = s->waiting[wait].head) && c->since_us <= now - ms * SD_MS) {
+		on_late(c);
+		if (s->waiting[wait].head == c) /* h2o still writes to it */
+			wait_for(c, WAIT_NONE);
+	}
+}
+
+void sd_server_client_turn(struct sd_server *s)
+{
+	int64_t now = sd_now_us();
+
+	for (struct client *c = s->to_hook, *next; c; c = next) {
+		next = c->hook_next;
+		if (c->sock->_cb.read && c->wait == WAIT_NONE && !c->refusal)
+			wait_for_more(c);
+		hook(c);
+	}
+	if (s->lingerers)
+		linger_expire(s);
+	expire(s, WAIT_IDLE, s->options.idle_ms, now);
+	expire(s, WAIT_HEAD, s->options.head_ms, now);
+	expire(s, WAIT_BODY, s->options.read_ms, now);
+	if (now >= s->check_us) {
+		s->check_us = now + CHECK_US;
+		if (s->options.http2 != SD_HTTP2_OFF)
+			check_http2(s, now);
+	}
+}
+
+void sd_server_client_drain(struct sd_server *s, int64_t drained_for_us)
+{
+	/* Between two requests, and no byte of the next has come. */
+	for (struct client *c = s->waiting[WAIT_IDLE].head, *next; c; c = next) {
+		char byte;
+
+		next = c->next;
+		if (c->sock->input->size == 0 && recv(h2o_socket_get_fd(c->sock), &byte, 1, MSG_PEEK | MSG_DONTWAIT) <= 0)
+			cut(c);
+	}
+	/* h2o says GOAWAY twice, a second apart, and closes; but not to those whose handshake was over only then. */
+	for (struct client *c = s->waiting[WAIT_NONE].head, *next; c && drained_for_us > GOAWAY_US; c = next) {
+		next = c->next;
+		if (c->sock->_cb.read == on_http2_read && c->streams == 0 && c->guard->nuploads == 0)
+			cut(c);
+	}
+}
