@@ -22,4 +22,5 @@ dist_sql_DATA = \
 	sql/019_accepted_key.sql \
 	sql/020_progress.sql \
 	sql/021_report.sql \
-	sql/022_cron_cost.sql
+	sql/022_cron_cost.sql \
+	sql/023_pool.sql

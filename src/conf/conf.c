@@ -79,6 +79,20 @@ size_t sd_conf_keep_restart_options(const struct sd_conf *old, struct sd_conf *n
 	return n;
 }
 
+bool sd_conf_names_has(const struct sd_conf_names *names, const char *name)
+{
+	for (size_t i = 0; i < names->n; i++)
+		if (strcmp(names->v[i], name) == 0)
+			return true;
+	return false;
+}
+
+bool sd_conf_pool_runs(const struct sd_conf_pool *pool, const char *queue, const char *step)
+{
+	return (pool->serves & SD_SERVES_QUEUE) && (pool->queues.n == 0 || sd_conf_names_has(&pool->queues, queue)) &&
+	       (pool->steps.n == 0 || sd_conf_names_has(&pool->steps, step));
+}
+
 static void append_number(struct sd_buf *b, const char *name, int64_t value, bool zero_is_none)
 {
 	sd_buf_printf(b, ",\"%s\":", name);

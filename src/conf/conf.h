@@ -22,10 +22,21 @@
 enum sd_serves { SD_SERVES_QUEUE = 1, SD_SERVES_HTTP = 2 };
 enum sd_strategy { SD_STANDARD, SD_FIFO, SD_PRIORITY };
 
+#define SD_CONF_MAX_POOLS 32
+
+struct sd_conf_names {
+	const char **v;
+	size_t n;
+	int line, col; /* where the list is in the file */
+};
+
 struct sd_conf_pool {
 	const char *name;
-	int processes;
+	int processes;	    /* as written when it is one number; min and max are what counts */
+	int min, max;	    /* processes; the same when their number is fixed */
+	int64_t idle_ms;    /* this long without work for it, and a process beyond min goes */
 	unsigned serves; /* enum sd_serves, or'ed */
+	struct sd_conf_names queues, steps; /* a job is served when both its queue and its step are in here; n 0: all */
 	int64_t max_jobs; /* recycle a worker after this many jobs; 0: never */
 	int64_t max_rss;  /* recycle a worker above this many bytes; 0: never */
 	int64_t max_age_ms; /* recycle a worker that has run for this long; 0: never */
@@ -132,6 +143,10 @@ void sd_conf_problems_print(FILE *out, const char *file, const struct sd_conf_pr
  * by ", "; returns how many.
  */
 size_t sd_conf_keep_restart_options(const struct sd_conf *old, struct sd_conf *new, struct sd_buf *names);
+
+bool sd_conf_names_has(const struct sd_conf_names *names, const char *name);
+/* Do the pool's workers run jobs of this step in this queue? */
+bool sd_conf_pool_runs(const struct sd_conf_pool *pool, const char *queue, const char *step);
 
 /*
  * The queue blocks as the JSON array that SQL's stepd.configure takes, and the

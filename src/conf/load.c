@@ -21,7 +21,7 @@
 #include <unistd.h>
 
 #define MAX_PROBLEMS 200
-#define MAX_NAMES 10000 /* pools, queues */
+#define MAX_NAMES 10000 /* queues */
 
 struct loader {
 	struct sd_conf *conf;
@@ -163,15 +163,25 @@ static void read_scalar(struct loader *l, const struct sd_option *o, const char 
 		problem(l, node, "%.150s is not supported yet", shown);
 }
 
+static bool is_list(enum sd_option_type type)
+{
+	return type == SD_OPTION_DIRS || type == SD_OPTION_WORDSET || type == SD_OPTION_NAMES;
+}
+
 static void read_option(struct loader *l, const struct sd_option *o, const char *shown, const struct section *s,
 			const struct sd_yaml *node)
 {
 	s->seen[o - sd_options] = true;
-	if (node->kind != SD_YAML_SEQUENCE || (o->type != SD_OPTION_DIRS && o->type != SD_OPTION_WORDSET)) {
+	if (o->type == SD_OPTION_NAMES) {
+		struct sd_conf_names *names = (struct sd_conf_names *)((char *)s->base + o->offset);
+		names->line = node->line;
+		names->col = node->col;
+	}
+	if (node->kind != SD_YAML_SEQUENCE || !is_list(o->type)) {
 		read_scalar(l, o, shown, s->base, node);
 		return;
 	}
-	if (node->n == 0 && o->type == SD_OPTION_WORDSET)
+	if (node->n == 0 && o->type != SD_OPTION_DIRS)
 		problem(l, node, "%.150s: the list is empty", shown);
 	if (node->n > 1000) {
 		problem(l, node, "%.150s: the list has more than 1000 items", shown);
@@ -226,9 +236,10 @@ static void read_section(struct loader *l, const struct section *s, const struct
 			if (strcmp(sd_options[i].path, way) == 0)
 				option = &sd_options[i];
 		}
-		if (option)
+		bool deeper = plain && is_section(way); /* an option may also be a section: one number, or a mapping */
+		if (option && !(deeper && value->kind == SD_YAML_MAPPING))
 			read_option(l, option, join(l, s->shown, key), s, value);
-		else if (!plain || !is_section(way))
+		else if (!deeper)
 			unknown_key(l, s, value->key);
 		else if (is_section(join(l, way, "*")))
 			read_named(l, way, value);
@@ -250,12 +261,31 @@ static bool good_name(const char *name, bool pool)
 	return len > 0 && len <= 200;
 }
 
+/* processes: 4, or processes: {min: 2, max: 16}. */
+static void set_size(struct loader *l, struct sd_conf_pool *pool, const char *shown, const struct sd_yaml *processes)
+{
+	if (!processes || processes->kind != SD_YAML_MAPPING) {
+		pool->min = pool->max = pool->processes;
+	} else if (!sd_yaml_get(processes, "max")) {
+		problem(l, processes, "%s.processes: max is missing", shown);
+	} else if (pool->max > 0 && pool->min > pool->max) {
+		problem(l, processes, "%s.processes: min %d is more than max %d", shown, pool->min, pool->max);
+	} else if (pool->min == 0 && (pool->serves & SD_SERVES_HTTP)) {
+		problem(l, processes, "%s.processes: a pool that serves http has a min of 1 or more", shown);
+	}
+}
+
 static void read_pool(struct loader *l, struct sd_conf_pool *pool, const char *shown, const struct sd_yaml *node)
 {
 	struct section s = {"pools.*", shown, pool, new_seen(l)};
 	if (node)
 		read_section(l, &s, node);
 	apply_defaults(l, &s);
+	set_size(l, pool, shown, sd_yaml_get(node, "processes"));
+	if (!(pool->serves & SD_SERVES_QUEUE) && pool->queues.n + pool->steps.n > 0)
+		problem(l, sd_yaml_get(node, pool->queues.n > 0 ? "queues" : "steps"),
+			"%s.%s is about jobs: this pool serves only http, which serves every route", shown,
+			pool->queues.n > 0 ? "queues" : "steps");
 	if (pool->serves == (SD_SERVES_QUEUE | SD_SERVES_HTTP))
 		problem(l, sd_yaml_get(node, "serves"),
 			"%s.serves: one pool for both queue and http is not supported yet; make two pools", shown);
@@ -280,6 +310,10 @@ static void read_named(struct loader *l, const char *way, const struct sd_yaml *
 
 	if (!need_mapping(l, node, way))
 		return;
+	if (pools && node->n > SD_CONF_MAX_POOLS) {
+		problem(l, node, "%zu pools are more than %d", node->n, SD_CONF_MAX_POOLS);
+		return;
+	}
 	if (node->n > MAX_NAMES) {
 		problem(l, node, "%s has more than %d members", way, MAX_NAMES);
 		return;
@@ -314,7 +348,7 @@ static void default_pools(struct loader *l)
 	read_pool(l, &conf->pools[0], "pools.default", NULL);
 	conf->pools[1].name = "web";
 	read_pool(l, &conf->pools[1], "pools.web", NULL);
-	conf->pools[1].processes = 2;
+	conf->pools[1].processes = conf->pools[1].min = conf->pools[1].max = 2;
 	conf->pools[1].serves = SD_SERVES_HTTP;
 }
 

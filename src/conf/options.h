@@ -24,6 +24,7 @@ enum sd_option_type {	 /* the member at offset */
 	SD_OPTION_WORDSET,	 /* unsigned: bit i for words[i]; a list, or one word */
 	SD_OPTION_LISTEN,	 /* struct sd_conf_listen */
 	SD_OPTION_RATE,	 /* int, with rate_window_ms of the same struct sd_conf_queue */
+	SD_OPTION_NAMES,	 /* struct sd_conf_names; a list, or one name */
 	SD_OPTION_DIRS,	 /* const char **, with nsteps; a list, or one directory; relative as above */
 };
 

@@ -195,6 +195,20 @@ static void add_dir(struct sd_conf *conf, const char *dir, struct sd_arena *aren
 	conf->steps = grown;
 }
 
+static int add_name(struct sd_conf_names *names, const char *text, struct sd_arena *arena, struct sd_err *err)
+{
+	if (*text == '\0')
+		return sd_err_set(err, SD_ERR_PERMANENT, "must not be empty");
+	if (sd_conf_names_has(names, text))
+		return sd_err_set(err, SD_ERR_PERMANENT, "\"%.60s\" is there twice", text);
+	const char **grown = sd_arena_alloc(arena, (names->n + 1) * sizeof(*grown));
+	if (names->n > 0)
+		memcpy(grown, names->v, names->n * sizeof(*grown));
+	grown[names->n++] = sd_arena_strdup(arena, text);
+	names->v = grown;
+	return 0;
+}
+
 int sd_value_set(const struct sd_option *o, void *base, const char *text, struct sd_arena *arena, struct sd_err *err)
 {
 	void *member = (char *)base + o->offset;
@@ -220,6 +234,8 @@ int sd_value_set(const struct sd_option *o, void *base, const char *text, struct
 		return set_listen(member, text, arena, err);
 	case SD_OPTION_RATE:
 		return set_rate(o, base, text, err);
+	case SD_OPTION_NAMES:
+		return add_name(member, text, arena, err);
 	case SD_OPTION_DIRS:
 		if (*text == '\0')
 			return sd_err_set(err, SD_ERR_PERMANENT, "must not be empty");

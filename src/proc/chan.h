@@ -15,6 +15,7 @@ enum sd_msg_type {
 	SD_MSG_FAILED,	    /* it cannot start; exit_code says how the daemon should exit (69, 78), text why; the child then exits */
 	SD_MSG_DEATH_ACK,   /* keeper: the death with this serial is recorded */
 	SD_MSG_STATUS,	    /* text for sd_notify STATUS= */
+	SD_MSG_DEMAND,	    /* keeper, http: work waits for this group; demand is filled */
 	SD_MSG_CLOSED,	    /* http, after SD_MSG_DRAIN: no new connection reaches it any more */
 	/* supervisor → child */
 	/*
@@ -43,12 +44,18 @@ struct sd_msg_death {
 	int64_t cpu_ms;
 };
 
+struct sd_msg_demand {
+	int32_t group;	 /* of the scoreboard */
+	int32_t waiting; /* pieces of work, at least */
+};
+
 struct sd_msg {
 	uint32_t type;
 	int32_t exit_code;
 	uint64_t serial;
 	union {
 		struct sd_msg_death death;
+		struct sd_msg_demand demand;
 		char text[480];
 	};
 };

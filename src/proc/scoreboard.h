@@ -42,6 +42,7 @@ struct sd_slot {
 	_Atomic int32_t role;	     /* enum sd_role_kind */
 	_Atomic int32_t pool;	     /* index into conf->pools, or -1 */
 	_Atomic int32_t index;	     /* number within the pool */
+	_Atomic int32_t group;	     /* index into group[], or -1 */
 	_Atomic int32_t conf_generation;
 	_Atomic int64_t spawned_us;
 
@@ -65,6 +66,17 @@ struct sd_slot {
 	_Atomic int64_t cancel_job;  /* this job is to be cancelled; the handler sees it when it equals job */
 } __attribute__((aligned(128)));     /* no two processes write one cache line */
 
+/* The workers of one pool in one generation. */
+#define SD_GROUPS 64
+struct sd_slot_group {
+	/* supervisor */
+	_Atomic int32_t conf_generation; /* 0: unused */
+	_Atomic int32_t pool;		 /* index into that configuration's pools */
+	_Atomic int32_t want, min, max;	 /* processes; want is what it has now, or will have in a moment */
+	_Atomic uint32_t degraded;	 /* its processes die at once and are started again with a delay */
+	_Atomic uint64_t deaths;	 /* unasked */
+};
+
 struct sd_scoreboard {
 	uint32_t nslots;
 	/* keeper */
@@ -77,6 +89,7 @@ struct sd_scoreboard {
 	/* supervisor */
 	_Atomic uint32_t stopping;	  /* claims stop at once */
 	_Atomic uint32_t degraded;	  /* pools in crash back-off */
+	struct sd_slot_group group[SD_GROUPS];
 	struct sd_slot slot[];
 };
 

@@ -19,7 +19,7 @@
 #include <stddef.h>
 #include <sys/types.h>
 
-#define SD_SPAWN_MAX_KEEP 16
+#define SD_SPAWN_MAX_KEEP 96
 
 struct sd_spawn {
 	const char *title; /* in ps and in front of log lines: "worker default/0" */

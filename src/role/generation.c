@@ -19,22 +19,42 @@
 
 /* ---- making ---- */
 
-static void add_group(struct sd_gen *gen, enum sd_role_kind role, int pool_index, unsigned want)
+/* Two generations of at most SD_CONF_MAX_POOLS pools each need one: those that retire have given theirs back. */
+static int take_number(struct sd_scoreboard *sb, uint32_t conf_generation, int pool_index)
+{
+	for (int i = 0; i < SD_GROUPS; i++) {
+		if (atomic_load(&sb->group[i].conf_generation) != 0)
+			continue;
+		atomic_store(&sb->group[i].pool, pool_index);
+		atomic_store(&sb->group[i].conf_generation, (int32_t)conf_generation);
+		return i;
+	}
+	return -1;
+}
+
+static void give_numbers_back(struct sd_scoreboard *sb, struct sd_gen *gen)
+{
+	for (size_t i = 0; i < gen->ngroups; i++) {
+		if (gen->groups[i].number >= 0)
+			atomic_store(&sb->group[gen->groups[i].number].conf_generation, 0);
+		gen->groups[i].number = -1;
+	}
+}
+
+static void add_group(struct sd_super *su, struct sd_gen *gen, enum sd_role_kind role, int pool_index, unsigned want)
 {
 	struct sd_group *g = &gen->groups[gen->ngroups++];
 
-	*g = (struct sd_group){.role = role, .pool_index = pool_index, .want = want, .gen = gen};
+	*g = (struct sd_group){.role = role, .pool_index = pool_index, .number = -1, .want = want, .gen = gen};
+	if (pool_index >= 0)
+		g->number = take_number(su->sb, gen->number, pool_index);
 	if (pool_index >= 0) {
 		g->pool = &gen->conf->pools[pool_index];
+		sd_group_show(su, g);
 		snprintf(g->name, sizeof g->name, "%s %s", sd_roles[role].name, g->pool->name);
 	} else {
 		snprintf(g->name, sizeof g->name, "%s", sd_roles[role].name);
 	}
-}
-
-static unsigned processes(const struct sd_conf_pool *pool)
-{
-	return pool->processes > 0 ? (unsigned)pool->processes : 0;
 }
 
 static bool has_http(const struct sd_conf *conf)
@@ -47,23 +67,23 @@ unsigned sd_conf_children(const struct sd_conf *conf)
 	unsigned n = SD_GEN_FIXED;
 
 	for (size_t i = 0; i < conf->npools; i++)
-		n += processes(&conf->pools[i]) * (!!(conf->pools[i].serves & SD_SERVES_QUEUE) + !!(conf->pools[i].serves & SD_SERVES_HTTP));
+		n += (unsigned)conf->pools[i].max * (!!(conf->pools[i].serves & SD_SERVES_QUEUE) + !!(conf->pools[i].serves & SD_SERVES_HTTP));
 	return n;
 }
 
-static void add_groups(struct sd_gen *gen)
+static void add_groups(struct sd_super *su, struct sd_gen *gen)
 {
 	const struct sd_conf *conf = gen->conf;
 
 	gen->groups = sd_xcalloc(SD_GEN_FIXED + 2 * conf->npools, sizeof *gen->groups);
-	add_group(gen, SD_ROLE_KEEPER, -1, 1);
-	add_group(gen, SD_ROLE_CRON, -1, 1);
-	add_group(gen, SD_ROLE_HTTP, -1, has_http(conf) ? 1 : 0);
+	add_group(su, gen, SD_ROLE_KEEPER, -1, 1);
+	add_group(su, gen, SD_ROLE_CRON, -1, 1);
+	add_group(su, gen, SD_ROLE_HTTP, -1, has_http(conf) ? 1 : 0);
 	for (size_t i = 0; i < conf->npools; i++) {
 		if (conf->pools[i].serves & SD_SERVES_QUEUE)
-			add_group(gen, SD_ROLE_WORKER, (int)i, processes(&conf->pools[i]));
+			add_group(su, gen, SD_ROLE_WORKER, (int)i, sd_group_first_want(su, &conf->pools[i]));
 		if ((conf->pools[i].serves & SD_SERVES_HTTP) && conf->http.listen.host != NULL)
-			add_group(gen, SD_ROLE_WEB, (int)i, processes(&conf->pools[i]));
+			add_group(su, gen, SD_ROLE_WEB, (int)i, sd_group_first_want(su, &conf->pools[i]));
 	}
 }
 
@@ -133,7 +153,7 @@ struct sd_gen *sd_gen_new(struct sd_super *su, struct sd_conf *conf, char *manif
 	gen->manifest_len = manifest_len;
 	gen->nsteps = nsteps;
 	gen->number = ++su->last_number;
-	add_groups(gen);
+	add_groups(su, gen);
 	gen->next = su->gens;
 	su->gens = gen;
 	return gen;
@@ -284,6 +304,7 @@ void sd_gen_retire(struct sd_super *su, struct sd_gen *gen)
 {
 	gen->state = SD_GEN_RETIRING;
 	gen->give_up_us = 0;
+	give_numbers_back(su->sb, gen);
 	settle_retiring(su, gen);
 }
 
@@ -313,6 +334,8 @@ void sd_gen_settle(struct sd_super *su, struct sd_gen *gen)
 		settle_building(su, gen);
 		break;
 	case SD_GEN_LIVE:
+		for (size_t i = 0; i < gen->ngroups; i++)
+			sd_group_resize(su, &gen->groups[i]);
 		fill_all(su, gen);
 		drain_superseded(su, gen);
 		break;

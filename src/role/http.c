@@ -207,8 +207,30 @@ static bool drained(const struct sd_http *h)
 	return h->draining && h->in_flight == 0 && sd_server_connections(h->server) == 0;
 }
 
+/* Requests that no worker could take are told to the supervisor: the pools may grow. */
+static void tell_demand(struct sd_http *h)
+{
+	const struct sd_scoreboard *sb = h->child->scoreboard;
+	struct sd_msg msg = {.type = SD_MSG_DEMAND, .demand = {.waiting = (int32_t)h->dispatch.waiting.n}};
+	struct sd_err err;
+
+	for (int i = 0; i < SD_GROUPS && h->dispatch.waiting.n > 0; i++) {
+		const struct sd_slot_group *g = &sb->group[i];
+		int32_t pool = atomic_load(&g->pool);
+
+		if (atomic_load(&g->conf_generation) != atomic_load(&h->child->slot->conf_generation) || pool < 0 ||
+		    (size_t)pool >= h->child->conf->npools || !(h->child->conf->pools[pool].serves & SD_SERVES_HTTP) ||
+		    atomic_load(&g->want) >= atomic_load(&g->max))
+			continue;
+		msg.demand.group = i;
+		if (sd_chan_send(h->child->chan, &msg, &err) != 0)
+			sd_log(SD_LOG_DEBUG, "demand not told: %s", err.message); /* the next one will be */
+	}
+}
+
 static int64_t tick(struct sd_http *h)
 {
+	tell_demand(h);
 	sd_http_expire(h);
 	sd_http_check_workers(h);
 	sd_http_accept_expire(h);

@@ -49,7 +49,7 @@ static struct census take_census(const struct sd_http *h)
 	for (uint32_t i = 0; i < sb->nslots; i++)
 		count_slot(h, &sb->slot[i], &c);
 	for (size_t i = 0; i < h->child->conf->npools && i < 64; i++)
-		if (h->child->conf->pools[i].processes > 0 && c.pool_ready[i] == 0)
+		if (h->child->conf->pools[i].min > 0 && c.pool_ready[i] == 0)
 			c.pools_ready = false;
 	return c;
 }

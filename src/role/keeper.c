@@ -432,6 +432,7 @@ _Noreturn void sd_keeper_main(const struct sd_child *child)
 	k.db = sd_db_new(child->conninfo, "stepd keeper", channels, &k.db_loop, &events);
 	init_watchers(&k);
 	sd_keeper_wake_init(&k);
+	sd_keeper_demand_init(&k);
 	sd_keeper_death_init(&k);
 	sd_db_start(k.db);
 	ev_run(k.loop, 0);

@@ -4,6 +4,7 @@
  *   keeper.c        start, joining, heartbeat, rescue, maintenance, drain
  *   keeper_start.c  before there is a loop: waiting for the database, migrations
  *   keeper_wake.c   from NOTIFY and due times to a woken worker
+ *   keeper_demand.c work that waits for workers which are not there
  *   keeper_death.c  workers' deaths and cancelled jobs
  */
 #ifndef SD_ROLE_KEEPER_H
@@ -12,6 +13,7 @@
 #include "db/db.h"
 #include "db/db_ev.h"
 #include "role/role.h"
+#include "step/manifest.h"
 
 #include <ev.h>
 
@@ -58,6 +60,14 @@ struct sd_keeper {
 	unsigned sweeps;      /* polls left after the doorbell was switched on again */
 	ev_timer promote_timer;
 
+	/* keeper_demand.c */
+	const char **steps; /* of our manifest */
+	size_t nsteps;
+	bool asking_backlog;
+	unsigned waited[SD_CONF_MAX_POOLS]; /* how often in a row work was seen waiting */
+	int64_t demand_until_us; /* work was seen waiting: ask again until then */
+	ev_timer demand_timer;
+
 	/* keeper_death.c */
 	struct sd_keeper_death *deaths; /* in order */
 	ev_timer death_timer, cancel_timer;
@@ -72,10 +82,14 @@ void sd_keeper_prepare(const struct sd_child *child);
 
 /* keeper_wake.c */
 void sd_keeper_wake_init(struct sd_keeper *k);
-void sd_keeper_ring(struct sd_keeper *k);	   /* wake one sleeping worker of this node */
+void sd_keeper_ring(struct sd_keeper *k);	   /* there is work: wake a worker of each pool, or have more of them */
 void sd_keeper_promote(struct sd_keeper *k);
 void sd_keeper_notified(struct sd_keeper *k, const char *payload); /* stepd_ready */
 void sd_keeper_beat(struct sd_keeper *k);	   /* heartbeat, with what we want to hear */
+
+/* keeper_demand.c */
+void sd_keeper_demand_init(struct sd_keeper *k);
+void sd_keeper_demand(struct sd_keeper *k); /* there is work: are there workers for it? */
 
 /* keeper_death.c */
 void sd_keeper_death_init(struct sd_keeper *k);

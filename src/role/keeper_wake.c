@@ -52,16 +52,8 @@ static const struct sd_db_stmt st_beat = {"node_beat", "select stepd.node_beat($
 
 void sd_keeper_ring(struct sd_keeper *k)
 {
-	const struct sd_scoreboard *sb = k->child->scoreboard;
-	for (uint32_t i = 0; i < sb->nslots; i++) {
-		const struct sd_slot *s = &sb->slot[i];
-		uint64_t one = 1;
-		if (!atomic_load(&s->asleep) || atomic_load(&s->state) != SD_SLOT_READY)
-			continue;
-		if (write(k->child->wake, &one, sizeof one) < 0 && errno != EAGAIN)
-			sd_log(SD_LOG_WARN, "waking a worker failed: %m");
-		return;
-	}
+	sd_wake_ring(k->child->wake, k->child->scoreboard, -1);
+	sd_keeper_demand(k);
 }
 
 static void promote_in(struct sd_keeper *k, double seconds)

@@ -104,6 +104,9 @@ static void on_message(struct sd_kid *kid, struct sd_msg *msg)
 		if (kid->group->role == SD_ROLE_KEEPER)
 			sd_deaths_ack(&kid->su->deaths, msg->serial);
 		break;
+	case SD_MSG_DEMAND:
+		sd_group_demand(kid->su, &msg->demand);
+		break;
 	case SD_MSG_CLOSED:
 		kid->closed = true;
 		break;
@@ -248,6 +251,7 @@ static void fill_slot(struct sd_kid *kid)
 	atomic_store(&slot->pid, 0);
 	atomic_store(&slot->role, (int32_t)kid->group->role);
 	atomic_store(&slot->pool, kid->group->pool_index);
+	atomic_store(&slot->group, kid->group->number);
 	atomic_store(&slot->index, kid->index);
 	atomic_store(&slot->conf_generation, gen != NULL ? (int32_t)gen->number : 0);
 	atomic_store(&slot->spawned_us, kid->spawned_us);
@@ -288,7 +292,7 @@ static void describe_child(const struct sd_kid *kid, int chan, struct sd_child *
 		.slot_generation = kid->slot_generation,
 		.pool = kid->group->pool,
 		.chan = chan,
-		.wake = su->wake,
+		.wake = &su->wake,
 		.http_listen = -1,
 		.admin_listen = -1,
 		.tls_cert = -1,
@@ -317,22 +321,26 @@ static void describe_child(const struct sd_kid *kid, int chan, struct sd_child *
 
 static pid_t fork_kid(const struct sd_kid *kid, int chan, struct sd_err *err)
 {
+	const struct sd_super *su = kid->su;
 	const struct sd_gen *gen = kid->group->gen;
-	struct birth birth = {.own_log = gen != NULL && kid->su->live != NULL && gen != kid->su->live};
+	struct birth birth = {.own_log = gen != NULL && su->live != NULL && gen != kid->su->live};
 	pid_t pid;
 
 	describe_child(kid, chan, &birth.child);
 	struct sd_spawn spawn = {
 		.title = kid->name,
 		.comm = sd_roles[birth.child.role].comm,
-		.keep = {chan, birth.child.wake, birth.child.http_listen, birth.child.admin_listen, birth.child.web_listen,
-			 birth.child.tls_cert, birth.child.tls_key},
-		.nkeep = 7,
+		.keep = {chan, birth.child.http_listen, birth.child.admin_listen, birth.child.web_listen, birth.child.tls_cert,
+			 birth.child.tls_key},
+		.nkeep = 6,
 		.drop = sd_super_drop,
 		.drop_arg = kid->su,
 		.main = enter_role,
 		.main_arg = &birth,
 	};
+	if (birth.child.role == SD_ROLE_WORKER || birth.child.role == SD_ROLE_KEEPER)
+		for (int i = 0; i < SD_GROUPS; i++)
+			spawn.keep[spawn.nkeep++] = su->wake.fd[i];
 	pid = sd_spawn(&spawn, err);
 	sd_close(&birth.child.tls_cert);
 	sd_close(&birth.child.tls_key);

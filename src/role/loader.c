@@ -3,6 +3,7 @@
 #include "base/fdutil.h"
 #include "base/log.h"
 #include "proc/spawn.h"
+#include "role/pools.h"
 #include "step/registry.h"
 
 #include <errno.h>
@@ -23,7 +24,7 @@
 struct answer_head {
 	uint32_t magic;
 	uint32_t conf_ok;
-	uint64_t nsteps, nproblems, manifest_len, problems_len;
+	uint64_t nsteps, nproblems, manifest_len, problems_len, warnings_len;
 };
 #define MAGIC 0x73746570u
 
@@ -71,10 +72,30 @@ static struct sd_conf *read_conf(const char *file, struct sd_buf *problems)
 	return conf;
 }
 
+/*
+ * A pool that names what is not there makes the configuration wrong; unless
+ * steps are missing because they could not be loaded, which the daemon may
+ * start without.
+ */
+static bool check_pools(const struct sd_loader *l, const struct sd_conf *conf, const struct sd_buf *manifest, struct sd_step_problems *problems,
+			struct sd_buf *warnings)
+{
+	struct sd_arena *arena = sd_arena_new();
+	struct sd_err err;
+	const struct sd_manifest *m = sd_manifest_parse(manifest->data, manifest->len, arena, &err);
+	size_t bad = m != NULL ? sd_pools_check(conf, m, &problems->text, warnings) : 0;
+
+	bool ok = bad == 0 || problems->n + l->nskip > 0;
+
+	problems->n += bad;
+	sd_arena_free(arena);
+	return ok;
+}
+
 static _Noreturn void loader_main(void *arg)
 {
 	struct sd_loader *l = arg;
-	struct sd_buf manifest = SD_BUF_INIT;
+	struct sd_buf manifest = SD_BUF_INIT, warnings = SD_BUF_INIT;
 	struct sd_step_problems problems = {SD_BUF_INIT, 0};
 	struct answer_head head = {.magic = MAGIC};
 	struct sd_conf *own = l->conf == NULL ? read_conf(l->file, &problems.text) : NULL;
@@ -82,19 +103,25 @@ static _Noreturn void loader_main(void *arg)
 	struct sd_err err;
 
 	head.conf_ok = conf != NULL;
-	if (conf != NULL)
+	if (conf != NULL) {
 		head.nsteps = sd_steps_discover((const char *const *)conf->steps, conf->nsteps, l->skip, l->nskip, &manifest,
 						&problems, l->current, CURRENT_LEN);
+		l->current[0] = '\0';
+		head.conf_ok = check_pools(l, conf, &manifest, &problems, &warnings);
+	}
 	head.nproblems = problems.n;
 	head.manifest_len = manifest.len;
 	head.problems_len = problems.text.len;
+	head.warnings_len = warnings.len;
 	if (sd_write_full(l->write_fd, &head, sizeof head, &err) != 0 ||
 	    sd_write_full(l->write_fd, manifest.data, manifest.len, &err) != 0 ||
-	    sd_write_full(l->write_fd, problems.text.data, problems.text.len, &err) != 0)
+	    sd_write_full(l->write_fd, problems.text.data, problems.text.len, &err) != 0 ||
+	    sd_write_full(l->write_fd, warnings.data, warnings.len, &err) != 0)
 		sd_leave(1);
 	sd_conf_free(own);
 	sd_buf_fini(&manifest);
 	sd_buf_fini(&problems.text);
+	sd_buf_fini(&warnings);
 	sd_leave(0);
 }
 
@@ -224,13 +251,15 @@ static bool split_answer(const struct sd_loader *l, struct sd_loaded *loaded)
 		return false;
 	memcpy(&head, l->answer.data, sizeof head);
 	if (head.magic != MAGIC || head.manifest_len > MAX_ANSWER || head.problems_len > MAX_ANSWER ||
-	    l->answer.len != sizeof head + head.manifest_len + head.problems_len)
+	    head.warnings_len > MAX_ANSWER ||
+	    l->answer.len != sizeof head + head.manifest_len + head.problems_len + head.warnings_len)
 		return false;
 	p = l->answer.data + sizeof head;
 	*loaded = (struct sd_loaded){.conf_ok = head.conf_ok != 0, .nsteps = head.nsteps, .nproblems = head.nproblems + l->nskip};
 	sd_buf_append(&loaded->manifest, p, head.manifest_len);
 	sd_buf_append(&loaded->problems, l->fatal.data, l->fatal.len);
 	sd_buf_append(&loaded->problems, p + head.manifest_len, head.problems_len);
+	sd_buf_append(&loaded->warnings, p + head.manifest_len + head.problems_len, head.warnings_len);
 	return true;
 }
 
@@ -280,6 +309,7 @@ void sd_loader_reaped(struct sd_loader *l, int status)
 	l->done(l->done_arg, &loaded, NULL);
 	sd_buf_fini(&loaded.manifest);
 	sd_buf_fini(&loaded.problems);
+	sd_buf_fini(&loaded.warnings);
 }
 
 void sd_loader_free(struct sd_loader *l)

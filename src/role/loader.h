@@ -16,10 +16,11 @@
 #include <sys/types.h>
 
 struct sd_loaded {
-	bool conf_ok;	       /* the configuration file has no problem */
+	bool conf_ok;	       /* the configuration has no problem, with these steps */
 	size_t nsteps;
-	size_t nproblems;      /* of step files */
+	size_t nproblems;      /* of step files, and names in pools */
 	struct sd_buf manifest;
+	struct sd_buf warnings; /* lines: work that no pool does */
 	struct sd_buf problems; /* lines "file: message", those of the configuration "file:line:col: message" */
 };
 

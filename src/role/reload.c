@@ -59,6 +59,11 @@ static void on_first_loaded(void *arg, struct sd_loaded *loaded, const struct sd
 		return;
 	}
 	log_lines(SD_LOG_ERROR, &loaded->problems);
+	if (!loaded->conf_ok) {
+		start_failed(su, 78);
+		return;
+	}
+	log_lines(SD_LOG_WARN, &loaded->warnings);
 	if (loaded->nsteps == 0 && loaded->nproblems > 0) {
 		sd_log(SD_LOG_ERROR, "no step is left: not starting");
 		start_failed(su, 78);
@@ -162,6 +167,7 @@ static void on_reloaded(void *arg, struct sd_loaded *loaded, const struct sd_err
 		not_built(su, why);
 		return;
 	}
+	log_lines(SD_LOG_WARN, &loaded->warnings);
 	conf = sd_conf_load(su->conf_file, &problems);
 	sd_conf_problems_free(&problems);
 	if (conf == NULL)

@@ -9,6 +9,7 @@
 #include "conf/conf.h"
 #include "proc/chan.h"
 #include "proc/scoreboard.h"
+#include "proc/wake.h"
 
 #include <stdbool.h>
 #include <stddef.h>
@@ -38,7 +39,7 @@ struct sd_child {
 	uint32_t slot_generation;
 	const struct sd_conf_pool *pool; /* NULL unless worker or web */
 	int chan;		     /* to the supervisor */
-	int wake;		     /* eventfd (EFD_SEMAPHORE | EFD_NONBLOCK) that wakes idle queue workers, shared by all of the node; worker, keeper */
+	const struct sd_wake *wake;  /* where idle queue workers sleep: the own group's is wake->fd[slot->group]; worker, keeper */
 	int http_listen, admin_listen; /* listening TCP sockets, -1: none; http */
 	int tls_cert, tls_key;	     /* open files of http.tls, -1: none, or not to be opened; http */
 	int web_listen;		     /* listening Unix socket of this generation, made by the supervisor (autobound abstract address): web workers connect to its getsockname() address, http accepts and checks SO_PEERCRED */

@@ -66,6 +66,17 @@ static void drop_check(void *arg)
 	ev_signal_stop(c->loop, &c->chld);
 }
 
+/* A line each; they do not make the check fail. */
+static void print_warnings(const struct sd_buf *text)
+{
+	for (const char *p = text->data, *end = p + text->len; text->len > 0 && p < end;) {
+		size_t n = strcspn(p, "\n");
+
+		fprintf(stderr, "warning: %.*s\n", (int)n, p);
+		p += n + 1;
+	}
+}
+
 static void on_checked(void *arg, struct sd_loaded *loaded, const struct sd_err *err)
 {
 	struct check *c = arg;
@@ -75,6 +86,7 @@ static void on_checked(void *arg, struct sd_loaded *loaded, const struct sd_err 
 		c->problems = -1;
 	} else {
 		fwrite(loaded->problems.data, 1, loaded->problems.len, stderr);
+		print_warnings(&loaded->warnings);
 		c->problems = (int)loaded->nproblems;
 	}
 	ev_break(c->loop, EVBREAK_ALL);

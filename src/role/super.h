@@ -4,6 +4,7 @@
  *   supervisor.c   signals, phases, the tick, what the service manager is told
  *   settle.c       what is, against what should be
  *   generation.c   one configuration's children: start order, swap, retirement
+ *   resize.c       pools that grow and shrink
  *   kids.c         one child: spawn, messages, ladder, death
  *   enforce.c      looking at running attempts and at workers' size
  *   deaths.c       deaths on their way to the keeper
@@ -23,6 +24,7 @@
 #include "role/decide.h"
 #include "role/embedded.h"
 #include "role/loader.h"
+#include "role/size.h"
 
 #include <ev.h>
 
@@ -34,9 +36,12 @@ struct sd_group {
 	enum sd_role_kind role;
 	const struct sd_conf_pool *pool; /* NULL unless worker or web */
 	int pool_index;			 /* -1 without */
+	int number;			 /* in the scoreboard; -1 without a pool, and when its generation retires */
 	unsigned want;
 	char name[64];			 /* "worker default" */
 	struct sd_health health;
+	struct sd_size size;
+	unsigned waiting;		 /* work that waits for it, as it was told since the last look */
 	struct sd_gen *gen;		 /* NULL: postgres, which belongs to none */
 };
 
@@ -56,6 +61,8 @@ struct sd_kid {
 	int64_t grace_us;  /* TERM → KILL */
 	bool superseded;   /* a younger one takes its place, then it drains */
 	bool asked;	   /* it was told to go */
+	int64_t idle_us;   /* since when it has nothing to do; 0: it has */
+	uint64_t jobs_seen;
 	bool closed;	   /* it said that no new connection reaches it */
 	struct sd_watch watch;
 	int reason;	   /* SD_SLOT_REASON_*: why it was told to end */
@@ -100,7 +107,7 @@ struct sd_super {
 	struct sd_gen *gens; /* newest first */
 	struct sd_gen *live, *building;
 	uint32_t last_number;
-	int wake;
+	struct sd_wake wake;
 	char boot_id[40];
 	struct sd_deaths deaths;
 	struct sd_embedded *embedded; /* NULL: none */
@@ -134,6 +141,12 @@ void sd_gen_retire(struct sd_super *su, struct sd_gen *gen);
 bool sd_gen_collect(struct sd_super *su, struct sd_gen *gen); /* free a retiring one without children: true when it did */
 unsigned sd_conf_children(const struct sd_conf *conf);
 void sd_group_fill(struct sd_super *su, struct sd_group *group);
+
+/* resize.c */
+void sd_group_demand(struct sd_super *su, const struct sd_msg_demand *d); /* a child says that work waits */
+void sd_group_resize(struct sd_super *su, struct sd_group *group);
+unsigned sd_group_first_want(const struct sd_super *su, const struct sd_conf_pool *pool); /* of a new generation */
+void sd_group_show(struct sd_super *su, const struct sd_group *group); /* in the scoreboard */
 
 /* kids.c */
 struct sd_kid *sd_kid_start(struct sd_super *su, struct sd_group *group, int index);

@@ -23,7 +23,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -331,9 +330,8 @@ static int make_shared(struct sd_super *su, const struct sd_conf *conf, struct s
 	if (su->sb == NULL)
 		return -1;
 	su->kid_of_slot = sd_xcalloc(su->sb->nslots, sizeof *su->kid_of_slot);
-	su->wake = eventfd(0, EFD_SEMAPHORE | EFD_NONBLOCK | EFD_CLOEXEC);
-	if (su->wake < 0)
-		return sd_err_errno(err, errno, "cannot make the wake-up descriptor");
+	if (sd_wake_open(&su->wake, err) != 0)
+		return -1;
 	su->loop = ev_loop_new(EVFLAG_AUTO);
 	if (su->loop == NULL)
 		return sd_err_set(err, SD_ERR_PERMANENT, "cannot make an event loop");
@@ -355,7 +353,7 @@ static int prepare(struct sd_super *su, const struct sd_supervise *what, struct 
 		su->embedded = sd_embedded_open(what->embedded_dir, become ? &user : NULL, sd_conf_children(what->conf), err);
 		if (su->embedded == NULL)
 			return -1;
-		su->postgres = (struct sd_group){.role = SD_ROLE_POSTGRES, .pool_index = -1, .want = 1, .name = "postgres"};
+		su->postgres = (struct sd_group){.role = SD_ROLE_POSTGRES, .pool_index = -1, .number = -1, .want = 1, .name = "postgres"};
 		su->start_late_us = sd_now_us() + what->conf->database_wait_ms * SD_MS;
 	}
 	if (make_shared(su, what->conf, err) != 0)
@@ -413,7 +411,7 @@ static void clean_up(struct sd_super *su)
 	sd_deaths_fini(&su->deaths);
 	if (su->loop != NULL)
 		ev_loop_destroy(su->loop);
-	sd_close(&su->wake);
+	sd_wake_close(&su->wake);
 	free(su->kid_of_slot);
 	sd_scoreboard_free(su->sb);
 	sd_notify_close(&su->notify);
@@ -421,9 +419,10 @@ static void clean_up(struct sd_super *su)
 
 int sd_supervise(const struct sd_supervise *what)
 {
-	struct sd_super su = {.conf_file = what->conf_file, .wake = -1, .notify = {.fd = -1}};
+	struct sd_super su = {.conf_file = what->conf_file, .notify = {.fd = -1}};
 	struct sd_err err;
 
+	memset(&su.wake, -1, sizeof su.wake);
 	hold_signals(SIG_BLOCK);
 	sd_log_set_name("supervisor");
 	signal(SIGPIPE, SIG_IGN);

@@ -59,18 +59,30 @@ struct sd_attempt *sd_chain_take(struct sd_chain *c)
 bool sd_worker_others_sleep(const struct sd_worker *w)
 {
 	const struct sd_scoreboard *sb = w->child->scoreboard;
-	for (uint32_t i = 0; i < sb->nslots; i++)
-		if (i != w->child->slot_index && atomic_load(&sb->slot[i].state) == SD_SLOT_READY &&
-		    atomic_load(&sb->slot[i].asleep))
+	for (uint32_t i = 0; i < sb->nslots; i++) {
+		const struct sd_slot *s = &sb->slot[i];
+		if (i != w->child->slot_index && atomic_load(&s->state) == SD_SLOT_READY && atomic_load(&s->asleep) &&
+		    atomic_load(&s->conf_generation) == atomic_load(&w->child->slot->conf_generation) &&
+		    sd_worker_is_peer(w, atomic_load(&s->pool)))
 			return true;
+	}
 	return false;
 }
 
 void sd_worker_ring(struct sd_worker *w)
 {
-	uint64_t one = 1;
-	if (sd_worker_others_sleep(w) && write(w->child->wake, &one, sizeof one) < 0 && errno != EAGAIN)
-		sd_log(SD_LOG_WARN, "waking another worker failed: %m");
+	sd_wake_ring(w->child->wake, w->child->scoreboard, w->child->slot_index);
+}
+
+/* We leave: what we were woken for, or give back, is for others; when none of them sleeps, the pool may have to grow. */
+void sd_worker_hand_over(struct sd_worker *w)
+{
+	struct sd_msg msg = {.type = SD_MSG_DEMAND, .demand = {.group = w->group, .waiting = 1}};
+	struct sd_err err;
+
+	if (sd_wake_ring(w->child->wake, w->child->scoreboard, w->child->slot_index) == 0 &&
+	    sd_chan_send(w->child->chan, &msg, &err) != 0)
+		sd_log(SD_LOG_DEBUG, "work to hand over not told: %s", err.message);
 }
 
 void sd_worker_retry_later(struct sd_worker *w, double seconds)
@@ -246,10 +258,10 @@ static void on_wake(struct ev_loop *loop, ev_io *io, int revents)
 		watch_wake(w, false);
 		return;
 	}
-	if (read(w->child->wake, &one, sizeof one) != sizeof one)
+	if (read(io->fd, &one, sizeof one) != sizeof one)
 		return; /* another worker took it */
 	if (sd_worker_stopping(w))
-		sd_worker_ring(w);
+		sd_worker_hand_over(w);
 	w->sleeping = false;
 	sd_worker_pump(w);
 }
@@ -274,7 +286,10 @@ static void on_slow_timer(struct ev_loop *loop, ev_timer *t, int revents)
 
 static void drain(struct sd_worker *w)
 {
+	uint64_t one;
 	w->draining = true;
+	if (atomic_exchange(&w->child->slot->asleep, 0) && read(w->wake_io.fd, &one, sizeof one) == sizeof one)
+		sd_worker_hand_over(w);
 	sd_worker_release(w, sd_runner_recall(w->runner));
 	sd_worker_pump(w);
 }
@@ -357,7 +372,7 @@ static void on_db_down(void *arg, struct sd_db *db, const struct sd_err *err)
 static void init_watchers(struct sd_worker *w)
 {
 	ev_io_init(&w->chan_io, on_chan, w->child->chan, EV_READ);
-	ev_io_init(&w->wake_io, on_wake, w->child->wake, EV_READ);
+	ev_io_init(&w->wake_io, on_wake, w->child->wake->fd[w->group], EV_READ);
 	ev_io_init(&w->runner_io, on_runner, sd_runner_fd(w->runner), EV_READ);
 	ev_timer_init(&w->flush_timer, on_pump_timer, 0., 0.);
 	ev_timer_init(&w->slow_timer, on_slow_timer, 0., SLOW_SECONDS);
@@ -373,7 +388,7 @@ static void init_watchers(struct sd_worker *w)
 
 _Noreturn void sd_worker_main(const struct sd_child *child)
 {
-	struct sd_worker w = {.child = child};
+	struct sd_worker w = {.child = child, .group = atomic_load(&child->slot->group)};
 	struct sd_err err;
 	char name[64];
 

@@ -44,6 +44,8 @@ struct sd_worker {
 	ev_timer report_timer; /* what the handler says of its progress is told */
 	ev_signal term;
 
+	int group;	/* in the scoreboard */
+	uint32_t peers; /* the pools that serve one of our lanes too, by index */
 	struct sd_lane *lanes;
 	size_t nlanes, first_lane;
 	uint32_t settings_version;
@@ -86,12 +88,14 @@ bool sd_worker_stopping(const struct sd_worker *w);
 void sd_worker_take_finished(struct sd_worker *w);
 void sd_worker_retry_later(struct sd_worker *w, double seconds);
 bool sd_worker_others_sleep(const struct sd_worker *w);
-/* Wake one more worker of this node, if one sleeps. */
+/* Wake one more worker of each pool, if one sleeps. */
 void sd_worker_ring(struct sd_worker *w);
+void sd_worker_hand_over(struct sd_worker *w);
 
 /* worker_claim.c */
 void sd_worker_load_lanes(struct sd_worker *w);
 struct sd_db_call sd_worker_claim_call(struct sd_worker *w, int64_t now_us);
+bool sd_worker_is_peer(const struct sd_worker *w, int pool); /* does that pool of our generation serve a lane of ours? */
 void sd_worker_claimed(struct sd_worker *w, const PGresult *res);
 void sd_worker_claim_failed(struct sd_worker *w);
 void sd_worker_forget(struct sd_worker *w, struct sd_attempt *a); /* into spare */

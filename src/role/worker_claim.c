@@ -25,16 +25,33 @@ struct sd_lane *sd_worker_lane(struct sd_worker *w, int lane_id)
 	return NULL;
 }
 
+/* The pools that could run what is in this lane. */
+static void note_peers(struct sd_worker *w, const char *queue, const char *step)
+{
+	const struct sd_conf *conf = w->child->conf;
+	for (size_t i = 0; i < conf->npools; i++)
+		if (sd_conf_pool_runs(&conf->pools[i], queue, step))
+			w->peers |= UINT32_C(1) << i;
+}
+
+bool sd_worker_is_peer(const struct sd_worker *w, int pool)
+{
+	return pool >= 0 && pool < SD_CONF_MAX_POOLS && (w->peers >> pool & 1);
+}
+
 /* What a lane had learnt stays when lanes are read again. */
 static void set_lanes(struct sd_worker *w, const PGresult *res)
 {
 	int n = PQntuples(res);
 	struct sd_lane *lanes = sd_xcalloc((size_t)n + 1, sizeof *lanes);
 	size_t k = 0;
+	w->peers = 0;
 	for (int i = 0; i < n; i++) {
 		size_t index;
-		if (sd_registry_find(w->registry, PQgetvalue(res, i, 1), &index) == NULL)
+		const char *step = PQgetvalue(res, i, 1), *queue = PQgetvalue(res, i, 2);
+		if (sd_registry_find(w->registry, step, &index) == NULL || !sd_conf_pool_runs(w->child->pool, queue, step))
 			continue;
+		note_peers(w, queue, step);
 		int id = atoi(PQgetvalue(res, i, 0));
 		struct sd_lane *old = sd_worker_lane(w, id);
 		if (old != NULL)

@@ -220,6 +220,8 @@ static void on_release(void *arg, PGresult *const *results, size_t n, const stru
 	}
 	if (results == NULL)
 		sd_log_err(SD_LOG_ERROR, err, "giving back unstarted jobs failed");
+	else if (sd_worker_stopping(w))
+		sd_worker_hand_over(w);
 	else
 		sd_worker_ring(w);
 	w->releasing--;

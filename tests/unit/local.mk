@@ -38,6 +38,10 @@ tests_unit_test_registry_SOURCES = tests/unit/test_registry.c
 tests_unit_test_registry_CPPFLAGS = $(AM_CPPFLAGS) -DSD_CC='"$(CC)"' -DSD_STEP_INCLUDE='"$(abs_top_srcdir)/src/step"' \
 	-DSD_SAMPLES='"$(abs_top_builddir)/steps"'
 tests_unit_test_registry_LDADD = $(SD_LIBS) $(CMOCKA_LIBS)
+check_PROGRAMS += tests/unit/test_size
+tests_unit_test_size_SOURCES = tests/unit/test_size.c
+tests_unit_test_size_LDADD = $(SD_LIBS) $(CMOCKA_LIBS)
+
 check_PROGRAMS += tests/unit/test_decide tests/unit/test_proc
 tests_unit_test_decide_SOURCES = tests/unit/test_decide.c
 tests_unit_test_decide_LDADD = $(SD_LIBS) $(CMOCKA_LIBS)

@@ -242,6 +242,37 @@ static void test_not_supported(void **state)
 	expect("http: { tls: { cert: a } }\n", "1:14: http.tls needs both cert and key", NULL);
 }
 
+static void test_pools(void **state)
+{
+	struct sd_conf *c = load_good("pools:\n  a: { processes: 3, queues: [x, y], steps: S }\n"
+				      "  b: { processes: { max: 8 } }\n"
+				      "  c: { processes: { min: 0, max: 2, idleTimeout: 5m } }\n");
+	assert_int_equal(c->pools[0].min, 3);
+	assert_int_equal(c->pools[0].max, 3);
+	assert_true(sd_conf_pool_runs(&c->pools[0], "y", "S"));
+	assert_false(sd_conf_pool_runs(&c->pools[0], "z", "S"));
+	assert_false(sd_conf_pool_runs(&c->pools[0], "x", "T"));
+	assert_int_equal(c->pools[1].min, 1);
+	assert_int_equal(c->pools[1].max, 8);
+	assert_int_equal(c->pools[1].idle_ms, 30000);
+	assert_true(sd_conf_pool_runs(&c->pools[1], "z", "T"));
+	assert_int_equal(c->pools[2].min, 0);
+	assert_int_equal(c->pools[2].idle_ms, 300000);
+	sd_conf_free(c);
+	expect("pools: { p: { processes: { min: 2 } } }\n", "1:26: pools.p.processes: max is missing", NULL);
+	expect("pools: { p: { processes: { min: 3, max: 2 } } }\n", "1:26: pools.p.processes: min 3 is more than max 2", NULL);
+	expect("pools: { p: { processes: { min: 0, max: 2 }, serves: http } }\n",
+	       "1:26: pools.p.processes: a pool that serves http has a min of 1 or more", NULL);
+	expect("pools: { p: { processes: { most: 2 } } }\n",
+	       "1:26: pools.p.processes: max is missing",
+	       "1:28: unknown key \"most\" in pools.p.processes; known are min, max, idleTimeout", NULL);
+	expect("pools: { p: { processes: [2] } }\n", "1:26: pools.p.processes: expected a single value, found a list", NULL);
+	expect("pools: { p: { queues: [] } }\n", "1:23: pools.p.queues: the list is empty", NULL);
+	expect("pools: { p: { queues: [x, x] } }\n", "1:27: pools.p.queues: \"x\" is there twice", NULL);
+	expect("pools: { p: { serves: http, steps: [x] } }\n",
+	       "1:36: pools.p.steps is about jobs: this pool serves only http, which serves every route", NULL);
+}
+
 static void test_expand(void **state)
 {
 	setenv("SD_TEST_SET", "value: [x]", 1);
@@ -450,7 +481,7 @@ static void uncomment(const struct sd_buf *sample, struct sd_buf *out)
 	}
 }
 
-/* The value of an option in the sample; behind "*" in whichever pool or queue has it first in the order given. */
+/* The value of an option in the sample; behind "*" in the first of these pools or queues that has it. */
 static const struct sd_yaml *in_sample(const struct sd_yaml *root, const char *path)
 {
 	char key[64];
@@ -458,8 +489,13 @@ static const struct sd_yaml *in_sample(const struct sd_yaml *root, const char *p
 	while (node && *path) {
 		size_t len = strcspn(path, ".");
 		snprintf(key, sizeof(key), "%.*s", (int)len, path);
-		if (strcmp(key, "*") == 0)
-			snprintf(key, sizeof(key), "%s", sd_yaml_get(node, "default") ? "default" : "any-other");
+		if (strcmp(key, "*") == 0) {
+			static const char *const names[] = {"default", "bulk", "any-other"};
+			const struct sd_yaml *found = NULL;
+			for (size_t i = 0; i < 3 && !found; i++)
+				found = sd_yaml_get(node, names[i]) ? in_sample(sd_yaml_get(node, names[i]), path + 2) : NULL;
+			return found;
+		}
 		node = sd_yaml_get(node, key);
 		path += len + (path[len] == '.');
 	}
@@ -596,7 +632,7 @@ int main(void)
 		cmocka_unit_test(test_all_at_once),	cmocka_unit_test(test_wrong_shapes),
 		cmocka_unit_test(test_addresses),	cmocka_unit_test(test_secrets_stay),
 		cmocka_unit_test(test_duplicates),
-		cmocka_unit_test(test_not_supported),	cmocka_unit_test(test_expand),
+		cmocka_unit_test(test_pools), cmocka_unit_test(test_not_supported),	cmocka_unit_test(test_expand),
 		cmocka_unit_test(test_rate),		cmocka_unit_test(test_hostile),
 		cmocka_unit_test(test_files),		cmocka_unit_test(test_queues_json),
 		cmocka_unit_test(test_restart_options), cmocka_unit_test(test_contract_sample),

@@ -1,0 +1,178 @@
+"""Pools: which work they do, how many processes they have, and as whom and with what those run."""
+
+import re
+import subprocess
+import time
+from multiprocessing.pool import ThreadPool
+
+import harness
+from harness import BUILD, wait_for
+
+# Two steps that take as long as their input says.
+STEPS = r"""
+#include <stepd/step.h>
+#include <time.h>
+
+static int work(struct stepd_ctx *ctx)
+{
+	double ms = stepd_get_num(stepd_data(ctx), "ms", 0);
+	struct timespec t = {(time_t)(ms / 1000), (long)((long long)(ms * 1e6) % 1000000000LL)};
+
+	nanosleep(&t, &t);
+	return STEPD_OK;
+}
+
+static int hello(struct stepd_ctx *ctx)
+{
+	nanosleep(&(struct timespec){0, 300000000}, NULL);
+	return stepd_reply(ctx, 200, stepd_object(ctx, stepd_str("hello", "world")));
+}
+
+#ifdef HTTP
+STEPD_STEP(.name = NAME, .triggers = STEPD_TRIGGERS(STEPD_HTTP("GET", "/hello")), .handler = hello);
+#else
+STEPD_STEP(.name = NAME, .triggers = STEPD_TRIGGERS(STEPD_QUEUE(TOPIC)), .handler = work);
+#endif
+"""
+
+
+def add_step(stepd, name, topic):
+    stepd.step(name, f'#define NAME "{name}"\n#define TOPIC "{topic}"\n' + STEPS)
+
+
+def pool(processes, **more):
+    return {"processes": processes, "serves": ["queue"], **more}
+
+
+def check(stepd, config):
+    stepd.write_config(config)
+    return subprocess.run([str(BUILD / "src/stepd"), "-c", stepd.config_file, "--check"], env=stepd.environment(), text=True,
+                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60)
+
+
+def workers(stepd, name="default"):
+    return stepd.procs(rf"^stepd: worker {name}/")
+
+
+def test_pools_by_queue_and_step(stepd, db):
+    add_step(stepd, "A", "a")
+    add_step(stepd, "B", "b")
+    add_step(stepd, "B2", "b")
+    pools = {"quick": pool(1, queues=["a"]), "slow": pool(2, queues=["b"], steps=["B"]), "rest": pool(1, steps=["B2"])}
+    stepd.start(config=stepd.config(pools=pools))
+    pids = {name: {p.pid for p in workers(stepd, name)} for name in pools}
+
+    # every pool is woken for its own work at once, whoever else sleeps
+    late = []
+    for _ in range(12):
+        for job in db.enqueue("a", {}) + db.enqueue("b", {}):
+            row = db.wait_status(job, "completed")
+            late.append((row["started_at"] - row["enqueued_at"]).total_seconds())
+    assert sorted(late)[len(late) * 3 // 4] < 0.1 * harness.SLOW and max(late) < 1.0 * harness.SLOW, late
+
+    # a pool full of long jobs delays no other
+    long = [db.enqueue("b", {"ms": 1500})[0] for _ in range(4)]
+    wait_for(lambda: sum(db.job(j)["status"] == "running" for j in long) == 2, 10, "two long jobs at work")
+    [job] = db.enqueue("a", {})
+    assert db.wait_status(job, "completed", deadline=1.0 * harness.SLOW)["pid"] in pids["quick"]
+    for step, name in [("A", "quick"), ("B", "slow"), ("B2", "rest")]:
+        ran = set(db.values("select pid from stepd.jobs where step = %s and status = 'completed'", step))
+        assert ran and ran <= pids[name], (step, ran, pids)
+
+    # a reload that moves a queue to another pool, with its jobs waiting
+    pools["slow"], pools["quick"] = pool(1, queues=["a"]), pool(3, queues=["b"], steps=["B"])
+    stepd.write_config(stepd.config(pools=pools))
+    stepd.reload()
+    pids = {p.pid for p in workers(stepd, "quick")}
+    [job] = db.enqueue("b", {})[:1]
+    assert db.wait_status(job, "completed", deadline=5)["pid"] in pids | {p.pid for p in workers(stepd, "rest")}
+    for job in long:
+        assert db.wait_status(job, "completed")["attempt"] == 1
+
+
+def test_pools_that_name_what_is_not_there(stepd, db):
+    add_step(stepd, "Mailer", "send-mail")
+    r = check(stepd, stepd.config(pools={"p": pool(1, queues=["send-mial"]), "q": pool(1, steps=["Mailer", "Nobody"])}))
+    assert r.returncode == 78
+    assert re.search(rf'^{stepd.config_file}:\d+:\d+: pools.p.queues: there is no queue "send-mial", did you mean "send-mail"\?$', r.stderr, re.M)
+    assert re.search(rf'^{stepd.config_file}:\d+:\d+: pools.q.steps: there is no step "Nobody"$', r.stderr, re.M)
+    assert stepd.run() == 78
+    stepd.wait_log('there is no queue "send-mial"')
+
+    # work that no pool here does may be another node's: said, not refused
+    r = check(stepd, stepd.config(queues={"other": {}}, pools={"p": pool(1, queues=["other"])}))
+    assert r.returncode == 0
+    assert "warning: no pool of this node runs step Mailer for queue send-mail\n" in r.stderr
+    r = check(stepd, stepd.config(pools={"web": {"processes": 1, "serves": ["http"]}}))
+    assert r.returncode == 0 and "no pool of this node serves queue" in r.stderr
+
+    stepd.start(config=stepd.config())
+    stepd.write_config(stepd.config(pools={"p": pool(1, queues=["send-mial"])}))
+    stepd.reload()
+    stepd.wait_log('reload failed.*there is no queue "send-mial"')
+    [job] = db.enqueue("send-mail", {})
+    db.wait_status(job, "completed")
+
+
+def test_pool_grows_and_shrinks(stepd, db):
+    add_step(stepd, "A", "a")
+    stepd.start(config=stepd.config(pools={"default": pool({"min": 1, "max": 6, "idleTimeout": "700ms"})}))
+    assert len(workers(stepd)) == 1
+
+    # quick jobs one after the other need no more
+    for _ in range(10):
+        db.wait_status(db.enqueue("a", {})[0], "completed")
+    assert len(workers(stepd)) == 1
+
+    # a backlog of slow ones has its workers within a second
+    jobs = [db.enqueue("a", {"ms": 700})[0] for _ in range(18)]
+    wait_for(lambda: len(workers(stepd)) == 6, 10, "six workers")
+    while db.value("select exists (select from stepd.jobs where status <> 'completed')"):
+        assert len(workers(stepd)) <= 6
+    sixth = db.value("select started_at - (select max(enqueued_at) from stepd.jobs) from stepd.jobs where id = any(%s) order by started_at offset 5", jobs)
+    assert sixth.total_seconds() < 1.5 * harness.SLOW
+
+    # while it shrinks, work is neither delayed nor lost
+    late = []
+    deadline = time.monotonic() + 20
+    while len(workers(stepd)) > 1:
+        assert time.monotonic() < deadline, workers(stepd)
+        row = db.wait_status(db.enqueue("a", {})[0], "completed")
+        late.append((row["started_at"] - row["enqueued_at"]).total_seconds())
+    assert sorted(late)[len(late) * 3 // 4] < 0.1 * harness.SLOW and max(late) < 1.0 * harness.SLOW, late
+    assert db.value("select count(*) from stepd.attempts") == 0
+
+    # a reload keeps what had grown, and takes new limits
+    jobs = [db.enqueue("a", {"ms": 1200})[0] for _ in range(6)]
+    wait_for(lambda: sum(db.job(j)["status"] == "running" for j in jobs) >= 6, 10, "six at work again")
+    stepd.write_config(stepd.config(pools={"default": pool({"min": 2, "max": 4, "idleTimeout": "60s"})}))
+    old = {p.pid for p in workers(stepd)}
+    stepd.reload()
+    assert len([p for p in workers(stepd) if p.pid not in old]) == 4
+    for job in jobs:
+        assert db.wait_status(job, "completed")["attempt"] == 1
+
+
+def test_pool_on_demand(stepd, db):
+    add_step(stepd, "A", "a")
+    stepd.step("hello", '#define NAME "Hello"\n#define HTTP\n' + STEPS)
+    stepd.start(config=stepd.config(pools={"default": pool({"min": 0, "max": 2, "idleTimeout": "300ms"}),
+                                           "web": {"processes": {"min": 1, "max": 3, "idleTimeout": "300ms"}, "serves": ["http"]}}))
+    for _ in range(3):
+        wait_for(lambda: not workers(stepd), 10, "no worker left")
+        assert stepd.get("/ready", port=stepd.admin_port).status == 200
+        row = db.wait_status(db.enqueue("a", {})[0], "completed")
+        assert (row["started_at"] - row["enqueued_at"]).total_seconds() < 1.0 * harness.SLOW
+    # jobs that come just as the last worker leaves
+    for i in range(10):
+        row = db.wait_status(db.enqueue("a", {})[0], "completed")
+        assert (row["started_at"] - row["enqueued_at"]).total_seconds() < 1.0 * harness.SLOW and row["attempt"] == 1
+        time.sleep(0.30 + 0.01 * i)
+
+    # web workers come with waiting requests, and go
+    with ThreadPool(8) as threads:
+        replies = threads.map(lambda _: stepd.get("/hello").status, range(16))
+        assert set(replies) == {200}
+    assert len(stepd.procs("^stepd: web ")) > 1
+    wait_for(lambda: len(stepd.procs("^stepd: web ")) == 1, 10, "one web worker left")
+    assert stepd.get("/hello").status == 200
