@@ -245,7 +245,7 @@ static bool logged(const char *text)
 
 #define WAIT_FOR(condition)                                                                                                        \
 	do {                                                                                                                       \
-		int64_t late_ = sd_now_us() + 10 * SD_SEC;                                                                          \
+		int64_t late_ = sd_now_us() + 60 * SD_SEC;                                                                          \
 		while (!(condition)) {                                                                                             \
 			if (sd_now_us() > late_)                                                                                    \
 				fail_msg("not within 10 s: %s", #condition);                                                       \
