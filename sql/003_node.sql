@@ -18,6 +18,11 @@ begin
 end $$;
 comment on function stepd._bad(text, text, text) is 'Raise SQLSTATE 22023 for an argument.';
 
+-- Attempts are counted on when a job is retried by hand; 32767 is what smallint holds.
+create or replace function stepd._max_attempts(max_retries int, attempts_before int) returns int
+language sql immutable parallel safe as $$ select least(max_retries + 1 + coalesce(attempts_before, 0), 32767) $$;
+comment on function stepd._max_attempts(int, int) is 'Attempts that a job may have in all: those before it was retried by hand (null: it was not), and max_retries + 1.';
+
 create or replace function stepd.node_join(boot_id uuid, name text, pid int, version text, lease_ms int) returns int
 language plpgsql as $$
 #variable_conflict use_column

@@ -183,11 +183,11 @@ begin
 	elsif i.run_at is not null and not isfinite(i.run_at) then
 		perform stepd._bad(prefix || 'run_at', 'must be finite');
 	elsif octet_length(i.group_id) > 1000 then
-		perform stepd._bad(prefix || 'group_id', format('is %s bytes long, at most 1000 are allowed', octet_length(i.group_id)));
+		perform stepd._bad(case prefix when '' then 'group_id' else prefix || 'group' end, format('is %s bytes long, at most 1000 are allowed', octet_length(i.group_id)));
 	elsif i.unique_key = '' then
-		perform stepd._bad(prefix || 'unique_key', 'must not be empty', 'Leave it out or give null for a job without one.');
+		perform stepd._bad(case prefix when '' then 'unique_key' else prefix || 'unique' end, 'must not be empty', 'Leave it out or give null for a job without one.');
 	elsif octet_length(i.unique_key) > 1000 then
-		perform stepd._bad(prefix || 'unique_key', format('is %s bytes long, at most 1000 are allowed', octet_length(i.unique_key)));
+		perform stepd._bad(case prefix when '' then 'unique_key' else prefix || 'unique' end, format('is %s bytes long, at most 1000 are allowed', octet_length(i.unique_key)));
 	end if;
 	if pg_column_size(i.data) > 2048 then
 		perform stepd._check_data(prefix || 'data', i.data);
@@ -221,6 +221,23 @@ comment on function stepd.enqueue(text, jsonb, int, timestamptz, text, text) is
 priority: -32768 to 32767, higher first in priority queues. run_at: not before this time. group_id: the order within it is kept in fifo queues.
 unique_key: while a job of the same step and key is unfinished, its id is returned and nothing is added.';
 
+-- What is wrong with one member of an item, as far as its type can tell; null: nothing.
+create or replace function stepd._item_problem(key text, value jsonb) returns text
+language sql immutable parallel safe as $$
+	select case
+		when key not in ('priority', 'delay_ms', 'run_at', 'group', 'unique') then 'is not known'
+		when jsonb_typeof(value) = 'null' then null
+		when key = 'priority' then case
+			when jsonb_typeof(value) <> 'number' or value::numeric <> trunc(value::numeric) then format('%s is no whole number', left(value::text, 60))
+			when value::numeric not between -32768 and 32767 then format('%s is not between -32768 and 32767', left(value::text, 60)) end
+		when key = 'delay_ms' then case
+			when jsonb_typeof(value) <> 'number' then format('%s is no number', left(value::text, 60))
+			when value::numeric not between 0 and 3155760000000 then format('%s is not between 0 and a hundred years', left(value::text, 60)) end
+		when jsonb_typeof(value) <> 'string' then format('%s is no string', left(value::text, 60))
+		end
+$$;
+comment on function stepd._item_problem(text, jsonb) is 'What is wrong with one member of an item of enqueue_many, as far as its type can tell; null: nothing.';
+
 create or replace function stepd.enqueue_many(topic text, items jsonb) returns setof bigint
 language plpgsql as $$
 #variable_conflict use_column
@@ -232,14 +249,20 @@ begin
 	if jsonb_typeof(enqueue_many.items) is distinct from 'array' then
 		perform stepd._bad('items', 'must be a JSON array', 'Each item is an object: {"data": ..., "priority": N, "delay_ms": N, "run_at": T, "group": S, "unique": S}.');
 	end if;
-	select e.ordinality - 1 as n, k.key into bad
+	select e.ordinality - 1 as n, m.key, m.problem into bad
 	from jsonb_array_elements(enqueue_many.items) with ordinality e
-	left join lateral jsonb_object_keys(case when jsonb_typeof(e.value) = 'object' then e.value else '{}' end) k (key)
-		on k.key not in ('data', 'priority', 'delay_ms', 'run_at', 'group', 'unique')
-	where jsonb_typeof(e.value) <> 'object' or k.key is not null
+	cross join lateral (
+		select null as key, 'is not an object' as problem where jsonb_typeof(e.value) <> 'object'
+		union all
+		select k.key, stepd._item_problem(k.key, k.value)
+		from jsonb_each(case when jsonb_typeof(e.value) = 'object' then e.value - 'data' else '{}' end) k
+		union all
+		select 'run_at', 'is given beside delay_ms; one of them is enough' where e.value ?& '{run_at,delay_ms}'
+			and e.value -> 'run_at' <> 'null' and e.value -> 'delay_ms' <> 'null') m
+	where m.problem is not null
 	limit 1;
 	if found then
-		perform stepd._bad(format('items[%s]', bad.n), case when bad.key is null then 'is not an object' else format('"%s" is not known', bad.key) end,
+		perform stepd._bad(format('items[%s]', bad.n) || coalesce('.' || bad.key, ''), bad.problem,
 			'Each item is an object: {"data": ..., "priority": N, "delay_ms": N, "run_at": T, "group": S, "unique": S}.');
 	end if;
 	list := stepd._items(enqueue_many.topic, enqueue_many.items, 'items');
@@ -256,6 +279,7 @@ declare
 	list stepd._item[];
 	now_at timestamptz := clock_timestamp();
 	bad record;
+	said text;
 begin
 	list := array(
 		select row(e.ordinality, coalesce(_items.topic, e.value ->> 'topic'), null, null, null, e.value -> 'data',
@@ -274,6 +298,17 @@ begin
 	return list;
 exception when invalid_text_representation or numeric_value_out_of_range or datetime_field_overflow or interval_field_overflow
 	or invalid_datetime_format then
-	perform stepd._bad(argument, sqlerrm);
+	-- one of them: the first run_at that is none
+	said := sqlerrm;
+	for bad in select e.ordinality - 1 as n, e.value ->> 'run_at' as at from jsonb_array_elements(_items.items) with ordinality e
+		where e.value ? 'run_at' order by 1
+	loop
+		begin
+			perform bad.at::timestamptz;
+		exception when others then
+			perform stepd._bad(format('%s[%s].run_at', argument, bad.n), sqlerrm);
+		end;
+	end loop;
+	perform stepd._bad(argument, said);
 end $$;
 comment on function stepd._items(text, jsonb, text) is 'A JSON array of items as composites, checked.';

@@ -267,8 +267,8 @@ begin
 		day := case when t.buckets[1] = all (t.buckets) then t.buckets[1] end;
 		return query
 			select lease, l.lane, j.id, j.used + 1,
-				l.max_retries + 1 + case when j.used > 0
-					then coalesce((select n.attempts_before from stepd.renewal n where n.job_id = j.id), 0) else 0 end,
+				stepd._max_attempts(l.max_retries, case when j.used > 0
+					then (select n.attempts_before from stepd.renewal n where n.job_id = j.id) end),
 				j.trigger, j.trigger_index::int, l.name, j.group_id, j.parent_id, j.trace_id,
 				(date_part('epoch', j.enqueued_at) * 1000000)::bigint,
 				case when l.strategy = 'standard' then greatest(coalesce(t.last, 0), l.cur) else l.cur end,

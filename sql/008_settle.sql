@@ -110,7 +110,7 @@ begin
 				else 'failed' end as status
 		from (
 			select h.*, a.queue_id, q as queue, q.strategy, coalesce(n.attempts_before, 0) as before,
-				q.max_retries + 1 + coalesce(n.attempts_before, 0) as max_attempts
+				stepd._max_attempts(q.max_retries, n.attempts_before) as max_attempts
 			from unnest(held) h
 			join stepd.lane a on a.id = h.lane_id
 			join stepd.queue q on q.id = a.queue_id

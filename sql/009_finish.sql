@@ -53,8 +53,8 @@ begin
 		cross join lateral unnest(l.ids, l.buckets, l.attempts) u (job, bucket, attempt)
 		where l.id = any (leases) and l.node_id = _complete.node_id)
 	insert into stepd.outcome (id, bucket, lane_id, status, attempt, max_attempts, started_at, finished_at, output, node_id, pid)
-	select f.job, h.bucket, h.lane_id, 'completed', h.attempt + 1, h.max_retries + 1 + case when h.attempt > 0
-			then coalesce((select r.attempts_before from stepd.renewal r where r.job_id = f.job), 0) else 0 end,
+	select f.job, h.bucket, h.lane_id, 'completed', h.attempt + 1, stepd._max_attempts(h.max_retries, case when h.attempt > 0
+			then (select r.attempts_before from stepd.renewal r where r.job_id = f.job) end),
 		at - f.age * interval '1 us', at - (f.age - f.duration) * interval '1 us', f.output::jsonb, _complete.node_id, _complete.pid
 	from unnest(leases, jobs, ages_us, durations_us, outputs) f (lease, job, age, duration, output)
 	join h on h.id = f.lease and h.job = f.job;

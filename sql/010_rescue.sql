@@ -156,6 +156,9 @@ declare
 	next timestamptz;
 	q int;
 begin
+	if coalesce(promote.max, -1) < 0 then
+		perform stepd._bad('max', format('%s is not a number from 0 on', coalesce(promote.max::text, 'null')));
+	end if;
 	with gone as (
 		delete from stepd.waiting w
 		where w.ctid = any (array(

@@ -87,8 +87,8 @@ begin
 				null, null, null, null, null, null)::stepd._held]);
 		end if;
 		insert into stepd.outcome (id, bucket, lane_id, status, attempt, max_attempts, finished_at)
-		values (j.id, j.bucket, j.lane_id, 'cancelled', used, coalesce(q.max_retries, 0) + 1
-			+ coalesce((select n.attempts_before from stepd.renewal n where n.job_id = j.id), 0), clock_timestamp());
+		values (j.id, j.bucket, j.lane_id, 'cancelled', used, stepd._max_attempts(coalesce(q.max_retries, 0),
+			(select n.attempts_before from stepd.renewal n where n.job_id = j.id)), clock_timestamp());
 		delete from stepd.unique_job k where k.job_id = j.id;
 		if q.strategy = 'fifo' then
 			insert into stepd.fifo_inbox (queue_id, id, lane_id, bucket, ended, group_id)
@@ -194,6 +194,9 @@ begin
 		insert into stepd.unrouted (id, bucket, topic) values (j.id, j.bucket, j.topic);
 		return query select r from stepd._route(j) r;
 		return;
+	end if;
+	if o.attempt >= 32767 then
+		perform stepd._bad('job_id', format('job %s has used %s attempts, more are not counted', j.id, o.attempt), 'Enqueue its data anew.');
 	end if;
 	select a.step_id into step from stepd.lane a where a.id = j.lane_id;
 	perform stepd._unique_again(j, step);

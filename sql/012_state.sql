@@ -21,15 +21,21 @@ end $$;
 comment on function stepd._check_state(text, text) is 'Refuse what cannot be a group and key of state.';
 
 create or replace function stepd.state_get(group_id text, key text) returns text
-language sql stable as $$
-	select s.value::text from stepd.state s where s.group_id = state_get.group_id and s.key = state_get.key
-$$;
+language plpgsql stable as $$
+#variable_conflict use_column
+begin
+	perform stepd._check_state(state_get.group_id, state_get.key);
+	return (select s.value::text from stepd.state s where s.group_id = state_get.group_id and s.key = state_get.key);
+end $$;
 comment on function stepd.state_get(text, text) is 'The value as JSON text; null: there is none.';
 
 create or replace function stepd.state_list(group_id text) returns text
-language sql stable as $$
-	select coalesce(json_object_agg(s.key, s.value order by s.key)::text, '{}') from stepd.state s where s.group_id = state_list.group_id
-$$;
+language plpgsql stable as $$
+#variable_conflict use_column
+begin
+	perform stepd._check_state(state_list.group_id, 'x');
+	return (select coalesce(json_object_agg(s.key, s.value order by s.key)::text, '{}') from stepd.state s where s.group_id = state_list.group_id);
+end $$;
 comment on function stepd.state_list(text) is 'All of a group as the text of a JSON object, in the order of the keys.';
 
 create or replace function stepd.state_groups() returns text
@@ -61,6 +67,7 @@ declare
 	was record;
 begin
 	perform stepd._check_state(state_set.group_id, state_set.key);
+	perform stepd._check_data('value', state_set.value);
 	select * into was from stepd._state_lock(state_set.group_id, state_set.key);
 	update stepd.state s set value = coalesce(state_set.value, 'null'), updated_at = clock_timestamp()
 	where s.group_id = state_set.group_id and s.key = state_set.key;
@@ -97,51 +104,65 @@ end $$;
 comment on function stepd.state_clear(text) is 'Delete all of a group. Returns the number of values.';
 
 -- One operation on a value.
-create or replace function stepd._state_op(value jsonb, op jsonb) returns jsonb
+drop function if exists stepd._state_op(jsonb, jsonb);
+create or replace function stepd._state_op(value jsonb, op jsonb, argument text) returns jsonb
 language plpgsql immutable as $$
 declare
 	kind text := op ->> 'type';
 	path text[];
+	inner_type text;
 	at jsonb;
 	v jsonb := coalesce(op -> 'value', 'null');
 	step numeric;
 begin
 	if jsonb_typeof(op) is distinct from 'object' then
-		perform stepd._bad('ops', 'has an operation that is not an object');
+		perform stepd._bad(argument, 'is not an object');
+	elsif jsonb_typeof(coalesce(op -> 'path', 'null')) not in ('array', 'string', 'number', 'null')
+		or op -> 'path' @? 'strict $ ? (@.type() == "array")[*] ? (@.type() != "string" && @.type() != "number")' then
+		perform stepd._bad(argument || '.path', format('%s is no path', left(op ->> 'path', 60)),
+			'A path is a member''s name or an array of names and array positions.');
 	end if;
 	path := case jsonb_typeof(op -> 'path')
 		when 'array' then array(select jsonb_array_elements_text(op -> 'path'))
 		when 'string' then case when op ->> 'path' = '' then '{}' else array[op ->> 'path'] end
 		when 'number' then array[op ->> 'path']
 		else '{}' end;
+	for i in 1 .. cardinality(path) loop
+		inner_type := jsonb_typeof(coalesce(case when i = 1 then value else value #> path[:i - 1] end, 'null'));
+		if inner_type = 'array' and path[i] !~ '^-?[0-9]{1,9}$' then
+			perform stepd._bad(argument || '.path', format('%s leads into an array, where "%s" is no position', path::text, left(path[i], 60)));
+		elsif inner_type not in ('array', 'object', 'null') and kind is distinct from 'remove' then
+			perform stepd._bad(argument || '.path', format('%s leads through a %s, which has no members', path::text, inner_type));
+		end if;
+	end loop;
 	at := case when path = '{}' then value else value #> path end;
 	case kind
 	when 'set' then
 		at := v;
 	when 'merge' then
 		if jsonb_typeof(v) <> 'object' then
-			perform stepd._bad('ops', 'merge needs a value that is an object');
+			perform stepd._bad(argument || '.value', 'merge needs an object');
 		elsif jsonb_typeof(coalesce(at, 'null')) not in ('object', 'null') then
-			perform stepd._bad('ops', format('merge into %s', jsonb_typeof(at)));
+			perform stepd._bad(argument, format('merge into %s', jsonb_typeof(at)));
 		end if;
 		at := case when jsonb_typeof(coalesce(at, 'null')) = 'object' then at else '{}' end || v;
 	when 'increment', 'decrement' then
-		if jsonb_typeof(coalesce(at, 'null')) not in ('number', 'null') then
-			perform stepd._bad('ops', format('%s of %s', kind, jsonb_typeof(at)));
-		elsif jsonb_typeof(coalesce(op -> 'by', '1')) <> 'number' then
-			perform stepd._bad('ops', format('%s needs a number as "by"', kind));
+		if jsonb_typeof(coalesce(op -> 'by', '1')) <> 'number' then
+			perform stepd._bad(argument || '.by', format('%s is no number', left(op ->> 'by', 60)));
+		elsif jsonb_typeof(coalesce(at, 'null')) not in ('number', 'null') then
+			perform stepd._bad(argument, format('%s of %s', kind, jsonb_typeof(at)));
 		end if;
 		step := coalesce((op ->> 'by')::numeric, 1) * case kind when 'increment' then 1 else -1 end;
 		at := to_jsonb(coalesce(nullif(at, 'null')::text::numeric, 0) + step);
 	when 'append' then
 		if jsonb_typeof(coalesce(at, 'null')) not in ('array', 'null') then
-			perform stepd._bad('ops', format('append to %s', jsonb_typeof(at)));
+			perform stepd._bad(argument, format('append to %s', jsonb_typeof(at)));
 		end if;
 		at := coalesce(nullif(at, 'null'), '[]') || jsonb_build_array(v);
 	when 'remove' then
 		return case when path = '{}' then 'null' when jsonb_typeof(value) in ('object', 'array') then value #- path else value end;
 	else
-		perform stepd._bad('ops', format('%s is not known', coalesce(quote_literal(kind), 'an operation without type')),
+		perform stepd._bad(argument || '.type', format('%s is not known', coalesce(quote_literal(kind), 'null')),
 			'Operations are set, merge, increment, decrement, append and remove.');
 	end case;
 	if path = '{}' then
@@ -156,12 +177,9 @@ begin
 			value := jsonb_set(value, path[:i], '{}', true);
 		end if;
 	end loop;
-	if jsonb_typeof(case when cardinality(path) = 1 then value else value #> path[:cardinality(path) - 1] end) not in ('object', 'array') then
-		perform stepd._bad('ops', format('path %s leads through a value that has no members', path::text));
-	end if;
 	return jsonb_set(value, path, at, true);
 end $$;
-comment on function stepd._state_op(jsonb, jsonb) is 'One operation of state_update on a value.';
+comment on function stepd._state_op(jsonb, jsonb, text) is 'One operation of state_update on a value; argument names it in errors.';
 
 create or replace function stepd.state_update(group_id text, key text, ops jsonb) returns jsonb
 language plpgsql as $$
@@ -169,7 +187,7 @@ language plpgsql as $$
 declare
 	was record;
 	v jsonb;
-	op jsonb;
+	op record;
 begin
 	perform stepd._check_state(state_update.group_id, state_update.key);
 	if jsonb_typeof(state_update.ops) is distinct from 'array' then
@@ -177,9 +195,10 @@ begin
 	end if;
 	select * into was from stepd._state_lock(state_update.group_id, state_update.key);
 	v := was.value;
-	for op in select e.value from jsonb_array_elements(state_update.ops) with ordinality e order by e.ordinality loop
-		v := stepd._state_op(v, op);
+	for op in select e.value, e.ordinality - 1 as n from jsonb_array_elements(state_update.ops) with ordinality e order by e.ordinality loop
+		v := stepd._state_op(v, op.value, format('ops[%s]', op.n));
 	end loop;
+	perform stepd._check_data('ops', v);
 	update stepd.state s set value = v, updated_at = clock_timestamp()
 	where s.group_id = state_update.group_id and s.key = state_update.key;
 	return jsonb_build_object('old', case when not was.made then was.value end, 'new', v);
@@ -204,6 +223,7 @@ begin
 	loop
 		perform stepd._check_state(o.group_id, case when o.op = 'clear' then 'x' else o.key end);
 	end loop;
+	perform stepd._check_data('effects.states.value', e.value -> 'value') from jsonb_array_elements(ops) e where pg_column_size(e.value) > 2048;
 	perform from stepd.state s
 	where (s.group_id, s.key) in (select distinct e.value ->> 'group', e.value ->> 'key' from jsonb_array_elements(ops) e)
 	order by s.group_id, s.key for update;

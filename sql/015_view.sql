@@ -29,7 +29,7 @@ left join stepd.node n on n.id = o.node_id
 union all
 -- ready
 select j.id, q.name as queue, s.name as step, 'ready' as status, j.priority::int as priority, j.group_id, j.unique_key,
-	r.attempt::int as attempt, q.max_retries + 1 + coalesce((select r.attempts_before from stepd.renewal r where r.job_id = j.id), 0) as max_attempts, j.enqueued_at, coalesce(j.run_at, j.enqueued_at) as run_at,
+	r.attempt::int as attempt, stepd._max_attempts(q.max_retries, (select r.attempts_before from stepd.renewal r where r.job_id = j.id)) as max_attempts, j.enqueued_at, coalesce(j.run_at, j.enqueued_at) as run_at,
 	null::timestamptz as started_at, null::timestamptz as finished_at, null::interval as duration, j.input, null::jsonb as output,
 	case when r.attempt > 0 then (select t.error from stepd.attempt t where t.job_id = j.id and t.bucket = j.bucket order by t.attempt desc limit 1) end as error, j.trigger, j.parent_id, j.trace_id, null::text as node, null::int as pid,
 	case when r.attempt > 0 then (select p.progress || jsonb_build_object('attempt', p.attempt, 'at', p.at) from stepd.progress p where p.job_id = j.id) end as progress
@@ -41,7 +41,7 @@ join stepd.step s on s.id = a.step_id
 union all
 -- waiting for its time
 select j.id, q.name as queue, s.name as step, case w.kind when 'retrying' then 'retrying' else 'scheduled' end as status, j.priority::int as priority, j.group_id, j.unique_key,
-	w.attempt::int as attempt, q.max_retries + 1 + coalesce((select r.attempts_before from stepd.renewal r where r.job_id = j.id), 0) as max_attempts, j.enqueued_at, w.run_at as run_at,
+	w.attempt::int as attempt, stepd._max_attempts(q.max_retries, (select r.attempts_before from stepd.renewal r where r.job_id = j.id)) as max_attempts, j.enqueued_at, w.run_at as run_at,
 	null::timestamptz as started_at, null::timestamptz as finished_at, null::interval as duration, j.input, null::jsonb as output,
 	case when w.attempt > 0 then (select t.error from stepd.attempt t where t.job_id = j.id and t.bucket = j.bucket order by t.attempt desc limit 1) end as error, j.trigger, j.parent_id, j.trace_id, null::text as node, null::int as pid,
 	case when w.attempt > 0 then (select p.progress || jsonb_build_object('attempt', p.attempt, 'at', p.at) from stepd.progress p where p.job_id = j.id) end as progress
@@ -53,7 +53,7 @@ join stepd.step s on s.id = a.step_id
 union all
 -- held by a worker
 select j.id, q.name as queue, s.name as step, case when h.running then 'running' else 'ready' end as status, j.priority::int as priority, j.group_id, j.unique_key,
-	h.attempt + h.running::int as attempt, q.max_retries + 1 + coalesce((select r.attempts_before from stepd.renewal r where r.job_id = j.id), 0) as max_attempts, j.enqueued_at, coalesce(j.run_at, j.enqueued_at) as run_at,
+	h.attempt + h.running::int as attempt, stepd._max_attempts(q.max_retries, (select r.attempts_before from stepd.renewal r where r.job_id = j.id)) as max_attempts, j.enqueued_at, coalesce(j.run_at, j.enqueued_at) as run_at,
 	case when h.running then h.since end as started_at, null::timestamptz as finished_at, null::interval as duration, j.input, null::jsonb as output,
 	case when h.attempt > 0 then (select t.error from stepd.attempt t where t.job_id = j.id and t.bucket = j.bucket order by t.attempt desc limit 1) end as error, j.trigger, j.parent_id, j.trace_id, case when h.running then n.name end as node,
 	case when h.running then (select w.pid from stepd.worker w where w.node_id = h.node_id and w.slot = h.slot and w.generation = h.generation) end as pid,
@@ -67,7 +67,7 @@ left join stepd.node n on n.id = h.node_id
 union all
 -- fifo, not sorted yet
 select j.id, q.name as queue, s.name as step, 'ready' as status, j.priority::int as priority, j.group_id, j.unique_key,
-	i.attempt::int as attempt, q.max_retries + 1 + coalesce((select r.attempts_before from stepd.renewal r where r.job_id = j.id), 0) as max_attempts, j.enqueued_at, coalesce(j.run_at, j.enqueued_at) as run_at,
+	i.attempt::int as attempt, stepd._max_attempts(q.max_retries, (select r.attempts_before from stepd.renewal r where r.job_id = j.id)) as max_attempts, j.enqueued_at, coalesce(j.run_at, j.enqueued_at) as run_at,
 	null::timestamptz as started_at, null::timestamptz as finished_at, null::interval as duration, j.input, null::jsonb as output,
 	null::text as error, j.trigger, j.parent_id, j.trace_id, null::text as node, null::int as pid,
 	case when i.attempt > 0 then (select p.progress || jsonb_build_object('attempt', p.attempt, 'at', p.at) from stepd.progress p where p.job_id = j.id) end as progress
@@ -80,7 +80,7 @@ where not i.ended
 union all
 -- fifo, behind the head of its group
 select j.id, q.name as queue, s.name as step, 'ready' as status, j.priority::int as priority, j.group_id, j.unique_key,
-	b.attempt::int as attempt, q.max_retries + 1 + coalesce((select r.attempts_before from stepd.renewal r where r.job_id = j.id), 0) as max_attempts, j.enqueued_at, coalesce(j.run_at, j.enqueued_at) as run_at,
+	b.attempt::int as attempt, stepd._max_attempts(q.max_retries, (select r.attempts_before from stepd.renewal r where r.job_id = j.id)) as max_attempts, j.enqueued_at, coalesce(j.run_at, j.enqueued_at) as run_at,
 	null::timestamptz as started_at, null::timestamptz as finished_at, null::interval as duration, j.input, null::jsonb as output,
 	null::text as error, j.trigger, j.parent_id, j.trace_id, null::text as node, null::int as pid,
 	case when b.attempt > 0 then (select p.progress || jsonb_build_object('attempt', p.attempt, 'at', p.at) from stepd.progress p where p.job_id = j.id) end as progress

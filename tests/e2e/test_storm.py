@@ -297,7 +297,7 @@ def test_storm(make_stepd, own_pg, tmp):
         c.start()
     begin, restarts = time.monotonic(), 0
     try:
-        while (now := time.monotonic() - begin) < SECONDS:
+        while (now := time.monotonic() - begin) < SECONDS or restarts < 2:
             what = rnd.choices(("worker", "keeper", "supervisor", "node", "freeze"), (10, 3, 1, 2, 2))[0]
             if now > SECONDS * (restarts + 1) / 3 and restarts < 2:
                 what, restarts = "server", restarts + 1

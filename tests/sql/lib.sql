@@ -94,6 +94,12 @@ create function t.sound() returns text language sql set enable_nestloop = off se
 			and not exists (select from stepd.fifo_inbox i where i.ended and i.id = g.head) limit 1),
 		(select format('empty lease %s', id) from stepd.lease where cardinality(ids) = 0 limit 1),
 		case when (select count(*) from stepd.jobs) <> (select count(*) from stepd.job) then 'stepd.jobs does not have all jobs' end,
+		(select format('queue %s counts %s, its jobs are %s', c.name, c.counts, l.counts)
+			from (select name, array[ready, scheduled, running, retrying, failed] as counts from stepd.queues) c
+			left join (select queue, array[count(*) filter (where status = 'ready'), count(*) filter (where status = 'scheduled'),
+				count(*) filter (where status = 'running'), count(*) filter (where status = 'retrying'), count(*) filter (where status = 'failed')] as counts
+				from stepd.jobs where step is not null group by queue) l on l.queue = c.name
+			where c.counts is distinct from coalesce(l.counts, '{0,0,0,0,0}') limit 1),
 		'sound')
 $$;
 

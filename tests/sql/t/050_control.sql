@@ -71,8 +71,25 @@ select stepd.enqueue('once', '1', unique_key => 'o') as k \gset
 select throws_like(format('select stepd.retry(%s)', :j), 'job_id: job % has the unique key "o", which the unfinished job % has now', 'its key is taken');
 select is(t.status(:j), 'failed', 'it stays failed');
 
--- retry of a whole queue
+-- attempts are counted on, to where smallint ends
 select stepd.cancel(:k);
+update stepd.queue set max_retries = 30000 where name = 'once';
+select stepd.enqueue('once') as m \gset
+select t.claim(1, 'Once'), t.finish(:m, 'fail', 'x');
+update stepd.outcome set attempt = 32765 where id = :m;
+select stepd.retry(:m);
+select results_eq('select status, attempt, max_attempts from stepd.jobs where id = ' || :m, $$values ('ready', 32765, 32767)$$, 'two more fit');
+select t.claim(1, 'Once');
+select is(t.finish(:m, 'error', 'x'), 'retrying', 'the first of them');
+select t.due(), t.claim(1, 'Once');
+select is(t.finish(:m, 'error', 'x'), 'failed', 'the last one');
+select throws_ok(format('select stepd.retry(%s)', :m), '22023', format('job_id: job %s has used 32767 attempts, more are not counted', :m), 'no more');
+select is(t.status(:m), 'failed', 'it stays failed');
+delete from stepd.outcome where id = :m;
+delete from stepd.job where id = :m;
+update stepd.queue set max_retries = 0 where name = 'once';
+
+-- retry of a whole queue
 select count(*) from stepd.enqueue_many('once', '[{}, {}, {}]');
 select t.finish(j, 'fail', 'x') from unnest(t.claim(1, 'Once')) j;
 select is(stepd.retry_queue('once'), 4::bigint, 'all failed ones');

@@ -6,7 +6,6 @@ select is(stepd.state_set('g', 'a', null), '{"old": null, "new": null}', 'SQL nu
 select is(stepd.state_get('g', 'b'), '2', 'get');
 select is(stepd.state_get('g', 'a'), 'null', 'get of JSON null');
 select is(stepd.state_get('g', 'none'), null, 'get of nothing');
-select is(stepd.state_get(null, null), null, 'get of null');
 select is(stepd.state_list('g')::jsonb, '{"a": null, "b": 2}', 'list');
 select alike(stepd.state_list('g'), '%a%b%', 'in order of keys');
 select is(stepd.state_list('none'), '{}', 'list of nothing');
@@ -31,12 +30,6 @@ select is(stepd.state_update('u', 'k', '[{"type": "remove", "path": ["l", 1]}, {
 select is(stepd.state_update('u', 'k', '[{"type": "set", "value": 5}, {"type": "increment", "by": 2}]') -> 'new', '7', 'the whole value');
 select is(stepd.state_update('u', 'k', '[]'), '{"old": 7, "new": 7}', 'nothing to do');
 select throws_ok($$select stepd.state_update('u', 'k', '{}')$$, '22023', 'ops: must be a JSON array of operations', 'no array');
-select throws_ok($$select stepd.state_update('u', 'k', '[5]')$$, '22023', 'ops: has an operation that is not an object', 'no object');
-select throws_ok($$select stepd.state_update('u', 'k', '[{"type": "double"}]')$$, '22023', 'ops: ''double'' is not known', 'unknown operation');
-select throws_ok($$select stepd.state_update('u', 'k', '[{"path": "x"}]')$$, '22023', 'ops: an operation without type is not known', 'no type');
-select throws_ok($$select stepd.state_update('u', 'k', '[{"type": "append", "value": 1}]')$$, '22023', 'ops: append to number', 'append to a number');
-select throws_ok($$select stepd.state_update('u', 'k', '[{"type": "increment", "by": "x"}]')$$, '22023', 'ops: increment needs a number as "by"', 'increment by a string');
-select throws_like($$select stepd.state_update('u', 'k', '[{"type": "set", "path": ["a"], "value": 1}]')$$, 'ops: path {a} leads through%', 'a member of a number');
 select is(stepd.state_get('u', 'k'), '7', 'and nothing was changed');
 select is(stepd.state_update('u', 'big', '[{"type": "increment", "by": 12345678901234567890}, {"type": "increment", "by": 0.1}]') -> 'new', '12345678901234567890.1', 'no digits are lost');
 

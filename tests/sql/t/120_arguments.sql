@@ -1,0 +1,141 @@
+-- What the functions refuse, each with the name of the argument and, where it is not plain, what to do.
+begin;
+select no_plan();
+select t.setup() as node \gset
+
+create function pg_temp.refused(call text, said text) returns text language plpgsql as $$
+declare
+	got text;
+begin
+	begin
+		execute 'select * from ' || call;
+		got := 'accepted';
+	exception when others then
+		got := case when sqlstate = '22023' then sqlerrm else sqlstate || ' ' || sqlerrm end;
+	end;
+	return is(got, said, left(call, 120));
+end $$;
+
+-- enqueue
+select pg_temp.refused('stepd.enqueue(' || call || ')', said) from (values
+	('null', 'topic: must not be null'),
+	($$''$$, 'topic: must not be empty'),
+	($$repeat('ü', 128)$$, 'topic: is 256 bytes long, at most 255 are allowed'),
+	($$'std', '1', 32768$$, 'priority: 32768 is not between -32768 and 32767'),
+	($$'std', '1', -32769$$, 'priority: -32769 is not between -32768 and 32767'),
+	($$'std', run_at => 'infinity'$$, 'run_at: must be finite'),
+	($$'std', run_at => '-infinity'$$, 'run_at: must be finite'),
+	($$'std', group_id => repeat('x', 1001)$$, 'group_id: is 1001 bytes long, at most 1000 are allowed'),
+	($$'std', unique_key => ''$$, 'unique_key: must not be empty'),
+	($$'std', unique_key => repeat('x', 1001)$$, 'unique_key: is 1001 bytes long, at most 1000 are allowed'),
+	($$'std', ('"' || repeat('x', 67108870) || '"')::jsonb$$, 'data: is 64 MiB large, at most 64 MiB are allowed'),
+	($$'std', (repeat('[', 513) || repeat(']', 513))::jsonb$$, 'data: is nested deeper than 512 levels'),
+	($$'std', (repeat('{"a": [', 257) || repeat(']}', 257))::jsonb$$, 'data: is nested deeper than 512 levels'),
+	($$'std', '"\u0000"'$$, '22P05 unsupported Unicode escape sequence'),
+	($$'std', '{'$$, '22P02 invalid input syntax for type json')) v (call, said);
+select is((select count(*)::int from stepd.jobs), 0, 'nothing of it was stored');
+select lives_ok($$select stepd.enqueue('std', (repeat('[', 512) || repeat(']', 512))::jsonb, -32768, '4713-01-01 BC', repeat('g', 1000), repeat('x', 1000))$$, 'the limits themselves');
+select lives_ok($$select stepd.enqueue(repeat('x', 255), null, 32767, '294276-01-01', '')$$, 'the other limits');
+
+-- enqueue_many
+select pg_temp.refused('stepd.enqueue_many(' || call || ')', said) from (values
+	($$null, '[]'$$, 'topic: must not be null'),
+	($$'', '[]'$$, 'topic: must not be empty'),
+	($$'std', null$$, 'items: must be a JSON array'),
+	($$'std', '{}'$$, 'items: must be a JSON array'),
+	($$'std', '[{}, null]'$$, 'items[1]: is not an object'),
+	($$'std', '[{"prio": 1}]'$$, 'items[0].prio: is not known'),
+	($$'std', '[{}, {"priority": 99999}]'$$, 'items[1].priority: 99999 is not between -32768 and 32767'),
+	($$'std', '[{"priority": "5"}]'$$, 'items[0].priority: "5" is no whole number'),
+	($$'std', '[{"priority": 1.5}]'$$, 'items[0].priority: 1.5 is no whole number'),
+	($$'std', '[{"priority": 1e30}]'$$, 'items[0].priority: 1000000000000000000000000000000 is not between -32768 and 32767'),
+	($$'std', '[{"priority": {}}]'$$, 'items[0].priority: {} is no whole number'),
+	($$'std', '[{"delay_ms": -5}]'$$, 'items[0].delay_ms: -5 is not between 0 and a hundred years'),
+	($$'std', '[{"delay_ms": 1e18}]'$$, 'items[0].delay_ms: 1000000000000000000 is not between 0 and a hundred years'),
+	($$'std', '[{"delay_ms": "infinity"}]'$$, 'items[0].delay_ms: "infinity" is no number'),
+	($$'std', '[{"delay_ms": 5, "run_at": "2030-01-01"}]'$$, 'items[0].run_at: is given beside delay_ms; one of them is enough'),
+	($$'std', '[{}, {"run_at": "soon"}]'$$, 'items[1].run_at: invalid input syntax for type timestamp with time zone: "soon"'),
+	($$'std', '[{"run_at": 5}]'$$, 'items[0].run_at: 5 is no string'),
+	($$'std', '[{"run_at": "2030-01-01"}, {"run_at": "2030-13-41"}]'$$, 'items[1].run_at: date/time field value out of range: "2030-13-41"'),
+	($$'std', '[{"run_at": "infinity"}]'$$, 'items[0].run_at: must be finite'),
+	($$'std', '[{"group": ["a"]}]'$$, 'items[0].group: ["a"] is no string'),
+	($$'std', jsonb_build_array('{}', jsonb_build_object('group', repeat('x', 1001)))$$, 'items[0]: is not an object'),
+	($$'std', jsonb_build_array(jsonb_build_object('group', repeat('x', 1001)))$$, 'items[0].group: is 1001 bytes long, at most 1000 are allowed'),
+	($$'std', '[{"unique": ""}]'$$, 'items[0].unique: must not be empty'),
+	($$'std', '[{"unique": 7}]'$$, 'items[0].unique: 7 is no string'),
+	($$'std', jsonb_build_array(jsonb_build_object('data', (repeat('[', 513) || repeat(']', 513))::jsonb))$$, 'items[0].data: is nested deeper than 512 levels')) v (call, said);
+select is((select count(*)::int from stepd.jobs), 2, 'nothing of it was stored');
+select is((select count(*)::int from stepd.enqueue_many('std', '[]')), 0, 'no items, no jobs');
+select is((select count(*)::int from stepd.enqueue_many('std', '[{"priority": null, "delay_ms": null, "run_at": null, "group": null, "unique": null, "data": null}, {"delay_ms": 0.5}]')), 2, 'null is as good as left out');
+
+-- control
+select stepd.enqueue('std') as j \gset
+select pg_temp.refused(call, said) from (values
+	('stepd.cancel(null)', 'job_id: must not be null'),
+	('stepd.cancel(0)', 'job_id: there is no job 0'),
+	('stepd.cancel(9223372036854775807)', 'job_id: there is no job 9223372036854775807'),
+	('stepd.retry(null)', 'job_id: must not be null'),
+	('stepd.retry(-1)', 'job_id: there is no job -1'),
+	(format('stepd.retry(%s)', :j), format('job_id: job %s has not ended', :j)),
+	('stepd.retry_queue(null)', 'queue: must not be empty'),
+	($$stepd.retry_queue('')$$, 'queue: must not be empty'),
+	($$stepd.retry_queue('nope')$$, 'queue: there is no queue "nope"'),
+	('stepd.pause(null)', 'queue: must not be empty'),
+	($$stepd.pause('nope')$$, 'queue: there is no queue "nope"'),
+	($$stepd.resume('')$$, 'queue: must not be empty'),
+	($$stepd.resume('nope')$$, 'queue: there is no queue "nope"')) v (call, said);
+
+-- state
+select stepd.state_set('g', 'array', '[1, {"a": 5}]');
+select stepd.state_set('g', 'deep', (repeat('[', 512) || repeat(']', 512))::jsonb);
+select pg_temp.refused('stepd.state_' || call, said) from (values
+	($$get(null, 'k')$$, 'group_id: must not be empty'),
+	($$get('', 'k')$$, 'group_id: must not be empty'),
+	($$get('g', null)$$, 'key: must not be empty'),
+	('list(null)', 'group_id: must not be empty'),
+	($$set(null, 'k', '1')$$, 'group_id: must not be empty'),
+	($$set('g', '', '1')$$, 'key: must not be empty'),
+	($$set(repeat('g', 1001), 'k', '1')$$, 'group_id: is 1001 bytes long, at most 1000 are allowed'),
+	($$set('g', repeat('k', 1001), '1')$$, 'key: is 1001 bytes long, at most 1000 are allowed'),
+	($$set('g', 'k', (repeat('[', 513) || repeat(']', 513))::jsonb)$$, 'value: is nested deeper than 512 levels'),
+	($$delete('', 'k')$$, 'group_id: must not be empty'),
+	($$delete('g', null)$$, 'key: must not be empty'),
+	('clear(null)', 'group_id: must not be empty'),
+	($$update(null, 'k', '[]')$$, 'group_id: must not be empty'),
+	($$update('g', null, '[]')$$, 'key: must not be empty'),
+	($$update('g', 'k', null)$$, 'ops: must be a JSON array of operations'),
+	($$update('g', 'k', '{}')$$, 'ops: must be a JSON array of operations'),
+	($$update('g', 'k', '[1]')$$, 'ops[0]: is not an object'),
+	($$update('g', 'k', '[{"type": "set", "value": 1}, {}]')$$, 'ops[1].type: null is not known'),
+	($$update('g', 'k', '[{"type": "zap"}]')$$, 'ops[0].type: ''zap'' is not known'),
+	($$update('g', 'k', '[{"type": "merge", "value": 1}]')$$, 'ops[0].value: merge needs an object'),
+	($$update('g', 'array', '[{"type": "merge", "value": {}}]')$$, 'ops[0]: merge into array'),
+	($$update('g', 'k', '[{"type": "increment", "by": "x"}]')$$, 'ops[0].by: x is no number'),
+	($$update('g', 'array', '[{"type": "decrement"}]')$$, 'ops[0]: decrement of array'),
+	($$update('g', 'array', '[{"type": "append", "path": [1], "value": 1}]')$$, 'ops[0]: append to object'),
+	($$update('g', 'k', '[{"type": "set", "path": true, "value": 1}]')$$, 'ops[0].path: true is no path'),
+	($$update('g', 'k', '[{"type": "set", "path": ["a", null], "value": 1}]')$$, 'ops[0].path: ["a", null] is no path'),
+	($$update('g', 'k', '[{"type": "set", "path": ["a", {}], "value": 1}]')$$, 'ops[0].path: ["a", {}] is no path'),
+	($$update('g', 'array', '[{"type": "set", "path": ["x"], "value": 1}]')$$, 'ops[0].path: {x} leads into an array, where "x" is no position'),
+	($$update('g', 'array', '[{"type": "set", "path": [99999999999], "value": 1}]')$$, 'ops[0].path: {99999999999} leads into an array, where "99999999999" is no position'),
+	($$update('g', 'array', '[{"type": "remove", "path": ["x"]}]')$$, 'ops[0].path: {x} leads into an array, where "x" is no position'),
+	($$update('g', 'array', '[{"type": "set", "path": [1, "a", "b"], "value": 1}]')$$, 'ops[0].path: {1,a,b} leads through a number, which has no members'),
+	($$update('g', 'deep', '[{"type": "set", "path": "0", "value": 1}, {"type": "set", "value": [1]}, {"type": "increment"}]')$$, 'ops[2]: increment of array')) v (call, said);
+select pg_temp.refused(format('stepd.state_update(%L, %L, %L)', 'g', 'deep', jsonb_build_array(jsonb_build_object('type', 'set', 'path', '{0,0}'::text[],
+	'value', (repeat('[', 512) || repeat(']', 512))::jsonb))), 'ops: is nested deeper than 512 levels');
+select is((select count(*)::int from stepd.state), 2, 'nothing of it was stored');
+
+-- and the keeper's and the workers' own
+select pg_temp.refused('stepd.' || call, said) from (values
+	('promote(null)', 'max: null is not a number from 0 on'),
+	('promote(-1)', 'max: -1 is not a number from 0 on'),
+	('maintain(null)', 'keep: null is not at least a minute'),
+	($$maintain('-1 day')$$, 'keep: -1 days is not at least a minute'),
+	($$release('{1}', '{}')$$, 'jobs: has another length than leases'),
+	($$claim(1, 1, 1, '{1}', '{}', '{}', 1)$$, 'lanes: has another length than cursors or maxes'),
+	($$node_join(null, 'a', 1, 'v', 1000)$$, 'boot_id: must not be null'),
+	('node_join(gen_random_uuid(), null, 1, ''v'', 1000)', 'name: must not be empty'),
+	('node_join(gen_random_uuid(), ''a'', 1, ''v'', null)', 'lease_ms: null is not between 100 and 86400000')) v (call, said);
+select is(t.sound(), 'sound', 'sound');
+select * from finish();
+rollback;
