@@ -111,15 +111,36 @@ int sd_frame_put_request(struct sd_buf *b, const struct sd_frame_request *f, str
 	return end(b, at, h->raw_body, h->raw_body_len, err);
 }
 
-int sd_frame_put_reply(struct sd_buf *b, const struct sd_frame_reply *f, struct sd_err *err)
+static size_t put_reply_head(struct sd_buf *b, enum sd_frame_type type, const struct sd_frame_reply *f)
 {
-	size_t at = begin(b, SD_FRAME_REPLY);
+	size_t at = begin(b, type);
 
 	put_u64(b, f->id);
 	put_u32(b, f->status);
 	put_u64(b, (uint64_t)f->handler_us);
 	put_pairs(b, f->headers, f->nheaders);
-	return end(b, at, f->body, f->body_len, err);
+	return at;
+}
+
+int sd_frame_put_reply(struct sd_buf *b, const struct sd_frame_reply *f, struct sd_err *err)
+{
+	return end(b, put_reply_head(b, SD_FRAME_REPLY, f), f->body, f->body_len, err);
+}
+
+int sd_frame_put_stream(struct sd_buf *b, const struct sd_frame_reply *f, struct sd_err *err)
+{
+	return end(b, put_reply_head(b, SD_FRAME_STREAM, f), NULL, 0, err);
+}
+
+void sd_frame_put_part(struct sd_buf *b, enum sd_frame_type type, const struct sd_frame_stream *f)
+{
+	size_t at = begin(b, type);
+
+	put_u64(b, f->id);
+	put_u64(b, (uint64_t)f->handler_us);
+	put_u8(b, f->complete);
+	put_u32(b, f->taken);
+	(void)!end(b, at, f->data, f->data_len, NULL);
 }
 
 void sd_frame_put_return(struct sd_buf *b, const struct sd_frame_return *f)
@@ -141,6 +162,11 @@ static void put_bare(struct sd_buf *b, enum sd_frame_type type)
 void sd_frame_put_bye(struct sd_buf *b)
 {
 	put_bare(b, SD_FRAME_BYE);
+}
+
+void sd_frame_put_stop(struct sd_buf *b)
+{
+	put_bare(b, SD_FRAME_STOP);
 }
 
 void sd_frame_put_welcome(struct sd_buf *b)
@@ -250,7 +276,7 @@ int sd_frame_next(const char *p, size_t n, size_t *size, enum sd_frame_type *typ
 	    word[1] > word[0] - sizeof(uint32_t) - 1)
 		return sd_err_set(err, SD_ERR_PERMANENT, "not a frame: %u bytes with a head of %u", word[0], word[1]);
 	*type = (enum sd_frame_type)(unsigned char)p[PREFIX];
-	if (*type < SD_FRAME_HELLO || *type > SD_FRAME_WELCOME)
+	if (*type < SD_FRAME_HELLO || *type > SD_FRAME_STOP)
 		return sd_err_set(err, SD_ERR_PERMANENT, "not a frame: type %d", (int)*type);
 	*size = word[0] + sizeof(uint32_t);
 	if (n < *size)
@@ -329,12 +355,12 @@ static bool header_ok(const struct sd_pair *p)
 	       !memchr(p->value, '\n', p->value_len) && !memchr(p->value, '\0', p->value_len);
 }
 
-int sd_frame_get_reply(const char *p, size_t size, struct sd_arena *arena, struct sd_frame_reply *f, struct sd_err *err)
+static int get_reply(const char *p, size_t size, enum sd_frame_type type, struct sd_arena *arena, struct sd_frame_reply *f, struct sd_err *err)
 {
 	struct cursor c;
 
 	memset(f, 0, sizeof(*f));
-	c = open_frame(p, size, SD_FRAME_REPLY, &f->body, &f->body_len);
+	c = open_frame(p, size, type, &f->body, &f->body_len);
 	f->id = get_u64(&c);
 	f->status = get_u32(&c);
 	f->handler_us = (int64_t)get_u64(&c);
@@ -344,6 +370,31 @@ int sd_frame_get_reply(const char *p, size_t size, struct sd_arena *arena, struc
 	for (size_t i = 0; i < f->nheaders && !c.failed; i++)
 		c.failed = !header_ok(&f->headers[i]);
 	return finish(&c, "reply", err);
+}
+
+int sd_frame_get_reply(const char *p, size_t size, struct sd_arena *arena, struct sd_frame_reply *f, struct sd_err *err)
+{
+	return get_reply(p, size, SD_FRAME_REPLY, arena, f, err);
+}
+
+int sd_frame_get_stream(const char *p, size_t size, struct sd_arena *arena, struct sd_frame_reply *f, struct sd_err *err)
+{
+	return get_reply(p, size, SD_FRAME_STREAM, arena, f, err);
+}
+
+int sd_frame_get_part(const char *p, size_t size, enum sd_frame_type type, struct sd_frame_stream *f, struct sd_err *err)
+{
+	struct cursor c;
+
+	memset(f, 0, sizeof(*f));
+	c = open_frame(p, size, type, &f->data, &f->data_len);
+	f->id = get_u64(&c);
+	f->handler_us = (int64_t)get_u64(&c);
+	f->complete = get_u8(&c) != 0;
+	f->taken = get_u32(&c);
+	if ((type == SD_FRAME_DATA) != (f->data_len > 0) || f->data_len > SD_FRAME_WINDOW || f->taken > SD_FRAME_WINDOW)
+		c.failed = true;
+	return finish(&c, "stream", err);
 }
 
 int sd_frame_get_return(const char *p, size_t size, struct sd_frame_return *f, struct sd_err *err)

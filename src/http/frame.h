@@ -13,7 +13,12 @@
  * WELCOME (the listening socket is the supervisor's, so being connected does
  * not mean that there is an http process), then a REPLY or a RETURN for every
  * REQUEST.  A RETURN gives back a request whose handler has not
- * started: the http process hands it to another worker.  BYE says that the
+ * started: the http process hands it to another worker.  Instead of a REPLY
+ * there may be a STREAM (status and headers), DATA frames, and an END that says
+ * whether the reply is complete; without it, it is not.  A worker sends no more
+ * than SD_FRAME_WINDOW bytes of DATA that the client did not take yet: CREDIT
+ * says how many it took.  GONE: nobody waits for the reply any more; it may come
+ * more than once.  STOP: the http process wants to end, and waits for streams.  BYE says that the
  * worker was asked to stop: it gets no more work while others can do it, and
  * the http process closes the connection when nothing of it is left there.
  * EOF is the death of the other side.
@@ -34,13 +39,27 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define SD_FRAME_VERSION 1
+#define SD_FRAME_VERSION 2
 #define SD_FRAME_MAX_HEAD (1024u * 1024u)
 /* A body of the largest bodyLimit, a head, and room. */
 #define SD_FRAME_MAX (66u * 1024u * 1024u)
 #define SD_FRAME_MAX_PAIRS 4096u
+#define SD_FRAME_WINDOW (256u * 1024u) /* of one stream */
 
-enum sd_frame_type { SD_FRAME_HELLO = 1, SD_FRAME_REQUEST, SD_FRAME_REPLY, SD_FRAME_RETURN, SD_FRAME_BYE, SD_FRAME_WELCOME };
+enum sd_frame_type {
+	SD_FRAME_HELLO = 1,
+	SD_FRAME_REQUEST,
+	SD_FRAME_REPLY,
+	SD_FRAME_RETURN,
+	SD_FRAME_BYE,
+	SD_FRAME_WELCOME,
+	SD_FRAME_STREAM, /* as a REPLY, without a body */
+	SD_FRAME_DATA,
+	SD_FRAME_END,
+	SD_FRAME_CREDIT,
+	SD_FRAME_GONE,
+	SD_FRAME_STOP,
+};
 
 struct sd_frame_hello {
 	uint32_t version, slot, generation; /* of the scoreboard */
@@ -65,14 +84,26 @@ struct sd_frame_reply {
 struct sd_frame_return {
 	uint64_t id;
 };
+/* DATA, END, CREDIT and GONE; what a type does not have is 0. */
+struct sd_frame_stream {
+	uint64_t id;
+	int64_t handler_us; /* END */
+	bool complete;	    /* END: the handler did all it wanted to, and that is stored.  GONE: for certain, else the client closed its own direction only */
+	uint32_t taken;	    /* CREDIT */
+	const char *data;   /* DATA: never empty */
+	size_t data_len;
+};
 
 void sd_frame_put_hello(struct sd_buf *b, const struct sd_frame_hello *f);
 /* -1, and nothing appended, when the head or the frame would be too large. */
 int sd_frame_put_request(struct sd_buf *b, const struct sd_frame_request *f, struct sd_err *err) SD_MUST_CHECK;
 int sd_frame_put_reply(struct sd_buf *b, const struct sd_frame_reply *f, struct sd_err *err) SD_MUST_CHECK;
+int sd_frame_put_stream(struct sd_buf *b, const struct sd_frame_reply *f, struct sd_err *err) SD_MUST_CHECK; /* its body is left out */
+void sd_frame_put_part(struct sd_buf *b, enum sd_frame_type type, const struct sd_frame_stream *f); /* DATA of at most SD_FRAME_WINDOW bytes, END, CREDIT, GONE */
 void sd_frame_put_return(struct sd_buf *b, const struct sd_frame_return *f);
 void sd_frame_put_bye(struct sd_buf *b);
 void sd_frame_put_welcome(struct sd_buf *b);
+void sd_frame_put_stop(struct sd_buf *b);
 
 /*
  * Is there a whole frame at p?  1: yes, *size bytes long, *type its type; 0: not yet, *size is how many bytes it will have
@@ -85,6 +116,8 @@ int sd_frame_get_hello(const char *p, size_t size, struct sd_frame_hello *f, str
 int sd_frame_get_request(const char *p, size_t size, struct sd_arena *arena, struct sd_frame_request *f, struct sd_err *err) SD_MUST_CHECK;
 /* Also checked: status 200 to 599, headers that cannot break out of their line. */
 int sd_frame_get_reply(const char *p, size_t size, struct sd_arena *arena, struct sd_frame_reply *f, struct sd_err *err) SD_MUST_CHECK;
+int sd_frame_get_stream(const char *p, size_t size, struct sd_arena *arena, struct sd_frame_reply *f, struct sd_err *err) SD_MUST_CHECK;
+int sd_frame_get_part(const char *p, size_t size, enum sd_frame_type type, struct sd_frame_stream *f, struct sd_err *err) SD_MUST_CHECK;
 int sd_frame_get_return(const char *p, size_t size, struct sd_frame_return *f, struct sd_err *err) SD_MUST_CHECK;
 
 #endif

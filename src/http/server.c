@@ -20,6 +20,7 @@
 #include "http/error.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -39,6 +40,12 @@ struct exchange {
 	h2o_req_t *req;
 	bool open;     /* given to events.request, not answered */
 	bool answered; /* h2o has all of the reply */
+
+	/* a reply in pieces */
+	h2o_generator_t generator;
+	struct sd_buf waiting, flying; /* flying is with h2o */
+	bool sending;
+	h2o_send_state_t fate; /* when waiting is empty; in progress: wait for more */
 };
 
 struct sd_watch {
@@ -70,6 +77,8 @@ static void on_dispose(void *p)
 		e->open = false;
 		e->server->events.gone(e->server->events.arg, &e->x);
 	}
+	sd_buf_fini(&e->waiting);
+	sd_buf_fini(&e->flying);
 }
 
 static const char *pool_str(h2o_req_t *req, h2o_iovec_t v)
@@ -255,6 +264,112 @@ void sd_exchange_reply(struct sd_exchange *x, int status, const struct sd_pair *
 	buf = h2o_strdup(&req->pool, body, body_len);
 	h2o_start_response(req, &generator);
 	h2o_send(req, &buf, 1, H2O_SEND_STATE_FINAL);
+}
+
+/* --- replies in pieces --- */
+
+/* Hand what waits to h2o.  The exchange may be freed when this returns, if it was the last. */
+static void stream_on(struct exchange *e)
+{
+	struct sd_buf empty = e->flying;
+	h2o_iovec_t buf;
+
+	if (e->sending || (e->waiting.len == 0 && e->fate == H2O_SEND_STATE_IN_PROGRESS))
+		return;
+	sd_buf_reset(&empty);
+	e->flying = e->waiting;
+	e->waiting = empty;
+	e->sending = true;
+	buf = h2o_iovec_init(e->flying.data, e->flying.len);
+	h2o_send(e->req, &buf, buf.len > 0, e->fate);
+}
+
+static void on_proceed(h2o_generator_t *generator, h2o_req_t *req)
+{
+	struct exchange *e = H2O_STRUCT_FROM_MEMBER(struct exchange, generator, generator);
+	size_t n = e->flying.len;
+
+	e->sending = false;
+	sd_buf_reset(&e->flying);
+	if (e->open && n > 0)
+		e->server->events.taken(e->server->events.arg, &e->x, n);
+	stream_on(e);
+}
+
+/* No more will come. */
+static void answered(struct exchange *e)
+{
+	e->open = false;
+	e->answered = true;
+	sd_server_client_answered(e->client, e->req);
+	e->server->events.replied(e->server->events.arg, e->x.listener, &e->x, e->req->res.status, sd_now_us() - e->x.began_us);
+}
+
+bool sd_exchange_begin(struct sd_exchange *x, int status, const struct sd_pair *headers, size_t nheaders)
+{
+	struct exchange *e = (struct exchange *)x;
+	h2o_req_t *req = e->req;
+	bool head = strcmp(x->method, "HEAD") == 0;
+
+	req->res.status = 200; /* h2o chunks nothing else, and decides here */
+	req->res.reason = sd_http_reason(status);
+	req->res.content_length = SIZE_MAX;
+	for (size_t i = 0; i < nheaders; i++)
+		add_header(req, &headers[i]);
+	if (e->server->draining)
+		req->http1_is_persistent = 0;
+	e->generator = (h2o_generator_t){on_proceed, NULL};
+	e->fate = head ? H2O_SEND_STATE_FINAL : H2O_SEND_STATE_IN_PROGRESS;
+	h2o_start_response(req, &e->generator);
+	req->res.status = status;
+	if (req->version < 0x101)
+		req->http1_is_persistent = 0;
+	if (head)
+		answered(e);
+	e->sending = true;
+	h2o_send(req, NULL, 0, e->fate);
+	return !head;
+}
+
+void sd_exchange_send(struct sd_exchange *x, const char *p, size_t n)
+{
+	struct exchange *e = (struct exchange *)x;
+
+	sd_buf_append(&e->waiting, p, n);
+	stream_on(e);
+}
+
+void sd_exchange_end(struct sd_exchange *x)
+{
+	struct exchange *e = (struct exchange *)x;
+
+	answered(e);
+	e->fate = H2O_SEND_STATE_FINAL;
+	stream_on(e);
+}
+
+/*
+ * h2o ends a chunked reply with a chunk that is none.  A reply without chunks would look complete: its connection is
+ * reset.  And so is one whose client reads nothing, because h2o would wait for it.
+ */
+void sd_exchange_cut(struct sd_exchange *x)
+{
+	struct exchange *e = (struct exchange *)x;
+	const struct sockaddr nobody = {.sa_family = AF_UNSPEC};
+
+	answered(e);
+	e->fate = H2O_SEND_STATE_ERROR;
+	if ((e->req->version < 0x200 && e->sending) || e->req->version < 0x101)
+		(void)!connect(h2o_socket_get_fd(socket_of(e->req)), &nobody, sizeof(nobody)); /* resets it: tcp(7) has no other way that closes nothing */
+	sd_buf_reset(&e->waiting);
+	stream_on(e);
+}
+
+bool sd_exchange_left(const struct sd_exchange *x)
+{
+	struct pollfd p = {.fd = h2o_socket_get_fd(socket_of(((const struct exchange *)x)->req)), .events = POLLRDHUP};
+
+	return poll(&p, 1, 0) > 0 && (p.revents & (POLLRDHUP | POLLHUP | POLLERR));
 }
 
 /* --- the errors of h2o itself --- */

@@ -21,8 +21,8 @@ struct ssl_ctx_st; /* http/tls.h */
 enum sd_listener { SD_LISTENER_PUBLIC, SD_LISTENER_ADMIN };
 
 /*
- * One request and its reply.  Valid from events.request until sd_exchange_reply
- * or events.gone, whichever is first.  Header names are in lower case, "host"
+ * One request and its reply.  Valid from events.request until sd_exchange_reply,
+ * sd_exchange_end, sd_exchange_cut or events.gone, whichever is first.  Header names are in lower case, "host"
  * and "content-length" among them; values are not '\0'-terminated.
  */
 struct sd_exchange {
@@ -44,6 +44,8 @@ struct sd_server_events {
 	void (*request)(void *arg, struct sd_exchange *x);
 	/* The client left before the reply. */
 	void (*gone)(void *arg, struct sd_exchange *x);
+	/* The client took n more bytes of what sd_exchange_send was given.  No sd_exchange_… of x may be called from here. */
+	void (*taken)(void *arg, struct sd_exchange *x, size_t n);
 	/* A reply was sent, also one the server made itself (broken, late or too large requests). */
 	void (*replied)(void *arg, enum sd_listener listener, const struct sd_exchange *x, int status, int64_t took_us); /* x NULL: the server's own */
 	void *arg;
@@ -81,6 +83,19 @@ size_t sd_server_connections(const struct sd_server *s);
 const char *sd_exchange_header(const struct sd_exchange *x, const char *name, size_t *len);
 /* All is copied; x is gone afterwards.  Headers that the server itself sets (connection, content-length, date, …) are passed over. */
 void sd_exchange_reply(struct sd_exchange *x, int status, const struct sd_pair *headers, size_t nheaders, const char *body, size_t body_len);
+/*
+ * A reply in pieces: begin, any number of sends, and an end or a cut.  What is sent is copied and kept until the client
+ * takes it; the caller watches events.taken, and does not send more than it wants kept.  Without a Content-Length:
+ * chunked, or up to the end of the connection (HTTP/1.0).
+ */
+/* The head goes out at once.  false: no body may follow (HEAD), so that the reply is complete and x gone. */
+bool sd_exchange_begin(struct sd_exchange *x, int status, const struct sd_pair *headers, size_t nheaders);
+void sd_exchange_send(struct sd_exchange *x, const char *p, size_t n);
+void sd_exchange_end(struct sd_exchange *x);
+/* Something went wrong: the client must not take what it got for the whole reply. */
+void sd_exchange_cut(struct sd_exchange *x);
+/* Did the client close its end?  It may still read (it closed one direction), or be gone for good. */
+bool sd_exchange_left(const struct sd_exchange *x);
 /* Read no further request from x's connection after the reply. */
 void sd_exchange_close(struct sd_exchange *x);
 

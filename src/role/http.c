@@ -40,6 +40,11 @@ static void on_gone(void *arg, struct sd_exchange *x)
 	sd_http_gone(arg, x);
 }
 
+static void on_taken(void *arg, struct sd_exchange *x, size_t n)
+{
+	sd_http_stream_taken(arg, x, n);
+}
+
 static void log_access(const struct sd_exchange *x, int status, int64_t took_us)
 {
 	const struct sd_http_flight *fl = x->data;
@@ -71,6 +76,7 @@ static void drain(struct sd_http *h)
 		return;
 	h->draining = true;
 	sd_server_drain(h->server);
+	sd_http_stop_workers(h);
 }
 
 static void on_chan(void *arg)
@@ -177,7 +183,7 @@ static int start(struct sd_http *h, struct sd_err *err)
 					    .write_ms = conf->http.write_timeout_ms,
 					    .http2 = (enum sd_http2)conf->http.http2,
 					    .max_connections = (size_t)conf->http.max_connections};
-	const struct sd_server_events events = {on_request, on_gone, on_replied, h};
+	const struct sd_server_events events = {on_request, on_gone, on_taken, on_replied, h};
 	int chan, web;
 
 	sd_random_bytes(h->random, sizeof(h->random));
@@ -232,6 +238,7 @@ static int64_t tick(struct sd_http *h)
 {
 	tell_demand(h);
 	sd_http_expire(h);
+	sd_http_look_for_gone(h);
 	sd_http_check_workers(h);
 	sd_http_accept_expire(h);
 	return h->now_us + TICK_MS * SD_MS;

@@ -29,6 +29,10 @@ struct sd_http_flight {
 	char trace_id[37];
 	struct sd_http_flight *spare_next;
 
+	bool streaming;	 /* a part of the reply was sent */
+	size_t untaken;	 /* bytes of the stream that the client did not take yet */
+	uint32_t credit; /* bytes it took that the worker was not told of */
+
 	bool accepted; /* it is in one of the accept lists, not in the dispatcher */
 	const char *data; /* the body as JSON; NULL: it has none that becomes JSON */
 	size_t data_len;
@@ -112,17 +116,28 @@ struct sd_http {
 /* http_request.c: a request's way to the dispatcher and back to its client. */
 void sd_http_request(struct sd_http *h, struct sd_exchange *x);
 void sd_http_gone(struct sd_http *h, struct sd_exchange *x);
+size_t sd_http_headers(struct sd_http *h, struct sd_http_flight *fl, const struct sd_frame_reply *r, struct sd_pair **headers); /* of a reply, with our own */
+struct sd_exchange *sd_http_detach(struct sd_http *h, struct sd_http_flight *fl); /* it is being answered, or gone */
 void sd_http_answer(struct sd_http *h, struct sd_http_flight *fl, const struct sd_frame_reply *r);
 void sd_http_answer_error(struct sd_http *h, struct sd_http_flight *fl, int status, const char *code, const char *message);
 void sd_http_forget(struct sd_http *h, struct sd_http_flight *fl); /* out of the dispatcher, into spare; an accepted one is in no list any more */
 void sd_http_expire(struct sd_http *h);	/* answer those whose time is over, or whose database is away */
 
 /* http_worker.c: connections of web workers. */
+void sd_http_lose(struct sd_http_worker *w, const char *why); /* it is of no more use; NULL: that is no news */
+struct sd_http_flight *sd_http_flight_of(struct sd_http_worker *w, uint64_t id); /* NULL: it has none of that id, and is lost */
 void sd_http_accept_workers(void *arg);
 void sd_http_dispatch(struct sd_http *h);	/* send waiting requests to workers that may take them */
 void sd_http_flush_workers(struct sd_http *h);	/* write what this turn put together; bury the dead */
 void sd_http_check_workers(struct sd_http *h);	/* now and then: late greetings, goodbyes, database state */
+void sd_http_stop_workers(struct sd_http *h);	/* we drain: tell them */
 bool sd_http_database_away(const struct sd_http *h);
+
+/* http_stream.c: replies in pieces, and clients that leave. */
+void sd_http_stream_frame(struct sd_http_worker *w, enum sd_frame_type type, const char *p, size_t size);
+void sd_http_stream_taken(struct sd_http *h, struct sd_exchange *x, size_t n);
+void sd_http_tell_gone(struct sd_http_flight *fl); /* its worker, that nobody waits */
+void sd_http_look_for_gone(struct sd_http *h);	   /* now and then */
 
 /* http_accept.c: requests that become jobs. */
 bool sd_http_accept_key(struct sd_http_flight *fl); /* note its Idempotency-Key; false: it is none */

@@ -98,7 +98,7 @@ static void refuse(struct sd_http *h, struct sd_http_flight *fl, int status, con
 	put_flight(h, fl);
 }
 
-static struct sd_exchange *detach(struct sd_http *h, struct sd_http_flight *fl)
+struct sd_exchange *sd_http_detach(struct sd_http *h, struct sd_http_flight *fl)
 {
 	struct sd_exchange *x = fl->x;
 
@@ -107,24 +107,38 @@ static struct sd_exchange *detach(struct sd_http *h, struct sd_http_flight *fl)
 	return x;
 }
 
+size_t sd_http_headers(struct sd_http *h, struct sd_http_flight *fl, const struct sd_frame_reply *r, struct sd_pair **headers)
+{
+	char *parent = sd_arena_alloc(fl->arena, 56);
+	size_t n;
+
+	*headers = sd_arena_alloc(fl->arena, (r->nheaders + OWN_HEADERS) * sizeof(**headers));
+	n = own_headers(h, fl, NULL, parent, *headers);
+	if (r->nheaders)
+		memcpy(*headers + n, r->headers, r->nheaders * sizeof(**headers));
+	return n + r->nheaders;
+}
+
 void sd_http_answer(struct sd_http *h, struct sd_http_flight *fl, const struct sd_frame_reply *r)
 {
-	struct sd_pair *headers = sd_arena_alloc(fl->arena, (r->nheaders + OWN_HEADERS) * sizeof(*headers));
-	char parent[56];
-	size_t n = own_headers(h, fl, NULL, parent, headers);
+	struct sd_pair *headers;
+	size_t n = sd_http_headers(h, fl, r, &headers);
 
-	if (r->nheaders)
-		memcpy(headers + n, r->headers, r->nheaders * sizeof(*headers));
-	sd_exchange_reply(detach(h, fl), (int)r->status, headers, r->nheaders + n, r->body, r->body_len);
+	sd_exchange_reply(sd_http_detach(h, fl), (int)r->status, headers, n, r->body, r->body_len);
 }
 
 void sd_http_answer_error(struct sd_http *h, struct sd_http_flight *fl, int status, const char *code, const char *message)
 {
 	struct sd_pair headers[OWN_HEADERS];
 	char parent[56];
-	size_t n = own_headers(h, fl, NULL, parent, headers);
+	size_t n;
 
-	sd_error_reply_with(detach(h, fl), status, code, message, NULL, headers, n);
+	if (fl->streaming) { /* too late for a status */
+		sd_exchange_cut(sd_http_detach(h, fl));
+		return;
+	}
+	n = own_headers(h, fl, NULL, parent, headers);
+	sd_error_reply_with(sd_http_detach(h, fl), status, code, message, NULL, headers, n);
 }
 
 void sd_http_gone(struct sd_http *h, struct sd_exchange *x)
@@ -135,8 +149,10 @@ void sd_http_gone(struct sd_http *h, struct sd_exchange *x)
 		sd_http_metrics_gone(h, x);
 		return;
 	}
-	detach(h, fl);
-	if (!fl->f.backend && !fl->accepted)
+	sd_http_detach(h, fl);
+	if (fl->f.backend)
+		sd_http_tell_gone(fl);
+	else if (!fl->accepted)
 		sd_http_forget(h, fl);
 }
 

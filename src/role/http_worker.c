@@ -23,7 +23,7 @@
 #define READ_CHUNK (64 * 1024)
 #define KEEP_BUFFER (1024 * 1024)
 
-static void lose(struct sd_http_worker *w, const char *why)
+void sd_http_lose(struct sd_http_worker *w, const char *why)
 {
 	if (!w->dead && why)
 		sd_log(SD_LOG_WARN, "web worker %d: %s", (int)w->pid, why);
@@ -61,13 +61,13 @@ static void greet(struct sd_http_worker *w, const char *p, size_t size)
 	struct sd_err err;
 
 	if (w->greeted || sd_frame_get_hello(p, size, &hello, &err) != 0 || hello.version != SD_FRAME_VERSION || hello.slot >= sb->nslots) {
-		lose(w, "its greeting is not understood");
+		sd_http_lose(w, "its greeting is not understood");
 		return;
 	}
 	w->slot = hello.slot;
 	w->generation = hello.generation;
 	if (!slot_of(w)) {
-		lose(w, "it is not the process its slot belongs to");
+		sd_http_lose(w, "it is not the process its slot belongs to");
 		return;
 	}
 	w->greeted = true;
@@ -77,12 +77,12 @@ static void greet(struct sd_http_worker *w, const char *p, size_t size)
 	w->http->dispatch_due = true;
 }
 
-static struct sd_http_flight *flight_of(struct sd_http_worker *w, uint64_t id)
+struct sd_http_flight *sd_http_flight_of(struct sd_http_worker *w, uint64_t id)
 {
 	struct sd_flight *f = sd_backend_find(&w->b, id);
 
 	if (!f)
-		lose(w, "it answers what it was not asked");
+		sd_http_lose(w, "it answers what it was not asked");
 	return (struct sd_http_flight *)f;
 }
 
@@ -95,12 +95,16 @@ static void take_reply(struct sd_http_worker *w, const char *p, size_t size)
 
 	sd_arena_reset(h->scratch);
 	if (sd_frame_get_reply(p, size, h->scratch, &r, &err) != 0) {
-		lose(w, err.message);
+		sd_http_lose(w, err.message);
 		return;
 	}
-	fl = flight_of(w, r.id);
+	fl = sd_http_flight_of(w, r.id);
 	if (!fl)
 		return;
+	if (fl->streaming) {
+		sd_http_lose(w, "it replied twice");
+		return;
+	}
 	sd_dispatch_learn(&h->dispatch, fl->f.step, r.handler_us);
 	if (fl->x)
 		sd_http_answer(h, fl, &r);
@@ -125,10 +129,10 @@ static void take_return(struct sd_http_worker *w, const char *p, size_t size)
 	struct sd_err err;
 
 	if (sd_frame_get_return(p, size, &r, &err) != 0) {
-		lose(w, err.message);
+		sd_http_lose(w, err.message);
 		return;
 	}
-	fl = flight_of(w, r.id);
+	fl = sd_http_flight_of(w, r.id);
 	if (!fl)
 		return;
 	/* What it runs in front of this one is slow: do not queue behind that step until it was quick again. */
@@ -141,12 +145,15 @@ static void take_frame(struct sd_http_worker *w, enum sd_frame_type type, const 
 {
 	if (type == SD_FRAME_HELLO)
 		greet(w, p, size);
-	else if (!w->greeted || type == SD_FRAME_REQUEST || type == SD_FRAME_WELCOME)
-		lose(w, "it sent a frame that is not its to send");
+	else if (!w->greeted || type == SD_FRAME_REQUEST || type == SD_FRAME_WELCOME || type == SD_FRAME_CREDIT || type == SD_FRAME_GONE ||
+		 type == SD_FRAME_STOP)
+		sd_http_lose(w, "it sent a frame that is not its to send");
 	else if (type == SD_FRAME_REPLY)
 		take_reply(w, p, size);
 	else if (type == SD_FRAME_RETURN)
 		take_return(w, p, size);
+	else if (type != SD_FRAME_BYE)
+		sd_http_stream_frame(w, type, p, size);
 	else if (!w->leaving) {
 		w->leaving = true;
 		w->since_us = sd_now_us();
@@ -164,7 +171,7 @@ static size_t take_frames(struct sd_http_worker *w)
 		int r = sd_frame_next(w->in.data + at, w->in.len - at, &size, &type, &err);
 
 		if (r < 0)
-			lose(w, err.message);
+			sd_http_lose(w, err.message);
 		if (r <= 0)
 			break;
 		take_frame(w, type, w->in.data + at, size);
@@ -190,7 +197,7 @@ static void on_readable(void *arg)
 		if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
 			break;
 		if (n <= 0) {
-			lose(w, NULL);
+			sd_http_lose(w, NULL);
 			break;
 		}
 		w->in.len += (size_t)n;
@@ -265,6 +272,16 @@ void sd_http_dispatch(struct sd_http *h)
 		send_flight(h, (struct sd_http_flight *)f);
 }
 
+void sd_http_stop_workers(struct sd_http *h)
+{
+	for (struct sd_http_worker *w = h->workers; w; w = w->next) {
+		if (!w->greeted || w->dead)
+			continue;
+		sd_frame_put_stop(&w->out);
+		w->dirty = true;
+	}
+}
+
 /* --- the end of a connection --- */
 
 /*
@@ -334,12 +351,12 @@ void sd_http_check_workers(struct sd_http *h)
 		others |= w->greeted && !w->leaving && !w->dead;
 	for (struct sd_http_worker *w = h->workers; w; w = w->next) {
 		if (!w->greeted && h->now_us - w->since_us > GREETING_US)
-			lose(w, "it did not greet");
+			sd_http_lose(w, "it did not greet");
 		if (!w->greeted || w->dead)
 			continue;
 		w->b.usable = !w->leaving || (h->draining && !others);
 		if (w->leaving && may_leave(h, w))
-			lose(w, NULL);
+			sd_http_lose(w, NULL);
 	}
 	h->dispatch_due = true;
 }

@@ -121,6 +121,7 @@ static void drain(struct sd_web *w)
 	if (w->draining)
 		return;
 	w->draining = true;
+	sd_runner_set_stopping(w->runner);
 	ev_timer_stop(w->loop, &w->connect_timer);
 	sd_web_bye(w);
 	sd_web_settle(w);
@@ -229,6 +230,7 @@ _Noreturn void sd_web_main(const struct sd_child *child)
 	w.db = sd_db_new(child->conninfo, name, NULL, &w.db_loop, &events);
 	init_watchers(&w);
 	sd_web_link_init(&w);
+	sd_web_stream_init(&w);
 	sd_db_start(w.db);
 	ev_run(w.loop, 0);
 	abort(); /* the loop never ends: the channel is always watched */

@@ -34,6 +34,8 @@ struct sd_web_call {
 	uint64_t connection;  /* on which it came: its reply goes nowhere else */
 	int64_t deadline_us;  /* INT64_MAX: none */
 	bool replied;	      /* by the step thread */
+	bool left, gone;      /* nobody waits for the reply: maybe, for certain; under the lock */
+	size_t room;	      /* bytes of the stream that may be sent; under the lock */
 	bool database_failed; /* a state read failed because the database was away */
 	char error_id[37];    /* "": no error */
 };
@@ -62,6 +64,8 @@ struct sd_web {
 	uint64_t connection;  /* counts connections */
 	struct sd_buf out;
 	size_t sent; /* of out */
+	pthread_cond_t room; /* a stream has room again, or nobody reads it */
+	ev_async full;	     /* the step thread could not send all of out */
 
 	bool welcome; /* there is an http process at the other end */
 	struct sd_buf in;
@@ -86,10 +90,16 @@ void sd_web_forget(struct sd_web *w, struct sd_attempt *a); /* into spare */
 /* web_link.c: the connection to the http process. */
 void sd_web_connect(struct sd_web *w);
 void sd_web_reply(struct sd_web *w, const struct sd_attempt *a, const struct sd_frame_reply *r); /* either thread; written at once if possible */
+bool sd_web_write_locked(struct sd_web *w); /* the lock is held; false: out is not empty */
 void sd_web_bye(struct sd_web *w);
 void sd_web_give_back(struct sd_web *w); /* return what has not started */
 void sd_web_write(struct sd_web *w);	 /* what is left in out */
 void sd_web_link_init(struct sd_web *w);
+
+/* web_stream.c: replies in pieces. */
+void sd_web_stream_init(struct sd_web *w);
+void sd_web_end(struct sd_web *w, const struct sd_attempt *a, bool complete); /* either thread */
+bool sd_web_hear(struct sd_web *w, enum sd_frame_type type, const char *p, size_t size); /* a frame about the running request; false: it is none */
 
 /* web_commit.c: outcomes. */
 bool sd_web_ended(void *arg, struct sd_attempt *a); /* the runner's hook, in the step thread: reply if nothing is to be stored */

@@ -42,6 +42,10 @@ static void reply(struct sd_web *w, const struct sd_attempt *a)
 	const struct sd_web_call *c = sd_web_call_of(a);
 	struct sd_frame_reply r;
 
+	if (a->streamed) {
+		sd_web_end(w, a, a->outcome == SD_OUTCOME_COMPLETED);
+		return;
+	}
 	if (a->outcome == SD_OUTCOME_COMPLETED)
 		sd_reply_of(a, &r);
 	else if (a->outcome == SD_OUTCOME_SNOOZE)
@@ -58,14 +62,15 @@ static void reply(struct sd_web *w, const struct sd_attempt *a)
 
 static bool failed(const struct sd_attempt *a)
 {
-	return a->outcome != SD_OUTCOME_COMPLETED && a->outcome != SD_OUTCOME_SNOOZE && a->outcome != SD_OUTCOME_INVALID_INPUT;
+	return a->outcome == SD_OUTCOME_ERROR || a->outcome == SD_OUTCOME_FAIL;
 }
 
 bool sd_web_ended(void *arg, struct sd_attempt *a)
 {
 	const struct sd_web *w = arg;
+	bool ran = a->outcome == SD_OUTCOME_COMPLETED || a->outcome == SD_OUTCOME_CANCELLED;
 
-	if (failed(a) || has_effects(a) || (w->child->conf->http.history == SD_HTTP_HISTORY_ALL && a->outcome == SD_OUTCOME_COMPLETED))
+	if (failed(a) || has_effects(a) || (w->child->conf->http.history == SD_HTTP_HISTORY_ALL && ran))
 		return false;
 	reply(arg, a);
 	sd_web_call_of(a)->replied = true;
@@ -99,8 +104,12 @@ static void give_up(struct sd_web *w, const char *message)
 {
 	struct sd_frame_reply r;
 
-	sd_reply_error(w->storing, &r, 503, "database_unavailable", message, NULL, 1);
-	sd_web_reply(w, w->storing, &r);
+	if (w->storing->streamed) {
+		sd_web_end(w, w->storing, false);
+	} else {
+		sd_reply_error(w->storing, &r, 503, "database_unavailable", message, NULL, 1);
+		sd_web_reply(w, w->storing, &r);
+	}
 	go_on(w);
 }
 
@@ -158,6 +167,8 @@ static const char *outcome_name(const struct sd_attempt *a)
 		return "completed";
 	case SD_OUTCOME_FAIL:
 		return "fail";
+	case SD_OUTCOME_CANCELLED: /* its client left in the middle of the reply */
+		return "cancelled";
 	default:
 		return "error";
 	}

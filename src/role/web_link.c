@@ -37,6 +37,7 @@ static void disconnect(struct sd_web *w)
 	sd_close(&w->sock);
 	sd_buf_fini(&w->out);
 	w->sent = 0;
+	pthread_cond_signal(&w->room);
 	pthread_mutex_unlock(&w->lock);
 	sd_buf_fini(&w->in);
 	w->welcome = false;
@@ -67,7 +68,8 @@ static void fill(struct sd_web *w, struct sd_attempt *a, struct sd_web_call *c, 
 
 	c->connection = w->connection;
 	c->deadline_us = f->timeout_ms > 0 ? sd_now_us() + f->timeout_ms * SD_MS : INT64_MAX;
-	c->replied = false;
+	c->replied = c->left = c->gone = false;
+	c->room = 0;
 	c->database_failed = false;
 	c->error_id[0] = '\0';
 	a->step = step;
@@ -126,6 +128,18 @@ static ptrdiff_t take_frames(struct sd_web *w)
 			at += size;
 			continue;
 		}
+		if (type == SD_FRAME_STOP) {
+			sd_runner_set_stopping(w->runner);
+			at += size;
+			continue;
+		}
+		if (type == SD_FRAME_CREDIT || type == SD_FRAME_GONE) {
+			bad = !sd_web_hear(w, type, w->in.data + at, size);
+			if (bad)
+				break;
+			at += size;
+			continue;
+		}
 		a = type == SD_FRAME_REQUEST ? take_request(w, w->in.data + at, size) : NULL;
 		bad = a == NULL;
 		if (bad)
@@ -178,7 +192,7 @@ static void on_readable(struct ev_loop *loop, ev_io *io, int revents)
 /* --- replies --- */
 
 /* With the lock held; true when out is empty.  An error is left to the reading side, which sees the end of the connection. */
-static bool write_locked(struct sd_web *w)
+bool sd_web_write_locked(struct sd_web *w)
 {
 	while (w->sock >= 0 && w->sent < w->out.len) {
 		ssize_t n = send(w->sock, w->out.data + w->sent, w->out.len - w->sent, MSG_DONTWAIT | MSG_NOSIGNAL);
@@ -204,7 +218,7 @@ void sd_web_write(struct sd_web *w)
 	bool done;
 
 	pthread_mutex_lock(&w->lock);
-	done = write_locked(w);
+	done = sd_web_write_locked(w);
 	pthread_mutex_unlock(&w->lock);
 	if (done)
 		ev_io_stop(w->loop, &w->write_io);
@@ -235,7 +249,7 @@ void sd_web_reply(struct sd_web *w, const struct sd_attempt *a, const struct sd_
 	pthread_mutex_lock(&w->lock);
 	if (w->sock >= 0 && sd_web_call_of(a)->connection == w->connection) {
 		put_reply(w, a, r);
-		write_locked(w);
+		sd_web_write_locked(w);
 	}
 	pthread_mutex_unlock(&w->lock);
 }

@@ -290,6 +290,7 @@ static void drain(struct sd_worker *w)
 	w->draining = true;
 	if (atomic_exchange(&w->child->slot->asleep, 0) && read(w->wake_io.fd, &one, sizeof one) == sizeof one)
 		sd_worker_hand_over(w);
+	sd_runner_set_stopping(w->runner);
 	sd_worker_release(w, sd_runner_recall(w->runner));
 	sd_worker_pump(w);
 }

@@ -332,4 +332,10 @@ const struct stepd_api sd_step_api = {
 	.outcome = api_outcome,
 	.last_error = api_last_error,
 	.progress = api_progress,
+	.stream = sd_api_stream,
+	.write = sd_api_write,
+	.print = sd_api_print,
+	.event = sd_api_event,
+	.client_gone = sd_api_client_gone,
+	.stopping = sd_api_stopping,
 };

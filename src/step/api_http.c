@@ -83,8 +83,10 @@ bool sd_api_http_at(struct stepd_ctx *pub, int what, size_t index, const char **
 	return true;
 }
 
-static int check_status(struct sd_ctx *c, int status, bool body)
+int sd_api_check_status(struct sd_ctx *c, int status, bool body)
 {
+	if (c->a->streamed)
+		return sd_ctx_error(c, "the reply has begun already");
 	if (status < 200 || status > 599)
 		return sd_ctx_error(c, "status %d is out of range 200…599", status);
 	if (body && (status == 204 || status == 304))
@@ -107,7 +109,7 @@ int sd_api_reply(struct stepd_ctx *pub, int status, const cJSON *body)
 	struct sd_ctx *c = sd_ctx_of(pub);
 	struct sd_buf b = SD_BUF_INIT;
 
-	if (check_status(c, status, body != NULL) < 0)
+	if (sd_api_check_status(c, status, body != NULL) < 0)
 		return -1;
 	if (body == NULL) {
 		set_body(c->a, status, NULL, 0, false);
@@ -128,7 +130,7 @@ int sd_api_reply_raw(struct stepd_ctx *pub, int status, const char *content_type
 
 	if (body == NULL)
 		len = 0;
-	if (check_status(c, status, len > 0) < 0)
+	if (sd_api_check_status(c, status, len > 0) < 0)
 		return -1;
 	if (len > SD_TEXT_MAX)
 		return sd_ctx_error(c, "the body is larger than 64 MiB");
@@ -196,6 +198,8 @@ int sd_api_reply_header(struct stepd_ctx *pub, const char *name, const char *val
 	struct sd_pair *p;
 	char *lower;
 
+	if (c->a->streamed)
+		return sd_ctx_error(c, "header \"%.100s\" comes too late: the reply has begun", name != NULL ? name : "");
 	if (name == NULL || value == NULL || !is_token(name))
 		return sd_ctx_error(c, "\"%.100s\" is not the name of a header", name != NULL ? name : "");
 	if (is_ours(name))

@@ -95,6 +95,8 @@ struct sd_attempt {
 	const char *output;    /* JSON text; NULL: none. An http reply's JSON body is it too */
 	size_t output_len;
 	struct sd_http_reply reply;
+	bool streamed;	  /* the reply was begun while the handler ran: reply has its head only */
+	bool client_gone; /* a part of it found nobody */
 	struct sd_buf enqueues, states, logs; /* freed by sd_attempt_free */
 	int nenqueues, nstates, nlogs;
 	const char *progress; /* NULL: none */

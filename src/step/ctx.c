@@ -163,6 +163,10 @@ static void settle(struct sd_ctx *c, int result)
 		if (a->error == NULL)
 			a->error = sd_arena_printf(a->arena, "the handler returned %d", result);
 	}
+	if (a->client_gone && result != STEPD_OK) {
+		a->outcome = SD_OUTCOME_CANCELLED;
+		a->error = "the client left before the reply was complete";
+	}
 	if (c->saw_cancel) {
 		a->outcome = SD_OUTCOME_CANCELLED;
 		a->delay_ms = -1;

@@ -89,5 +89,12 @@ bool sd_api_http_at(struct stepd_ctx *pub, int what, size_t index, const char **
 int sd_api_reply(struct stepd_ctx *pub, int status, const cJSON *body);
 int sd_api_reply_raw(struct stepd_ctx *pub, int status, const char *content_type, const void *body, size_t len);
 int sd_api_reply_header(struct stepd_ctx *pub, const char *name, const char *value);
+int sd_api_check_status(struct sd_ctx *c, int status, bool body);
+int sd_api_stream(struct stepd_ctx *pub, int status, const char *content_type);
+int sd_api_write(struct stepd_ctx *pub, const void *bytes, size_t len);
+int sd_api_print(struct stepd_ctx *pub, const char *fmt, va_list ap);
+int sd_api_event(struct stepd_ctx *pub, const struct stepd_event_options *o);
+bool sd_api_client_gone(struct stepd_ctx *pub);
+bool sd_api_stopping(struct stepd_ctx *pub);
 
 #endif

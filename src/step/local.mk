@@ -2,6 +2,7 @@ src_libstepd_a_SOURCES += \
 	src/step/api.c \
 	src/step/api_effect.c \
 	src/step/api_http.c \
+	src/step/api_stream.c \
 	src/step/attempt.c src/step/attempt.h \
 	src/step/check.c src/step/check.h \
 	src/step/ctx.c src/step/ctx.h \
@@ -12,7 +13,8 @@ src_libstepd_a_SOURCES += \
 	src/step/overlay.c src/step/overlay.h \
 	src/step/registry.c src/step/registry.h \
 	src/step/runner.c src/step/runner.h \
-	src/step/stateop.c src/step/stateop.h
+	src/step/stateop.c src/step/stateop.h \
+	src/step/stream.h
 
 # The public header, <stepd/step.h>.
 stepdincludedir = $(includedir)/stepd

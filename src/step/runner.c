@@ -57,6 +57,9 @@ struct sd_runner {
 	bool held; /* the hook asked to wait for sd_runner_resume */
 	sd_runner_hook *hook;
 	void *hook_arg;
+	const struct sd_stream_ops *stream;
+	void *stream_arg;
+	_Atomic bool stopping;
 	bool rung, timer_set;
 	struct sd_buf report; /* what the running handler said last … */
 	uint64_t said, told;  /* … of so many, and the number of the last one that was told */
@@ -304,6 +307,19 @@ void sd_runner_say(struct sd_runner *r, const struct sd_buf *report)
 	pthread_mutex_unlock(&r->lock);
 }
 
+bool sd_runner_stopping(const struct sd_runner *r)
+{
+	return r != NULL && r->stopping;
+}
+
+const struct sd_stream_ops *sd_runner_stream(const struct sd_runner *r, void **arg)
+{
+	if (r == NULL)
+		return NULL;
+	*arg = r->stream_arg;
+	return r->stream;
+}
+
 /* ---- the loop thread ---- */
 
 bool sd_runner_reported(struct sd_runner *r)
@@ -356,6 +372,17 @@ void sd_runner_set_hook(struct sd_runner *r, sd_runner_hook *hook, void *arg)
 void sd_runner_set_board(struct sd_runner *r, const struct sd_scoreboard *board)
 {
 	r->board = board;
+}
+
+void sd_runner_set_stream(struct sd_runner *r, const struct sd_stream_ops *ops, void *arg)
+{
+	r->stream = ops;
+	r->stream_arg = arg;
+}
+
+void sd_runner_set_stopping(struct sd_runner *r)
+{
+	r->stopping = true;
 }
 
 void sd_runner_resume(struct sd_runner *r)

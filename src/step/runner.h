@@ -7,7 +7,7 @@
  * the loop thread answers.  What it reports while it runs (stepd_progress) is
  * left here, only the last report, for the loop thread to fetch as often as it
  * sees fit; what was not told by the end goes with the attempt.  All functions
- * are for the loop thread but the three at the end.
+ * are for the loop thread but the few at the end.
  *
  * The step thread blocks the signals the daemon uses for itself (HUP, INT,
  * USR1, USR2) but not TERM, because the processes a handler starts inherit its
@@ -20,6 +20,7 @@
 #include "proc/scoreboard.h"
 #include "step/attempt.h"
 #include "step/registry.h"
+#include "step/stream.h"
 
 struct sd_runner;
 
@@ -63,6 +64,10 @@ void sd_runner_resume(struct sd_runner *r);
  */
 void sd_runner_set_board(struct sd_runner *r, const struct sd_scoreboard *board);
 
+/* Where replies in pieces go; set before the first attempt is given.  Without it they go nowhere. */
+void sd_runner_set_stream(struct sd_runner *r, const struct sd_stream_ops *ops, void *arg);
+void sd_runner_set_stopping(struct sd_runner *r); /* from now on handlers see that the worker wants to end */
+
 void sd_runner_give(struct sd_runner *r, struct sd_attempt *list); /* a chain by ->next, in order */
 struct sd_attempt *sd_runner_take(struct sd_runner *r);	/* all that finished since, as a chain in order; NULL: none */
 struct sd_ask *sd_runner_ask(struct sd_runner *r);	/* the open question, each returned once; NULL: none */
@@ -83,5 +88,7 @@ void sd_runner_told(struct sd_runner *r, uint64_t number);
 void sd_runner_await(struct sd_runner *r, struct sd_ask *ask); /* ask and wait for the answer */
 bool sd_runner_cancelled(struct sd_runner *r, const struct sd_attempt *a);
 void sd_runner_say(struct sd_runner *r, const struct sd_buf *report); /* replaces what it said before */
+bool sd_runner_stopping(const struct sd_runner *r);
+const struct sd_stream_ops *sd_runner_stream(const struct sd_runner *r, void **arg); /* NULL: there is none */
 
 #endif

@@ -154,7 +154,7 @@ static void test_bad_lengths(void **state)
 	assert_int_equal(next_of(20, 0, SD_FRAME_REPLY), -1);
 	assert_int_equal(next_of(20, UINT32_MAX, SD_FRAME_REPLY), -1);
 	assert_int_equal(next_of(20, 15, 0), -1);
-	assert_int_equal(next_of(20, 15, SD_FRAME_WELCOME + 1), -1);
+	assert_int_equal(next_of(20, 15, SD_FRAME_STOP + 1), -1);
 	assert_int_equal(next_of(20, 15, 255), -1);
 	assert_int_equal(next_of(SD_FRAME_MAX, 15, SD_FRAME_REPLY), 0);
 	assert_int_equal(next_of(20, 15, SD_FRAME_REPLY), 1);
@@ -239,11 +239,61 @@ static void test_noise(void **state)
 	sd_arena_free(arena);
 }
 
+static void test_stream(void **state)
+{
+	static const struct sd_pair header = {"x", "1", 1};
+	const struct sd_frame_reply head = {.id = 9, .status = 200, .headers = &header, .nheaders = 1, .body = "ignored", .body_len = 7};
+	const struct sd_frame_stream parts[] = {{.id = 9, .data = "a\0b", .data_len = 3},
+						{.id = 9, .handler_us = 77, .complete = true},
+						{.id = 9, .taken = SD_FRAME_WINDOW},
+						{.id = 9, .complete = true}};
+	static const enum sd_frame_type types[] = {SD_FRAME_DATA, SD_FRAME_END, SD_FRAME_CREDIT, SD_FRAME_GONE};
+	struct sd_arena *arena = sd_arena_new();
+	struct sd_buf b = SD_BUF_INIT;
+	struct sd_frame_stream s;
+	struct sd_frame_reply r;
+	enum sd_frame_type type;
+	struct sd_err err;
+	size_t size, at;
+
+	(void)state;
+	assert_int_equal(sd_frame_put_stream(&b, &head, &err), 0);
+	assert_int_equal(sd_frame_next(b.data, b.len, &size, &type, &err), 1);
+	assert_int_equal(type, SD_FRAME_STREAM);
+	assert_int_equal(sd_frame_get_stream(b.data, size, arena, &r, &err), 0);
+	assert_int_equal(r.status, 200);
+	assert_int_equal(r.body_len, 0);
+	assert_int_equal(sd_frame_get_reply(b.data, size, arena, &r, &err), -1);
+	for (size_t i = 0; i < 4; i++) {
+		at = b.len;
+		sd_frame_put_part(&b, types[i], &parts[i]);
+		assert_int_equal(sd_frame_next(b.data + at, b.len - at, &size, &type, &err), 1);
+		assert_int_equal(type, types[i]);
+		assert_int_equal(sd_frame_get_part(b.data + at, size, type, &s, &err), 0);
+		assert_int_equal(s.id, 9);
+		assert_int_equal(s.data_len, parts[i].data_len);
+		assert_memory_equal(s.data, parts[i].data ? parts[i].data : "", s.data_len);
+		assert_int_equal(s.handler_us, parts[i].handler_us);
+		assert_int_equal(s.complete, parts[i].complete);
+		assert_int_equal(s.taken, parts[i].taken);
+		assert_int_equal(sd_frame_get_part(b.data + at, size, SD_FRAME_RETURN, &s, &err), -1);
+	}
+	at = b.len; /* a piece without bytes is none, and an end has no bytes */
+	sd_frame_put_part(&b, SD_FRAME_DATA, &parts[1]);
+	assert_int_equal(sd_frame_get_part(b.data + at, b.len - at, SD_FRAME_DATA, &s, &err), -1);
+	at = b.len;
+	sd_frame_put_part(&b, SD_FRAME_END, &parts[0]);
+	assert_int_equal(sd_frame_get_part(b.data + at, b.len - at, SD_FRAME_END, &s, &err), -1);
+	sd_buf_fini(&b);
+	sd_arena_free(arena);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_request),	  cmocka_unit_test(test_reply),	    cmocka_unit_test(test_bad_lengths),
 		cmocka_unit_test(test_bad_replies), cmocka_unit_test(test_too_large), cmocka_unit_test(test_mutations), cmocka_unit_test(test_noise),
+		cmocka_unit_test(test_stream),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

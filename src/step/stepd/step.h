@@ -386,6 +386,59 @@ static inline int stepd_reply_raw(struct stepd_ctx *ctx, int status, const char 
  */
 static inline int stepd_reply_header(struct stepd_ctx *ctx, const char *name, const char *value);
 
+/*
+ * A reply in pieces, sent while the handler runs:
+ *	if (stepd_stream(ctx, 200, "text/csv") < 0)
+ *		return STEPD_RETRY;
+ *	while (next_row(&row))
+ *		if (stepd_print(ctx, "%s;%d\n", row.name, row.count) < 0)
+ *			return STEPD_RETRY; // the client has left
+ *	return STEPD_OK;
+ * stepd_stream() sends status and headers (stepd_reply_header() comes before it, and there is no stepd_reply() after it);
+ * content_type NULL: as set before, or application/octet-stream.  Each stepd_write() goes out at once, and waits while the
+ * client has 256 KiB before it that it did not take.
+ *
+ * The end of the reply goes out when the handler has returned STEPD_OK and its effects are stored: who saw the end can
+ * rely on them.  If it returns an error, crashes, or runs into http.timeout, the connection is cut, so that no client
+ * takes a part for the whole.
+ *
+ * -1 from a write: the client has left (also: HEAD, which wants no body).  What the handler does then is its affair: go
+ * on and return STEPD_OK, and all effects are stored; or return an error, and the attempt ends as cancelled, with
+ * its state writes and log lines.  A handler that streams keeps its web worker for itself until it returns.  Without a
+ * client (other triggers, STEPD_ACCEPTED) the calls return 0 and do nothing.
+ */
+static inline int stepd_stream(struct stepd_ctx *ctx, int status, const char *content_type);
+static inline int stepd_write(struct stepd_ctx *ctx, const void *bytes, size_t len);
+static inline int stepd_print(struct stepd_ctx *ctx, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/*
+ * A server-sent event; the first one begins the reply (200 text/event-stream, Cache-Control: no-cache) unless
+ * stepd_stream() did:
+ *	stepd_event(ctx, stepd_object(ctx, stepd_int("done", 3)), .event = "progress", .id = "3")
+ * `data` is a tree, sent as JSON, or NULL.  The options:
+ *	.text		text instead of data; of any number of lines
+ *	.event		its type; the browser takes "message" unless given
+ *	.id		where the client was, in the header Last-Event-ID when it comes again
+ *	.retry_ms	how long the client waits before it does
+ *	.comment	what no client sees, say to keep a proxy from closing
+ */
+#define stepd_event(ctx, data_, ...)                                                                                   \
+	((ctx)->api->event((ctx), &(const struct stepd_event_options){.size = sizeof(struct stepd_event_options),      \
+								      .data = (data_), __VA_ARGS__}))
+struct stepd_event_options {
+	size_t size;
+	const cJSON *data;
+	const char *text, *event, *id, *comment;
+	int64_t retry_ms;
+};
+/*
+ * Nobody waits for the reply any more: the client closed the connection, or the request's time is over.  Known within a
+ * tenth of a second; a client that only closed its sending direction looks the same.  Nothing else changes: the handler
+ * may finish its work, and its effects are stored.
+ */
+static inline bool stepd_client_gone(struct stepd_ctx *ctx);
+/* The worker wants to end (stop, reload, replacement): a handler that would go on for long should come to an end; all triggers. */
+static inline bool stepd_stopping(struct stepd_ctx *ctx);
+
 /* ---- the outcome ----------------------------------------------------------------------------------------------- */
 
 /* The job's output, as stepd.jobs shows it. */
@@ -476,6 +529,12 @@ struct stepd_api {
 	int (*outcome)(struct stepd_ctx *, int result, int64_t delay_ms, const char *fmt, va_list ap); /* delay_ms -1: none */
 	const char *(*last_error)(struct stepd_ctx *);
 	void (*progress)(struct stepd_ctx *, double percent, const char *message, const struct stepd_field *fields, size_t n);
+	int (*stream)(struct stepd_ctx *, int status, const char *content_type);
+	int (*write)(struct stepd_ctx *, const void *bytes, size_t len);
+	int (*print)(struct stepd_ctx *, const char *fmt, va_list ap);
+	int (*event)(struct stepd_ctx *, const struct stepd_event_options *);
+	bool (*client_gone)(struct stepd_ctx *);
+	bool (*stopping)(struct stepd_ctx *);
 };
 
 struct stepd_ctx {
@@ -755,6 +814,32 @@ static inline int stepd_reply_raw(struct stepd_ctx *ctx, int status, const char 
 static inline int stepd_reply_header(struct stepd_ctx *ctx, const char *name, const char *value)
 {
 	return ctx->api->reply_header(ctx, name, value);
+}
+static inline int stepd_stream(struct stepd_ctx *ctx, int status, const char *content_type)
+{
+	return ctx->api->stream(ctx, status, content_type);
+}
+static inline int stepd_write(struct stepd_ctx *ctx, const void *bytes, size_t len)
+{
+	return ctx->api->write(ctx, bytes, len);
+}
+static inline int stepd_print(struct stepd_ctx *ctx, const char *fmt, ...)
+{
+	va_list ap;
+	int result;
+
+	va_start(ap, fmt);
+	result = ctx->api->print(ctx, fmt, ap);
+	va_end(ap);
+	return result;
+}
+static inline bool stepd_client_gone(struct stepd_ctx *ctx)
+{
+	return ctx->api->client_gone(ctx);
+}
+static inline bool stepd_stopping(struct stepd_ctx *ctx)
+{
+	return ctx->api->stopping(ctx);
 }
 static inline int stepd_return(struct stepd_ctx *ctx, const cJSON *output)
 {
