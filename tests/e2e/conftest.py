@@ -12,6 +12,7 @@ segment or instance pointer that is left fails the test.
 
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -68,13 +69,23 @@ def tmp(request):
     shutil.rmtree(d, ignore_errors=True)
 
 
+@pytest.fixture(scope="session")
+def migrated(pg, stage):
+    """What databases of tests are copied from: no jobs, the schema as `stepctl migrate` makes it."""
+    d = harness.Database(pg.conninfo)
+    subprocess.run([stage.bin / "stepctl", "--database", d.conninfo, "migrate"], check=True, stdout=subprocess.DEVNULL,
+                   env={**os.environ, "STEPD_SQL_DIR": str(stage.sql)})
+    yield d
+    d.drop()
+
+
 @pytest.fixture
-def make_db(pg):
+def make_db(pg, migrated, request):
     """Function that makes another fresh database."""
     made = []
 
     def make():
-        made.append(harness.Database(pg.conninfo))
+        made.append(harness.Database(pg.conninfo, None if request.node.get_closest_marker("no_schema") else migrated))
         return made[-1]
 
     yield make
@@ -84,7 +95,7 @@ def make_db(pg):
 
 @pytest.fixture
 def db(make_db):
-    """A fresh, empty database (no schema stepd yet: the daemon makes it)."""
+    """A database without jobs; in a test marked no_schema, without the schema stepd too."""
     return make_db()
 
 
@@ -148,6 +159,7 @@ def compile_step(stage):
 
 def pytest_configure(config):
     config.addinivalue_line("markers", "slow: takes long; left out of the run with sanitizers")
+    config.addinivalue_line("markers", "no_schema: its databases are empty, so that the daemon makes the schema")
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -185,17 +185,19 @@ def reap_orphans():
 
 
 class Database:
-    """A fresh database and one autocommit connection to it."""
+    """A fresh database and one autocommit connection to it.  `like`: the Database it is a copy of."""
 
     numbers = itertools.count(1)
 
-    def __init__(self, server_conninfo):
+    def __init__(self, server_conninfo, like=None):
         self.server = server_conninfo
         self.name = f"t{os.getpid()}_{next(self.numbers)}"
         self.conninfo = f"{server_conninfo} dbname={self.name}"
         conn = psycopg2.connect(server_conninfo)
         conn.autocommit = True
-        conn.cursor().execute(f'create database "{self.name}"')
+        # A copy of files: writing a schema through the log takes ten times as long.
+        strategy = "strategy file_copy" if conn.server_version >= 150000 else ""
+        conn.cursor().execute(f'create database "{self.name}"' + (f' template "{like.name}" {strategy}' if like else ""))
         conn.close()
         self._conn = None
 

@@ -8,6 +8,8 @@ import pytest
 
 import harness
 
+pytestmark = pytest.mark.no_schema
+
 
 def numbered(stage):
     return sorted(p.name for p in stage.sql.glob("[0-9]*.sql"))

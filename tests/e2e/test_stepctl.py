@@ -180,6 +180,7 @@ def test_embedded_pointer(run, db, tmp):
 
 # --- the schema ----------------------------------------------------------------------------------------------------
 
+@pytest.mark.no_schema
 def test_schema_versions(run, db):
     done = run("--database", db.conninfo, "jobs")
     assert done.returncode == FAILED and "has no schema stepd" in done.stderr and "stepctl migrate" in done.stderr

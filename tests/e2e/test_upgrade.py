@@ -8,6 +8,8 @@ import pytest
 
 import harness
 
+pytestmark = pytest.mark.no_schema
+
 OLD = Path(__file__).parent / "data" / "schema-018.tar.gz"
 
 SOURCE = """
