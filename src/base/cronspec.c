@@ -57,7 +57,7 @@ static int refuse(struct reading *r, const char *fmt, ...)
 	va_start(ap, fmt);
 	vsnprintf(why, sizeof why, fmt, ap);
 	va_end(ap);
-	return sd_err_set(r->err, SD_ERR_PERMANENT, "cron field %s \"%.*s\": %s", fields[r->field].name,
+	return sd_err_set(r->err, SD_ERR_PERMANENT, "field %s \"%.*s\": %s", fields[r->field].name,
 			  r->len > 100 ? 100 : r->len, r->text, why);
 }
 
@@ -310,10 +310,9 @@ static int read_every(const char *text, struct sd_cronspec *spec, struct sd_err 
 	while (isspace((unsigned char)*text))
 		text++;
 	if (sd_duration_parse(text, &ms, &why) < 0)
-		return sd_err_set(err, SD_ERR_PERMANENT, "cron expression @every: %s", why.message);
+		return sd_err_set(err, SD_ERR_PERMANENT, "@every: %s", why.message);
 	if (ms < 1000 || ms % 1000 != 0 || ms > 365LL * 86400 * 1000)
-		return sd_err_set(err, SD_ERR_PERMANENT, "cron expression @every \"%.60s\": whole seconds, from 1s to 365d, are possible",
-				  text);
+		return sd_err_set(err, SD_ERR_PERMANENT, "@every \"%.60s\": whole seconds, from 1s to 365d, are possible", text);
 	spec->every_s = ms / 1000;
 	return 0;
 }
@@ -351,8 +350,7 @@ static int read_fields(const char *text, struct sd_cronspec *spec, struct sd_err
 		n++;
 	}
 	if (n < 5 || n > 7) {
-		sd_err_set(err, SD_ERR_PERMANENT, "cron expression \"%.100s\" has %d field%s, five to seven are needed", text, n,
-			   n == 1 ? "" : "s");
+		sd_err_set(err, SD_ERR_PERMANENT, "has %d field%s, five to seven are needed", n, n == 1 ? "" : "s");
 		return sd_err_hint(err, "minute hour day-of-month month day-of-week; six fields put seconds first, seven add the year last");
 	}
 	first = n == 5 ? MINUTE : SECOND;
@@ -376,19 +374,19 @@ int sd_cron_parse(const char *text, struct sd_cronspec *spec, struct sd_err *err
 		text++;
 	n = strnlen(text, TEXT_MAX + 1);
 	if (n > TEXT_MAX)
-		return sd_err_set(err, SD_ERR_PERMANENT, "cron expression is longer than %d bytes", TEXT_MAX);
+		return sd_err_set(err, SD_ERR_PERMANENT, "is longer than %d bytes", TEXT_MAX);
 	while (n > 0 && isspace((unsigned char)text[n - 1]))
 		n--;
 	memcpy(copy, text, n);
 	copy[n] = '\0';
 	if (n == 0)
-		return sd_err_set(err, SD_ERR_PERMANENT, "cron expression is empty");
+		return sd_err_set(err, SD_ERR_PERMANENT, "is empty");
 	if (copy[0] == '@') {
 		if (strncasecmp(copy, "@every", 6) == 0 && isspace((unsigned char)copy[6]))
 			return read_every(copy + 6, spec, err);
 		fields_of_name = nickname(copy);
 		if (fields_of_name == NULL) {
-			sd_err_set(err, SD_ERR_PERMANENT, "cron expression \"%.100s\" is no known name", copy);
+			sd_err_set(err, SD_ERR_PERMANENT, "is no known name");
 			return sd_err_hint(err, "@yearly @monthly @weekly @daily @hourly, or @every 90s");
 		}
 		return read_fields(fields_of_name, spec, err);
@@ -396,6 +394,6 @@ int sd_cron_parse(const char *text, struct sd_cronspec *spec, struct sd_err *err
 	if (read_fields(copy, spec, err) < 0)
 		return -1;
 	if (!sd_cron_ever(spec))
-		return sd_err_set(err, SD_ERR_PERMANENT, "cron expression \"%.100s\" never matches: no year has such a day", copy);
+		return sd_err_set(err, SD_ERR_PERMANENT, "never matches: no year has such a day");
 	return 0;
 }

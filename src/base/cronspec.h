@@ -56,7 +56,10 @@ struct sd_cronspec {
 	int64_t every_s;   /* @every; nothing else counts then.  0: none */
 };
 
-/* The error names the field, its text and the reason.  An expression that no date of the calendar matches is refused. */
+/*
+ * The error names the field, its text and the reason, but not the expression: it goes on behind "cron expression "…": ".
+ * An expression that no date of the calendar matches is refused.
+ */
 int sd_cron_parse(const char *text, struct sd_cronspec *spec, struct sd_err *err) SD_MUST_CHECK;
 
 /* The first tick after the instant `after` (µs since the epoch; zone NULL: UTC).  False: there is none any more. */

@@ -203,13 +203,16 @@ static void check_cron(struct check *c, const struct stepd_trigger *t)
 	struct sd_zone *zone;
 	struct sd_err err;
 
-	if (t->expression == NULL || sd_cron_parse(t->expression, &spec, &err) < 0)
-		complain(c, "cron expression \"%s\": %s%s%s%s", t->expression != NULL ? t->expression : "",
-			 t->expression != NULL ? err.message : "it is empty", t->expression != NULL && err.hint[0] != '\0' ? " (" : "",
-			 t->expression != NULL ? err.hint : "", t->expression != NULL && err.hint[0] != '\0' ? ")" : "");
+	if (t->expression == NULL) {
+		complain(c, "the cron expression is missing");
+		return;
+	}
+	if (sd_cron_parse(t->expression, &spec, &err) < 0)
+		complain(c, "cron expression \"%s\": %s%s%s%s", t->expression, err.message, err.hint[0] != '\0' ? " (" : "", err.hint,
+			 err.hint[0] != '\0' ? ")" : "");
 	zone = sd_zone_load(t->timezone, &err);
 	if (zone == NULL)
-		complain(c, "time zone \"%s\": %s", t->timezone, err.message);
+		complain(c, "cron expression \"%s\": %s", t->expression, err.message);
 	sd_zone_free(zone);
 	if (t->missed != NULL && strcmp(t->missed, "skip") != 0 && strcmp(t->missed, "one") != 0 && strcmp(t->missed, "all") != 0)
 		complain(c, "cron expression \"%s\": .missed \"%.40s\" is none of skip, one, all", t->expression, t->missed);

@@ -139,7 +139,7 @@ def test_bad_triggers_are_refused(stepd, db):
     cron_step(stepd, "0 25 * * *")
     assert stepd.run("--check", config=stepd.config()) == 78
     line = STEP.split("STEPD_STEP")[0].count("\n") + 1
-    assert re.search(rf'^\S*/\.tick\.c:{line}:1: cron expression "0 25 \* \* \*": cron field hour "25": 25 is not within 0 to 23 \(/\S*/tick\.so\)$', stepd.log(), re.M)
+    assert re.search(rf'^\S*/\.tick\.c:{line}:1: cron expression "0 25 \* \* \*": field hour "25": 25 is not within 0 to 23 \(/\S*/tick\.so\)$', stepd.log(), re.M)
     for expression, options, text in [("0 0 30 2 *", "", "never matches"), ("0 0 * *", "", "minute hour day-of-month"),
                                       ("@daily", ', .timezone = "Mars/Olympus"', "Mars/Olympus"),
                                       ("@daily", ', .missed = "most"', 'missed "most" is none of skip, one, all'),

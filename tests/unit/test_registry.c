@@ -269,7 +269,7 @@ static void test_place_in_the_source(void **state)
 		 "%sstatic const struct stepd_trigger triggers[] = {\n\tSTEPD_QUEUE(\"t\"),\n\tSTEPD_CRON(\"61 * * * *\"), {0}};\n"
 		 "STEPD_STEP(.name = \"X\", .triggers = triggers, .handler = handle);\n", head);
 	build("x.so", source, "");
-	expect_problem("/x.so", "source.c:5:1: cron expression \"61 * * * *\": cron field minute");
+	expect_problem("/x.so", "source.c:5:1: cron expression \"61 * * * *\": field minute");
 	snprintf(source, sizeof source, "%sSTEPD_STEP(.name = \"X\",\n\t.triggers = STEPD_TRIGGERS(STEPD_QUEUE(\"\")), .handler = handle);\n", head);
 	build("x.so", source, "-ffile-prefix-map=source=order");
 	expect_problem("/x.so", "order.c:4:1: trigger 0: the topic is empty (/");
