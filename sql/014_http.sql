@@ -62,6 +62,22 @@ end $$;
 comment on function stepd.http_finish(int, int, text, int, uuid, text, bigint, bigint, text, text, text, text) is
 'Record a run of an http trigger that was answered at once: a job of the step''s own queue that has ended already, with its effects, in one transaction. outcome: completed, error, fail, timeout, crashed, ...; no retries. effects as in finish(), with any "job". Returns the job''s id, the parent of what it enqueued.';
 
+create or replace function stepd.http_died(node_id int, pid int, step text, trigger_index int, trace_id uuid, outcome text, age_us bigint,
+	duration_us bigint, input text, error text, exit_code int, signal int, max_rss_kb bigint, cpu_ms bigint) returns bigint
+language plpgsql
+set enable_seqscan = off set jit = off set plan_cache_mode = force_generic_plan as $$
+#variable_conflict use_column
+declare
+	id bigint := stepd.http_finish(node_id, pid, step, trigger_index, trace_id, outcome, age_us, duration_us, input, null, error, null);
+begin
+	update stepd.attempt t
+	set exit_code = http_died.exit_code, signal = http_died.signal, max_rss_kb = http_died.max_rss_kb, cpu_ms = http_died.cpu_ms
+	where t.job_id = id and t.bucket = stepd._today();
+	return id;
+end $$;
+comment on function stepd.http_died(int, int, text, int, uuid, text, bigint, bigint, text, text, int, int, bigint, bigint) is
+'Record a run of an http trigger whose worker died in it, as http_finish() does, with what is known of the death. outcome: crashed or timeout.';
+
 -- Bodies kept as jobs.
 --
 -- An idempotency key belongs to a step.  Requests with the same key wait for

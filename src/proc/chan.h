@@ -23,7 +23,7 @@ enum sd_msg_type {
 	 * recycling replaces it: it leaves the node (stepd.node_leave) only when scoreboard->stopping is set.
 	 */
 	SD_MSG_DRAIN = 64,
-	SD_MSG_DEATH,	    /* to the keeper: a worker died; death is filled */
+	SD_MSG_DEATH,	    /* to the keeper: a worker died; death is filled.  Also to http, when it was a web worker. */
 	SD_MSG_REOPEN_LOGS,
 };
 

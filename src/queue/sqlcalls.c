@@ -17,6 +17,8 @@ const struct sd_db_stmt sd_sql_died = {
 	"died", "select job_id, verdict from stepd.died($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)", 13};
 const struct sd_db_stmt sd_sql_http_finish = {
 	"http_finish", "select stepd.http_finish($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)", 12};
+const struct sd_db_stmt sd_sql_http_died = {
+	"http_died", "select stepd.http_died($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)", 14};
 const struct sd_db_stmt sd_sql_http_accept = {
 	"http_accept", "select job_id, verdict from stepd.http_accept($1, $2, $3, $4, $5)", 5};
 const struct sd_db_stmt sd_sql_worker_here = {"worker_here", "select stepd.worker_here($1, $2, $3, $4)", 4};

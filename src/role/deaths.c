@@ -1,8 +1,12 @@
 /* Deaths on their way to the keeper; see deaths.h. */
 #include "role/deaths.h"
+#include "base/clock.h"
 #include "base/mem.h"
+#include "proc/scoreboard.h"
 
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 struct sd_death_entry {
 	struct sd_death_entry *next;
@@ -67,4 +71,34 @@ void sd_deaths_fini(struct sd_deaths *d)
 		free(e);
 	}
 	*d = (struct sd_deaths){0};
+}
+
+void sd_death_describe(const struct sd_msg_death *d, char *out, size_t size)
+{
+	const char *name = d->signal > 0 ? sigabbrev_np(d->signal) : NULL;
+	char how[64];
+
+	if (d->signal > 0)
+		snprintf(how, sizeof how, "killed by signal %d%s%s%s", d->signal, name ? " (SIG" : "", name ? name : "", name ? ")" : "");
+	else
+		snprintf(how, sizeof how, "exited with status %d", d->exit_code);
+	switch (d->reason) {
+	case SD_SLOT_REASON_TIMEOUT:
+		snprintf(out, size, "timed out after %lld ms, %s", (long long)((d->died_us - d->started_us) / SD_MS), how);
+		break;
+	case SD_SLOT_REASON_CANCEL:
+		snprintf(out, size, "cancelled while it ran, %s", how);
+		break;
+	case SD_SLOT_REASON_MEMORY:
+		snprintf(out, size, "the worker used more memory than allowed, %s", how);
+		break;
+	case SD_SLOT_REASON_CPU:
+		snprintf(out, size, "the worker used more CPU time than allowed, %s", how);
+		break;
+	case SD_SLOT_REASON_STOP:
+		snprintf(out, size, "the daemon stopped and did not wait longer, %s", how);
+		break;
+	default:
+		snprintf(out, size, "the worker %s%s", d->signal > 0 ? "was " : "", how);
+	}
 }

@@ -22,5 +22,7 @@ void sd_deaths_add(struct sd_deaths *d, const struct sd_msg_death *death); /* it
 void sd_deaths_send(struct sd_deaths *d, int chan, int keeper_pid);
 void sd_deaths_ack(struct sd_deaths *d, uint64_t serial); /* an unknown serial is ignored */
 void sd_deaths_fini(struct sd_deaths *d);
+/* How it died, for people. */
+void sd_death_describe(const struct sd_msg_death *d, char *out, size_t size);
 
 #endif

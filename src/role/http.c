@@ -90,6 +90,8 @@ static void on_chan(void *arg)
 		if (msg.type == SD_MSG_DRAIN) {
 			drain(h);
 			sd_child_closed(h->child);
+		} else if (msg.type == SD_MSG_DEATH) {
+			sd_http_death(h, &msg.death);
 		} else if (msg.type == SD_MSG_REOPEN_LOGS && sd_log_reopen(&err) != 0) {
 			sd_log_err(SD_LOG_ERROR, &err, "cannot reopen the log");
 		}
@@ -210,7 +212,7 @@ static int start(struct sd_http *h, struct sd_err *err)
 /* Nothing left to answer: the end of a drain. */
 static bool drained(const struct sd_http *h)
 {
-	return h->draining && h->in_flight == 0 && sd_server_connections(h->server) == 0;
+	return h->draining && h->in_flight == 0 && !h->lost && sd_server_connections(h->server) == 0;
 }
 
 /* Requests that no worker could take are told to the supervisor: the pools may grow. */
@@ -247,7 +249,7 @@ static int64_t tick(struct sd_http *h)
 /* How long the loop may sleep. */
 static int max_wait_ms(const struct sd_http *h)
 {
-	int64_t ms = h->in_flight > 0 || h->draining ? TICK_MS : IDLE_MS, due;
+	int64_t ms = h->in_flight > 0 || h->lost || h->draining ? TICK_MS : IDLE_MS, due;
 
 	if (h->db.due_us == INT64_MAX)
 		return (int)ms;
@@ -269,6 +271,8 @@ _Noreturn void sd_http_main(const struct sd_child *child)
 		sd_server_run(h.server, max_wait_ms(&h));
 		h.now_us = sd_now_us();
 		sd_http_db_turn(&h, h.now_us);
+		if (h.lost)
+			sd_http_deaths_turn(&h);
 		atomic_store(&child->slot->beat_us, h.now_us);
 		if (h.now_us >= next_tick)
 			next_tick = tick(&h);

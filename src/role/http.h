@@ -18,6 +18,7 @@
 #include "http/metrics.h"
 #include "http/router.h"
 #include "http/server.h"
+#include "proc/chan.h"
 #include "role/role.h"
 #include "step/manifest.h"
 
@@ -82,6 +83,7 @@ struct sd_http_worker {
 };
 
 #define SD_HTTP_READERS 16
+#define SD_HTTP_DEATHS 16
 
 /* What /metrics says about queues. */
 struct sd_http_depths {
@@ -106,6 +108,10 @@ struct sd_http {
 	struct sd_http_db db;
 	struct sd_http_accept accept;
 	struct sd_http_depths depths;
+	struct sd_http_lost *lost; /* requests whose worker died, to be recorded */
+	size_t nlost;
+	struct sd_msg_death deaths[SD_HTTP_DEATHS]; /* the last ones of web workers, a ring */
+	size_t ndeaths;
 	struct sd_arena *scratch; /* for the decoding of one frame */
 	struct sd_watch *web_listener, *chan, *term;
 	uint64_t random[2]; /* of the span ids */
@@ -138,6 +144,11 @@ void sd_http_stream_frame(struct sd_http_worker *w, enum sd_frame_type type, con
 void sd_http_stream_taken(struct sd_http *h, struct sd_exchange *x, size_t n);
 void sd_http_tell_gone(struct sd_http_flight *fl); /* its worker, that nobody waits */
 void sd_http_look_for_gone(struct sd_http *h);	   /* now and then */
+
+/* http_death.c: requests whose worker died. */
+void sd_http_worker_died(struct sd_http *h, const struct sd_http_worker *w, struct sd_http_flight *fl, int64_t started_us); /* fl was running: answer and record it */
+void sd_http_death(struct sd_http *h, const struct sd_msg_death *d); /* the supervisor's word about a web worker */
+void sd_http_deaths_turn(struct sd_http *h);
 
 /* http_accept.c: requests that become jobs. */
 bool sd_http_accept_key(struct sd_http_flight *fl); /* note its Idempotency-Key; false: it is none */

@@ -298,8 +298,7 @@ static void settle_flights(struct sd_http_worker *w)
 	struct sd_http_flight *oldest = (struct sd_http_flight *)w->b.flights.head;
 
 	if (oldest && (!slot_of(w) || begun >= oldest->f.id)) {
-		if (oldest->x)
-			sd_http_answer_error(h, oldest, 502, "worker_died", "the process that ran this request ended");
+		sd_http_worker_died(h, w, oldest, slot ? atomic_load(&slot->started_us) : 0);
 		sd_http_forget(h, oldest);
 	}
 	while (w->b.flights.head)

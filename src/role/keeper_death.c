@@ -21,6 +21,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "queue/sqlcalls.h"
+#include "role/deaths.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -52,33 +53,6 @@ static const char *outcome_of(const struct sd_msg_death *d)
 		return "cancelled";
 	default:
 		return "crashed";
-	}
-}
-
-static void describe(const struct sd_msg_death *d, char *out, size_t size)
-{
-	const char *name = d->signal > 0 ? sigabbrev_np(d->signal) : NULL;
-	char how[64];
-
-	if (d->signal > 0)
-		snprintf(how, sizeof how, "killed by signal %d%s%s%s", d->signal, name ? " (SIG" : "", name ? name : "", name ? ")" : "");
-	else
-		snprintf(how, sizeof how, "exited with status %d", d->exit_code);
-	switch (d->reason) {
-	case SD_SLOT_REASON_TIMEOUT:
-		snprintf(out, size, "timed out after %lld ms, %s", (long long)((d->died_us - d->started_us) / SD_MS), how);
-		break;
-	case SD_SLOT_REASON_CANCEL:
-		snprintf(out, size, "cancelled while it ran, %s", how);
-		break;
-	case SD_SLOT_REASON_MEMORY:
-		snprintf(out, size, "the worker used more memory than allowed, %s", how);
-		break;
-	case SD_SLOT_REASON_CPU:
-		snprintf(out, size, "the worker used more CPU time than allowed, %s", how);
-		break;
-	default:
-		snprintf(out, size, "the worker %s%s", d->signal > 0 ? "was " : "", how);
 	}
 }
 
@@ -139,7 +113,7 @@ static void send_death(struct sd_keeper *k, struct sd_keeper_death *e)
 	bool ran = d->job != 0;
 	int64_t now = sd_now_us(), age = ran ? now - d->started_us : 0, duration = ran ? d->died_us - d->started_us : 0;
 
-	describe(d, text, sizeof text);
+	sd_death_describe(d, text, sizeof text);
 	const char *values[] = {number(b[0], d->node_id), number(b[1], d->slot), number(b[2], d->generation),
 				number(b[3], d->job), ran ? outcome_of(d) : NULL, ran ? text : NULL,
 				d->exit_code >= 0 ? number(b[4], d->exit_code) : NULL,

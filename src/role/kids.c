@@ -469,6 +469,19 @@ static void log_death(const struct sd_kid *kid, int status, const struct sd_seen
 	       seen->job != 0 && d->job == 0 ? ", which is given back" : "", (long long)d->cpu_ms, (long long)d->max_rss_kb);
 }
 
+/* What a web worker ran has no job yet: the http process that waits for it makes one. */
+static void tell_http(const struct sd_kid *kid, const struct sd_msg_death *death)
+{
+	struct sd_msg msg = {.type = SD_MSG_DEATH, .death = *death};
+	struct sd_err err;
+
+	if (kid->reason != SD_SLOT_REASON_NONE)
+		msg.death.reason = kid->reason;
+	for (const struct sd_kid *k = kid->su->kids; k != NULL; k = k->next)
+		if (k->group->role == SD_ROLE_HTTP && sd_chan_send(k->chan, &msg, &err) != 0)
+			sd_log_err(SD_LOG_DEBUG, &err, "telling %s of a death", k->name); /* it goes without */
+}
+
 static void bury(struct sd_kid *kid, int status, const struct rusage *ru)
 {
 	struct sd_super *su = kid->su;
@@ -489,6 +502,8 @@ static void bury(struct sd_kid *kid, int status, const struct rusage *ru)
 	log_death(kid, status, &seen, &death);
 	if (!clean && sd_roles[group->role].holds_jobs)
 		sd_deaths_add(&su->deaths, &death);
+	if (group->role == SD_ROLE_WEB)
+		tell_http(kid, &death);
 	sd_health_died(&group->health,
 		       &(struct sd_life){kid->spawned_us, kid->ready_us, run, seen.jobs_done, kid->asked}, now);
 	for (struct sd_kid **p = &su->kids; *p != NULL; p = &(*p)->next) {

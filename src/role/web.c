@@ -11,7 +11,8 @@
  * an http process (it stops first) there is nothing to wait for.  TERM (the
  * running handler passed its deadline, or the time to stop is over): return
  * what has not started, let a transaction under way finish, and end without
- * waiting for the handler.  A request that ran too long is recorded first.
+ * waiting for the handler.  A request that ran too long is recorded first; the
+ * exit status says if it could not be, so that the http process does it.
  */
 #include "role/web.h"
 
@@ -28,6 +29,7 @@
 #define SLOW_US (2 * SD_MS)
 #define SLOW_SECONDS 0.002
 #define BEAT_SECONDS 1.0
+#define UNRECORDED 75 /* EX_TEMPFAIL */
 #define MAX_SPARE 64
 #define MAX_SPARE_ARENA (256 * 1024)
 
@@ -51,7 +53,7 @@ void sd_web_settle(struct sd_web *w)
 	}
 	if (w->ending && !w->asked) {
 		sd_web_write(w);
-		sd_leave(0);
+		sd_leave(w->unrecorded ? UNRECORDED : 0);
 	}
 	if (w->draining && !w->welcome && w->running == 0 && !w->storing)
 		sd_leave(0);
@@ -154,7 +156,7 @@ static void on_term(struct ev_loop *loop, ev_signal *s, int revents)
 		return;
 	w->ending = true;
 	sd_web_give_back(w);
-	if (a && deadline != 0 && sd_now_us() >= deadline && sd_db_is_up(w->db) && atomic_load(&w->child->scoreboard->node_id) > 0)
+	if (a && deadline != 0 && sd_now_us() >= deadline)
 		sd_web_timed_out(w, a);
 	sd_web_settle(w);
 }

@@ -76,6 +76,7 @@ struct sd_web {
 	struct sd_attempt *spare;
 	size_t nspare;
 	bool said_ready, draining, ending;
+	bool unrecorded; /* a request ran too long, and that could not be stored */
 };
 
 static inline struct sd_web_call *sd_web_call_of(const struct sd_attempt *a)

@@ -238,6 +238,7 @@ static void on_recorded(void *arg, PGresult *const *results, size_t n, const str
 	struct sd_web *w = arg;
 
 	w->asked = false;
+	w->unrecorded = !results && strcmp(err->sqlstate, "08007") != 0;
 	if (!results)
 		sd_log_err(SD_LOG_WARN, err, "recording a request that timed out");
 	sd_web_settle(w);
@@ -250,6 +251,10 @@ void sd_web_timed_out(struct sd_web *w, const struct sd_attempt *a)
 	char error[64];
 	const struct verdict v = {"timeout", NULL, error, NULL, ran_us};
 
+	if (!sd_db_is_up(w->db) || atomic_load(&w->child->scoreboard->node_id) <= 0) {
+		w->unrecorded = true;
+		return;
+	}
 	snprintf(error, sizeof(error), "timed out after %lld ms", (long long)(ran_us / SD_MS));
 	submit(w, a, &v, RECORD_MS, on_recorded);
 }

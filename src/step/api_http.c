@@ -11,6 +11,7 @@
 #include <strings.h>
 
 #define HEADERS_MAX 128
+#define HEADERS_MAX_BYTES 65536
 
 static const struct sd_pair *pairs(const struct sd_http_request *r, int what, size_t *n)
 {
@@ -192,6 +193,15 @@ static struct sd_pair *place(struct sd_attempt *a, const char *name)
 	return &r->headers[r->nheaders++];
 }
 
+static size_t headers_size(const struct sd_http_reply *r)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < r->nheaders; i++)
+		n += strlen(r->headers[i].name) + r->headers[i].value_len;
+	return n;
+}
+
 int sd_api_reply_header(struct stepd_ctx *pub, const char *name, const char *value)
 {
 	struct sd_ctx *c = sd_ctx_of(pub);
@@ -210,6 +220,8 @@ int sd_api_reply_header(struct stepd_ctx *pub, const char *name, const char *val
 		return sd_ctx_error(c, "the value of header \"%s\" has a control character", name);
 	if (c->a->reply.nheaders >= HEADERS_MAX)
 		return sd_ctx_error(c, "more than %d headers", HEADERS_MAX);
+	if (headers_size(&c->a->reply) + strlen(name) + strlen(value) > HEADERS_MAX_BYTES)
+		return sd_ctx_error(c, "the headers are larger than %d bytes", HEADERS_MAX_BYTES);
 	lower = sd_arena_strdup(c->a->arena, name);
 	for (char *p0 = lower; *p0 != '\0'; p0++)
 		*p0 = (char)tolower((unsigned char)*p0);

@@ -138,6 +138,41 @@ def test_crash_costs_one_request(server):
     assert bad == []
 
 
+def test_crash_is_recorded(stepd, db):
+    """A worker's death is a job with its attempt: signal, memory, input, and the error id that the client got."""
+    server = start(stepd, web=1)
+    trace = "0af76519-16cd-43dd-8448-eb211c80319c"
+    reply = server.post("/abort", {"n": 1}, headers={"traceparent": f"00-{trace.replace('-', '')}-b7ad6b7169203331-01"})
+    error_id = reply.json["error"]["details"][0]["errorId"]
+    assert code(reply) == (502, "worker_died")
+    server.wait_log(error_id)
+    db.wait_value("select count(*) from stepd.jobs", 1)
+    job = db.row("select * from stepd.jobs")
+    assert (job["status"], job["trigger"], job["step"], job["input"], str(job["trace_id"])) == ("failed", "http", "Work", {"n": 1}, trace)
+    assert job["error"] == f"the worker was killed by signal 6 (SIGABRT) (error id {error_id})"
+    [attempt] = db.attempts(job["id"])
+    assert (attempt["outcome"], attempt["signal"], attempt["exit_code"]) == ("crashed", 6, None) and attempt["max_rss_kb"] > 0
+    # Its client gone, the database away at the moment: recorded all the same, once.
+    wait_for(lambda: server.get("/plain").status == 200)
+    slow = threading.Thread(target=lambda: server.post("/sleep", {"ms": 60000}))
+    slow.start()
+    wait_for(lambda: server.procs("stepd: web") and serving(server, db))
+    db.execute("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'stepd http'")
+    server.child("stepd: web").kill()
+    slow.join()
+    db.wait_value("select count(*) from stepd.attempts where signal = 9 and outcome = 'crashed'", 1)
+    assert db.value("select count(*) from stepd.jobs") == 2
+
+
+def serving(server, db):
+    """Its one web worker runs a request: another is not answered at once."""
+    try:
+        server.get("/plain", timeout=0.3)
+        return False
+    except OSError:
+        return True
+
+
 def test_timeout(stepd, db):
     server = start(stepd, web=1, timeout="1s")
     before = server.child("stepd: web").pid

@@ -285,6 +285,7 @@ def test_whatever_goes_wrong_cuts_the_reply(stepd, db):
     assert db.value("select count(*) from stepd.state where key = 'fail'") == 1, "states of an error stay"
     assert cut(server, "/refused") == b"part 1\npart 2\n"
     assert cut(server, "/crash") == b"part 1\n"
+    db.wait_value("select count(*) from stepd.attempts where outcome = 'crashed' and signal = 6", 1)
     wait_for(lambda: server.get("/events").status == 200)
     for version in ("1.1", "1.0"):
         began = time.monotonic()

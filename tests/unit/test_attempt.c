@@ -379,6 +379,23 @@ static void test_http(void **state)
 	sd_attempt_free(a);
 }
 
+static int large_headers(struct stepd_ctx *ctx)
+{
+	for (int i = 0; i < 8; i++)
+		assert_int_equal(stepd_reply_header(ctx, "X-Large", stepd_format(ctx, "%08000d", i)), 0);
+	REFUSED(stepd_reply_header(ctx, "X-Large", stepd_format(ctx, "%08000d", 8)), "larger than 65536");
+	return STEPD_OK;
+}
+
+static void test_large_headers(void **state)
+{
+	struct sd_attempt *a = run_http(large_headers);
+
+	(void)state;
+	assert_int_equal(a->reply.nheaders, 8);
+	sd_attempt_free(a);
+}
+
 static int reply_uuid(struct stepd_ctx *ctx)
 {
 	return stepd_reply(ctx, 200, stepd_object(ctx, stepd_str("id", stepd_uuid(ctx))));
@@ -502,7 +519,7 @@ int main(void)
 		cmocka_unit_test(test_log),
 		cmocka_unit_test(test_log_flood),
 		cmocka_unit_test(test_outcomes),
-		cmocka_unit_test(test_http),
+		cmocka_unit_test(test_http), cmocka_unit_test(test_large_headers),
 		cmocka_unit_test(test_request_uuids),
 		cmocka_unit_test(test_reply),
 		cmocka_unit_test(test_match),

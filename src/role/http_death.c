@@ -1,0 +1,191 @@
+/*
+ * Requests whose worker ended in the middle: 502, and a row of history.
+ *
+ * The end of the connection says that the worker is gone, at once; how it died
+ * the supervisor knows a moment later, when it has collected the process, and
+ * tells (SD_MSG_DEATH; either may come first).  Both together become a job of
+ * the step that failed at its only attempt, crashed, with signal or exit code,
+ * peak memory and CPU time.  Without the supervisor's word, because the
+ * connection broke for another reason, it is recorded without these.
+ *
+ * A worker that runs out of time records that itself, and ends with status 0
+ * when it could.
+ */
+#include "role/http.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/uuid.h"
+#include "http/error.h"
+#include "queue/sqlcalls.h"
+#include "role/deaths.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_LOST 256
+#define WORD_US (3 * SD_SEC) /* how long to wait for the supervisor's word */
+#define RECORD_MS 5000
+
+struct sd_http_lost {
+	struct sd_http_lost *next;
+	struct sd_http *http;
+	uint32_t slot, generation, step, trigger;
+	char trace_id[37], error_id[37];
+	char *input; /* NULL: none, or nobody has it any more */
+	int64_t started_us, lost_us;
+	struct sd_msg_death death;
+	bool known; /* death is */
+	bool sent;
+};
+
+static void forget(struct sd_http_lost *gone)
+{
+	struct sd_http *h = gone->http;
+
+	for (struct sd_http_lost **p = &h->lost; *p; p = &(*p)->next) {
+		if (*p == gone) {
+			*p = gone->next;
+			h->nlost--;
+			break;
+		}
+	}
+	free(gone->input);
+	free(gone);
+}
+
+static void on_recorded(void *arg, PGresult *const *results, size_t n, const struct sd_err *err)
+{
+	struct sd_http_lost *l = arg;
+
+	l->sent = false;
+	if (!results && err->class == SD_ERR_TRANSIENT && strcmp(err->sqlstate, "08007") != 0)
+		return; /* tried again */
+	if (!results)
+		sd_log_err(SD_LOG_WARN, err, "recording a request whose worker died (error id %s)", l->error_id);
+	forget(l);
+}
+
+static const char *number(char out[24], int64_t v)
+{
+	snprintf(out, 24, "%" PRId64, v);
+	return out;
+}
+
+static void record(struct sd_http_lost *l)
+{
+	struct sd_http *h = l->http;
+	const struct sd_msg_death *d = &l->death;
+	char b[9][24], error[256], how[160] = "the worker's connection broke";
+	int64_t now = sd_now_us(), end = l->known && d->died_us < l->lost_us ? d->died_us : l->lost_us;
+
+	if (l->known)
+		sd_death_describe(d, how, sizeof(how));
+	snprintf(error, sizeof(error), "%s (error id %s)", how, l->error_id);
+	const char *values[] = {number(b[0], atomic_load(&h->child->scoreboard->node_id)), l->known ? number(b[1], d->pid) : NULL,
+				h->manifest->steps[l->step].name, number(b[2], l->trigger), l->trace_id,
+				l->known && d->reason == SD_SLOT_REASON_TIMEOUT ? "timeout" : "crashed", number(b[3], now - l->started_us),
+				number(b[4], end > l->started_us ? end - l->started_us : 0), l->input, error,
+				l->known && d->exit_code >= 0 ? number(b[5], d->exit_code) : NULL,
+				l->known && d->signal > 0 ? number(b[6], d->signal) : NULL, l->known ? number(b[7], d->max_rss_kb) : NULL,
+				l->known ? number(b[8], d->cpu_ms) : NULL};
+	const struct sd_db_call call = {&sd_sql_http_died, values};
+
+	l->sent = true;
+	sd_db_submit(h->db.db, &call, 1, 0, RECORD_MS, on_recorded, l);
+}
+
+static bool is_of(const struct sd_http_lost *l, const struct sd_msg_death *d)
+{
+	return d->pid != 0 && l->slot == d->slot && l->generation == d->generation;
+}
+
+static void learn(struct sd_http_lost *l, const struct sd_msg_death *d)
+{
+	l->death = *d;
+	l->death.started_us = l->started_us;
+	l->known = true;
+	if (d->reason == SD_SLOT_REASON_TIMEOUT && d->exit_code == 0)
+		forget(l);
+}
+
+void sd_http_death(struct sd_http *h, const struct sd_msg_death *d)
+{
+	for (struct sd_http_lost *l = h->lost; l; l = l->next) {
+		if (is_of(l, d)) {
+			learn(l, d);
+			return;
+		}
+	}
+	h->deaths[h->ndeaths++ % SD_HTTP_DEATHS] = *d; /* its connection's end is not seen yet, or it ran nothing */
+}
+
+void sd_http_deaths_turn(struct sd_http *h)
+{
+	for (struct sd_http_lost *l = h->lost, *next; l; l = next) {
+		next = l->next;
+		if (h->draining && !l->sent && h->now_us - l->lost_us > 2 * WORD_US) {
+			sd_log(SD_LOG_WARN, "the request with error id %s could not be recorded: this process ends", l->error_id);
+			forget(l);
+		} else if (!l->sent && (l->known || h->now_us - l->lost_us > WORD_US) && sd_db_is_up(h->db.db) &&
+			   atomic_load(&h->child->scoreboard->node_id) > 0) {
+			record(l);
+		}
+	}
+}
+
+/* Everything about it that is gone once it is answered. */
+static void keep(struct sd_http *h, const struct sd_http_worker *w, const struct sd_http_flight *fl, int64_t started_us, const char *error_id)
+{
+	struct sd_http_lost *l;
+
+	if (h->child->conf->http.history == SD_HTTP_HISTORY_NONE || h->nlost >= MAX_LOST || !w->greeted)
+		return;
+	l = sd_xcalloc(1, sizeof(*l));
+	*l = (struct sd_http_lost){.next = h->lost, .http = h, .slot = w->slot, .generation = w->generation, .step = fl->frame.step,
+				   .trigger = fl->frame.trigger, .started_us = started_us, .lost_us = h->now_us};
+	memcpy(l->trace_id, fl->trace_id, sizeof(l->trace_id));
+	memcpy(l->error_id, error_id, sizeof(l->error_id));
+	if (fl->x && fl->data) {
+		l->input = sd_xmalloc(fl->data_len + 1);
+		memcpy(l->input, fl->data, fl->data_len);
+		l->input[fl->data_len] = '\0';
+	}
+	h->lost = l;
+	h->nlost++;
+	for (size_t i = 0; i < SD_HTTP_DEATHS; i++) {
+		if (is_of(l, &h->deaths[i])) {
+			learn(l, &h->deaths[i]);
+			return;
+		}
+	}
+}
+
+void sd_http_worker_died(struct sd_http *h, const struct sd_http_worker *w, struct sd_http_flight *fl, int64_t started_us)
+{
+	const char *step = h->manifest->steps[fl->frame.step].name;
+	struct sd_pair type = {"content-type", "application/json", 16};
+	struct sd_frame_reply r = {.status = 502, .headers = &type, .nheaders = 1};
+	struct sd_buf b = SD_BUF_INIT;
+	char error_id[37], details[64];
+
+	sd_uuid_v4(error_id);
+	if (started_us <= 0 || started_us > h->now_us)
+		started_us = fl->x ? fl->x->began_us : h->now_us;
+	keep(h, w, fl, started_us, error_id);
+	if (!fl->x)
+		return;
+	sd_log_kv(SD_LOG_ERROR, "worker died", "step", step, "error_id", error_id, "trace", fl->trace_id, NULL);
+	if (fl->streaming) {
+		sd_exchange_cut(sd_http_detach(h, fl));
+		return;
+	}
+	snprintf(details, sizeof(details), "{\"errorId\":\"%s\"}", error_id);
+	sd_error_body(&b, "worker_died", "the process that ran this request ended", details);
+	r.body = b.data;
+	r.body_len = b.len;
+	sd_http_answer(h, fl, &r);
+	sd_buf_fini(&b);
+}
