@@ -441,7 +441,10 @@ struct sd_server *sd_server_new(const struct sd_server_options *options, const s
 	s->events = *events;
 	s->max_clients[SD_LISTENER_ADMIN] = fds > 4 * OTHER_FDS ? MAX_ADMIN : fds / 8;
 	s->max_clients[SD_LISTENER_PUBLIC] = fds > 4 * OTHER_FDS ? fds - OTHER_FDS : fds / 2;
-	if (options->max_connections > 0 && options->max_connections < s->max_clients[SD_LISTENER_PUBLIC])
+	if (options->max_connections > s->max_clients[SD_LISTENER_PUBLIC])
+		sd_log(SD_LOG_INFO, "of http.maxConnections %zu, the limit on open files (%zu) leaves %zu", options->max_connections, fds,
+		       s->max_clients[SD_LISTENER_PUBLIC]);
+	else if (options->max_connections > 0)
 		s->max_clients[SD_LISTENER_PUBLIC] = options->max_connections;
 	h2o_config_init(&s->conf);
 	s->conf.server_name = h2o_iovec_init(NULL, 0);
