@@ -12,6 +12,12 @@ install-data-local: etc/stepd.yaml.installed
 	else \
 		$(INSTALL_DATA) etc/stepd.yaml.installed '$(DESTDIR)$(sysconfdir)/stepd/stepd.yaml'; \
 	fi
+# The manuals name the places of a build without --prefix.
+install-data-hook:
+	for f in '$(DESTDIR)$(man5dir)/stepd.yaml.5' '$(DESTDIR)$(man8dir)/stepd.8'; do \
+		$(SED) -e 's|/usr/local/etc/|$(sysconfdir)/|g' -e 's|/usr/local/lib/stepd|$(pkglibdir)|g' "$$f" >"$$f.new" && \
+		$(INSTALL_DATA) "$$f.new" "$$f" && rm -f "$$f.new" || exit 1; \
+	done
 # Only what is as it was installed.
 uninstall-local:
 	if cmp -s etc/stepd.yaml.installed '$(DESTDIR)$(sysconfdir)/stepd/stepd.yaml'; then \

@@ -98,6 +98,9 @@ def test_paths_are_the_prefixs_own(prefix):
     unit = (prefix / "lib/systemd/system/stepd.service").read_text()
     assert f"ExecStart={prefix}/sbin/stepd -c {prefix}/etc/stepd/stepd.yaml" in unit
     assert f"{prefix}/lib/stepd/steps" in (prefix / "etc/stepd/stepd.yaml").read_text()
+    for page in ("man5/stepd.yaml.5", "man8/stepd.8"):
+        text = (prefix / "share/man" / page).read_text()
+        assert "/usr/local" not in text and f"{prefix}/etc/stepd/stepd.yaml" in text and f"{prefix}/lib/stepd/steps" in text
 
 
 def test_installed_configuration_and_sample_steps_pass_check(prefix):
