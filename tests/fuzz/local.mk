@@ -1,6 +1,4 @@
-# Fuzzers.  `make check` replays the committed corpus; to search for more, link the entry point with libFuzzer:
-#   clang -std=gnu11 -D_GNU_SOURCE -Isrc -g -O1 -fsanitize=fuzzer,address,undefined tests/fuzz/fuzz_json.c src/base/*.c \
-#     -lcjson -lyaml -lpcre2-8 -lm -o fuzz_json && ./fuzz_json tests/fuzz/corpus/json
+# Fuzzers.  `make check` replays the committed corpus; tests/fuzz/run looks for more with libFuzzer.
 check_PROGRAMS += tests/fuzz/replay_json tests/fuzz/replay_yaml tests/fuzz/replay_cron tests/fuzz/replay_zone tests/fuzz/replay_text \
 	tests/fuzz/replay_conf
 tests_fuzz_replay_json_SOURCES = tests/fuzz/fuzz_json.c tests/fuzz/replay.c
@@ -21,3 +19,9 @@ tests_fuzz_replay_http_LDADD = $(SD_LIBS)
 check_PROGRAMS += tests/fuzz/replay_schema
 tests_fuzz_replay_schema_SOURCES = tests/fuzz/fuzz_schema.c tests/fuzz/replay.c
 tests_fuzz_replay_schema_LDADD = $(SD_LIBS)
+check_PROGRAMS += tests/fuzz/replay_state
+tests_fuzz_replay_state_SOURCES = tests/fuzz/fuzz_state.c tests/fuzz/replay.c
+tests_fuzz_replay_state_LDADD = $(SD_LIBS)
+check_PROGRAMS += tests/fuzz/replay_wild
+tests_fuzz_replay_wild_SOURCES = tests/fuzz/fuzz_wild.c tests/fuzz/replay.c
+tests_fuzz_replay_wild_LDADD = $(SD_LIBS)
