@@ -91,31 +91,34 @@ int sd_err_errno(struct sd_err *err, int errnum, const char *fmt, ...)
 	return -1;
 }
 
+/* Arguments may point into the field itself. */
+static void put(char *field, size_t size, const char *fmt, va_list ap)
+{
+	char text[sizeof(struct sd_err)];
+
+	vsnprintf(text, size, fmt, ap);
+	memcpy(field, text, size);
+}
+
 int sd_err_detail(struct sd_err *err, const char *fmt, ...)
 {
-	char text[sizeof err->detail];
 	va_list ap;
 
-	if (err == NULL)
-		return -1;
 	va_start(ap, fmt);
-	vsnprintf(text, sizeof text, fmt, ap);
+	if (err != NULL)
+		put(err->detail, sizeof err->detail, fmt, ap);
 	va_end(ap);
-	memcpy(err->detail, text, sizeof text);
 	return -1;
 }
 
 int sd_err_hint(struct sd_err *err, const char *fmt, ...)
 {
-	char text[sizeof err->hint];
 	va_list ap;
 
-	if (err == NULL)
-		return -1;
 	va_start(ap, fmt);
-	vsnprintf(text, sizeof text, fmt, ap);
+	if (err != NULL)
+		put(err->hint, sizeof err->hint, fmt, ap);
 	va_end(ap);
-	memcpy(err->hint, text, sizeof text);
 	return -1;
 }
 

@@ -198,7 +198,8 @@ static int read_definitions(struct reader *r, const cJSON *v, size_t offset)
 	return 0;
 }
 
-static int read_properties(struct reader *r, const cJSON *v, size_t offset)
+/* A schema for each member, kept at offset in that member's struct sd_name. */
+static int read_members(struct reader *r, const cJSON *v, size_t offset)
 {
 	const cJSON *e;
 
@@ -209,7 +210,7 @@ static int read_properties(struct reader *r, const cJSON *v, size_t offset)
 
 		if (n == NULL)
 			return -1;
-		add_name(r, e->string)->property = n;
+		*(struct sd_node **)(void *)((char *)add_name(r, e->string) + offset) = n;
 	}
 	return 0;
 }
@@ -285,22 +286,6 @@ static int read_dependent_required(struct reader *r, const cJSON *v, size_t offs
 			return -1;
 		name->requires = list;
 		name->nrequires = n;
-	}
-	return 0;
-}
-
-static int read_dependent_schemas(struct reader *r, const cJSON *v, size_t offset)
-{
-	const cJSON *e;
-
-	if (must_be_object(r, v) < 0)
-		return -1;
-	cJSON_ArrayForEach(e, v) {
-		struct sd_node *n = child(r, e, e->string, 0);
-
-		if (n == NULL)
-			return -1;
-		add_name(r, e->string)->dependent = n;
 	}
 	return 0;
 }
@@ -395,13 +380,13 @@ static const struct {
 	{"minItems", BOTH, read_size, AT(min_items)},
 	{"uniqueItems", BOTH, read_flag, AT(unique)},
 	{"unevaluatedItems", D2020, read_node, AT(unevaluated_items)},
-	{"properties", BOTH, read_properties, 0},
+	{"properties", BOTH, read_members, offsetof(struct sd_name, property)},
 	{"patternProperties", BOTH, read_patterns, 0},
 	{"additionalProperties", BOTH, read_node, AT(additional)},
 	{"propertyNames", BOTH, read_node, AT(property_names)},
 	{"required", BOTH, read_required, 0},
 	{"dependentRequired", D2020, read_dependent_required, 0},
-	{"dependentSchemas", D2020, read_dependent_schemas, 0},
+	{"dependentSchemas", D2020, read_members, offsetof(struct sd_name, dependent)},
 	{"dependencies", BOTH, read_dependencies, 0},
 	{"maxProperties", BOTH, read_size, AT(max_properties)},
 	{"minProperties", BOTH, read_size, AT(min_properties)},

@@ -157,14 +157,27 @@ int sd_cli_args(struct sd_cli *cli, const struct sd_command *cmd, int argc, char
 	return found;
 }
 
-int sd_cli_id(const struct sd_command *cmd, const char *text, int64_t *id)
+bool sd_cli_is_id(const struct sd_command *cmd, const char *text)
 {
 	if (*text && strspn(text, "0123456789") == strlen(text)) {
 		errno = 0;
-		*id = strtoll(text, NULL, 10);
-		if (errno == 0 && *id > 0)
-			return 0;
+		if (strtoll(text, NULL, 10) > 0 && errno == 0)
+			return true;
 	}
 	sd_cli_usage(cmd, "\"%.60s\" is not a job id", text);
-	return -1;
+	return false;
+}
+
+const char *sd_cli_one_job(struct sd_cli *cli, const struct sd_command *cmd, int argc, char **argv, int *rc)
+{
+	const char *id;
+
+	if (sd_cli_args(cli, cmd, argc, argv, NULL, 1, 1, &id, rc) < 0)
+		return NULL;
+	if (!sd_cli_is_id(cmd, id)) {
+		*rc = SD_EXIT_USAGE;
+		return NULL;
+	}
+	*rc = sd_cli_connect(cli);
+	return *rc == SD_EXIT_OK ? id : NULL;
 }

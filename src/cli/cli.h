@@ -76,8 +76,10 @@ int sd_cli_args(struct sd_cli *cli, const struct sd_command *cmd, int argc, char
 int sd_cli_common(struct sd_cli *cli, int *argc, char ***argv); /* options in front of the command; -1 go on, else the exit code */
 /* Print "stepctl: …" and return SD_EXIT_USAGE. */
 int sd_cli_usage(const struct sd_command *cmd, const char *fmt, ...) SD_PRINTF(2, 3);
-/* A job id, or -1 after telling. */
-int sd_cli_id(const struct sd_command *cmd, const char *text, int64_t *id);
+/* Is it a job's id?  false after telling that it is not. */
+bool sd_cli_is_id(const struct sd_command *cmd, const char *text);
+/* For a command about one job: read the arguments and connect.  The job's id, or NULL with the exit code in *rc. */
+const char *sd_cli_one_job(struct sd_cli *cli, const struct sd_command *cmd, int argc, char **argv, int *rc);
 
 /* --- connect.c --- */
 

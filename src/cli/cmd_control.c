@@ -1,8 +1,8 @@
 /* stepctl cancel, retry. */
 #include "cli/cli.h"
 
-#include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* What the jobs (a PostgreSQL array) are now, after we asked for something. */
@@ -26,15 +26,10 @@ static int tell_status(struct sd_cli *cli, const char *ids)
 
 int sd_cmd_cancel(struct sd_cli *cli, const struct sd_command *cmd, int argc, char **argv)
 {
-	const char *id;
-	int64_t number;
 	int rc;
+	const char *id = sd_cli_one_job(cli, cmd, argc, argv, &rc);
 
-	if (sd_cli_args(cli, cmd, argc, argv, NULL, 1, 1, &id, &rc) < 0)
-		return rc;
-	if (sd_cli_id(cmd, id, &number) < 0)
-		return SD_EXIT_USAGE;
-	if ((rc = sd_cli_connect(cli)) != SD_EXIT_OK)
+	if (id == NULL)
 		return rc;
 	PGresult *res = sd_cli_query(cli, "select stepd.cancel($1)", 1, &id, &rc);
 	if (!res)
@@ -46,7 +41,7 @@ int sd_cmd_cancel(struct sd_cli *cli, const struct sd_command *cmd, int argc, ch
 		return SD_EXIT_FAILED;
 	}
 	char ids[40];
-	snprintf(ids, sizeof(ids), "{%" PRId64 "}", number);
+	snprintf(ids, sizeof(ids), "{%lld}", strtoll(id, NULL, 10));
 	return tell_status(cli, ids);
 }
 
@@ -70,14 +65,13 @@ int sd_cmd_retry(struct sd_cli *cli, const struct sd_command *cmd, int argc, cha
 {
 	const char *queue = NULL, *id = NULL;
 	const struct sd_flag flags[] = {{"queue", &queue}, {NULL, NULL}};
-	int64_t number;
 	int rc, n = sd_cli_args(cli, cmd, argc, argv, flags, 0, 1, &id, &rc);
 
 	if (n < 0)
 		return rc;
 	if ((n == 1) == (queue != NULL))
 		return sd_cli_usage(cmd, n == 1 ? "either a job or --queue, not both" : "which job, or which --queue?");
-	if (id && sd_cli_id(cmd, id, &number) < 0)
+	if (id && !sd_cli_is_id(cmd, id))
 		return SD_EXIT_USAGE;
 	if ((rc = sd_cli_connect(cli)) != SD_EXIT_OK)
 		return rc;

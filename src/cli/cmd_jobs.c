@@ -162,15 +162,10 @@ static int job_attempts(struct sd_cli *cli, const char *id)
 
 int sd_cmd_job(struct sd_cli *cli, const struct sd_command *cmd, int argc, char **argv)
 {
-	const char *id;
-	int64_t number;
 	int rc;
+	const char *id = sd_cli_one_job(cli, cmd, argc, argv, &rc);
 
-	if (sd_cli_args(cli, cmd, argc, argv, NULL, 1, 1, &id, &rc) < 0)
-		return rc;
-	if (sd_cli_id(cmd, id, &number) < 0)
-		return SD_EXIT_USAGE;
-	if ((rc = sd_cli_connect(cli)) != SD_EXIT_OK)
+	if (id == NULL)
 		return rc;
 	if (cli->json)
 		return job_json(cli, id);
@@ -214,15 +209,10 @@ static int logs_of(struct sd_cli *cli, const char *id)
 
 int sd_cmd_logs(struct sd_cli *cli, const struct sd_command *cmd, int argc, char **argv)
 {
-	const char *id;
-	int64_t number;
 	int rc;
+	const char *id = sd_cli_one_job(cli, cmd, argc, argv, &rc);
 
-	if (sd_cli_args(cli, cmd, argc, argv, NULL, 1, 1, &id, &rc) < 0)
-		return rc;
-	if (sd_cli_id(cmd, id, &number) < 0)
-		return SD_EXIT_USAGE;
-	if ((rc = sd_cli_connect(cli)) != SD_EXIT_OK)
+	if (id == NULL)
 		return rc;
 	PGresult *res = sd_cli_query(cli, "select from stepd.jobs where id = $1", 1, &id, &rc);
 	if (!res)
