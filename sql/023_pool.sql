@@ -1,6 +1,6 @@
 -- Repeatable.
 --
--- What a node's pools ask: how much work waits for each of them.
+-- Pools of processes: how much work waits for each, and how they are.
 
 create or replace function stepd.backlog(pools jsonb) returns table (pool int, jobs int)
 language plpgsql stable
@@ -22,3 +22,40 @@ begin
 end $$;
 comment on function stepd.backlog(jsonb) is
 	'How many jobs could be claimed now, at most max, for each of [{"pool": number, "max": number, "steps": [names], "queues": [names]}]; queues null: of every queue. Jobs of paused queues and of those at their limits do not count.';
+
+create or replace function stepd.node_pools(node_id int, pools jsonb) returns void
+language plpgsql as $$
+#variable_conflict use_column
+begin
+	if coalesce(jsonb_typeof(node_pools.pools), '') <> 'array' then
+		perform stepd._bad('pools', 'is not an array');
+	end if;
+	delete from stepd.node_pool p
+	where p.node_id = node_pools.node_id and not exists (
+		select from jsonb_array_elements(node_pools.pools) e where e.value->>'pool' = p.pool);
+	insert into stepd.node_pool as x (node_id, pool, serves, processes, min, max, deaths, degraded, retry_at)
+	select n.id, p.pool, p.serves, p.processes, p.min, p.max, p.deaths, p.degraded,
+		case when p.retry_ms > 0 then clock_timestamp() + p.retry_ms * interval '1 ms' end
+	from jsonb_to_recordset(node_pools.pools) p (pool text, serves text, processes int, min int, max int, deaths bigint,
+		degraded boolean, retry_ms bigint)
+	join stepd.node n on n.id = node_pools.node_id
+	on conflict on constraint node_pool_pkey do update
+		set serves = excluded.serves, processes = excluded.processes, min = excluded.min, max = excluded.max,
+			deaths = excluded.deaths, degraded = excluded.degraded, retry_at = excluded.retry_at,
+			changed_at = excluded.changed_at;
+end $$;
+comment on function stepd.node_pools(int, jsonb) is
+	'A node says how its pools are: [{"pool", "serves", "processes", "min", "max", "deaths", "degraded", "retry_ms"}], all of them.';
+
+create or replace view stepd.pools as
+select n.name as node, n.id as node_id, p.pool, p.serves, p.processes, p.min, p.max, p.deaths, p.degraded, p.retry_at, p.changed_at
+from stepd.node_pool p
+join stepd.node n on n.id = p.node_id
+where n.left_at is null and n.lost_at is null;
+comment on view stepd.pools is 'The pools of worker processes of every node that is there.';
+comment on column stepd.pools.processes is 'Up and ready.';
+comment on column stepd.pools.min is 'So many are there without any work.';
+comment on column stepd.pools.max is 'So many at most; the same as min when their number is fixed.';
+comment on column stepd.pools.deaths is 'Of its processes, unasked, since the last reload.';
+comment on column stepd.pools.degraded is 'Its processes die at once, so that new ones are started with a delay and one at a time; until one stays up or finishes a job, or a reload.';
+comment on column stepd.pools.retry_at is 'When the next one is started; null: at once.';

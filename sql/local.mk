@@ -23,4 +23,5 @@ dist_sql_DATA = \
 	sql/020_progress.sql \
 	sql/021_report.sql \
 	sql/022_cron_cost.sql \
-	sql/023_pool.sql
+	sql/023_pool.sql \
+	sql/024_node_pool.sql

@@ -12,6 +12,10 @@ static const char nodes_sql[] =
 	"select name, pid, version, status, running, extract(epoch from now() - joined_at), extract(epoch from now() - heartbeat_at) "
 	"from stepd.nodes where ended_at is null or ended_at > now() - interval '1 hour' order by ended_at desc, name, joined_at";
 
+static const char pools_sql[] =
+	"select node, pool, serves, processes, case when min = max then min::text else min || '-' || max end, deaths, "
+	"case when degraded then 'degraded' else 'ok' end from stepd.pools order by node, node_id, pool";
+
 /* Leaves of partitioned tables: what is in a default partition came at a time that no partition was made for. */
 #define PARTITIONS \
 	"partition as (select c.oid, c.relname, pg_get_expr(c.relpartbound, c.oid) as bound from pg_class c " \
@@ -22,6 +26,8 @@ static const char warnings_sql[] =
 	"select 'no node is alive: nothing runs' where not exists (select from stepd.nodes where status = 'alive') "
 	"union all select format('node %s (pid %s) has been silent for %s s', name, pid, round(extract(epoch from now() - heartbeat_at))) "
 	"from stepd.nodes where status = 'silent' "
+	"union all select format('pool %s of node %s is degraded: its processes die at once; see its log%s', pool, node, "
+	"'; next try in ' || greatest(ceil(extract(epoch from retry_at - now())), 0) || ' s') from stepd.pools where degraded "
 	"union all select format('queue %s is paused', name) from stepd.queues where paused "
 	"union all select format('queue %s: a ready job has been waiting for %s s', name, round(extract(epoch from oldest_ready_age))) "
 	"from stepd.queues where not paused and oldest_ready_age > interval '5 min' "
@@ -49,6 +55,7 @@ static int json_status(struct sd_cli *cli)
 		      "select json_build_object('stepctl', $1::text, 'schema', stepd.version(), 'database', current_database(), "
 		      "'postgresql', current_setting('server_version'), 'bytes', (%s), "
 		      "'nodes', (select coalesce(json_agg(n order by n.name), '[]') from stepd.nodes n), "
+		      "'pools', (select coalesce(json_agg(p order by p.node, p.node_id, p.pool), '[]') from stepd.pools p), "
 		      "'queues', (select coalesce(json_agg(q order by q.name), '[]') from stepd.queues q), "
 		      "'warnings', (select coalesce(json_agg(w.text), '[]') from (%s) w (text)))",
 		      size_sql, warnings_sql);
@@ -116,6 +123,12 @@ int sd_cmd_status(struct sd_cli *cli, const struct sd_command *cmd, int argc, ch
 		{"SEEN", SD_CELL_AGE, false},
 		{0},
 	};
+	static const struct sd_column pools[] = {
+		{"NODE", SD_CELL_TEXT, true},	    {"POOL", SD_CELL_TEXT, true},     {"SERVES", SD_CELL_TEXT, false},
+		{"READY", SD_CELL_NUMBER, false},   {"OF", SD_CELL_TEXT, false},	      {"DEATHS", SD_CELL_NUMBER, false},
+		{"STATUS", SD_CELL_STATUS, false},
+		{0},
+	};
 	int rc;
 
 	if (sd_cli_args(cli, cmd, argc, argv, NULL, 0, 0, NULL, &rc) < 0)
@@ -125,6 +138,7 @@ int sd_cmd_status(struct sd_cli *cli, const struct sd_command *cmd, int argc, ch
 	if (cli->json)
 		return json_status(cli);
 	if ((rc = print_head(cli)) == SD_EXIT_OK && (rc = print_part(cli, nodes_sql, nodes, "no nodes")) == SD_EXIT_OK &&
+	    (rc = print_part(cli, pools_sql, pools, "no pools")) == SD_EXIT_OK &&
 	    (rc = print_part(cli, sd_queues_list.sql, sd_queues_list.columns, sd_queues_list.none)) == SD_EXIT_OK)
 		rc = print_warnings(cli);
 	return rc;

@@ -74,6 +74,7 @@ struct sd_slot_group {
 	_Atomic int32_t pool;		 /* index into that configuration's pools */
 	_Atomic int32_t want, min, max;	 /* processes; want is what it has now, or will have in a moment */
 	_Atomic uint32_t degraded;	 /* its processes die at once and are started again with a delay */
+	_Atomic int64_t retry_us;	 /* when the next one is started; 0: at once */
 	_Atomic uint64_t deaths;	 /* unasked */
 };
 
@@ -89,6 +90,7 @@ struct sd_scoreboard {
 	/* supervisor */
 	_Atomic uint32_t stopping;	  /* claims stop at once */
 	_Atomic uint32_t degraded;	  /* pools in crash back-off */
+	_Atomic int32_t live_generation;  /* the configuration that serves; 0: none yet */
 	struct sd_slot_group group[SD_GROUPS];
 	struct sd_slot slot[];
 };

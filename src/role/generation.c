@@ -26,6 +26,7 @@ static int take_number(struct sd_scoreboard *sb, uint32_t conf_generation, int p
 		if (atomic_load(&sb->group[i].conf_generation) != 0)
 			continue;
 		atomic_store(&sb->group[i].pool, pool_index);
+		atomic_store(&sb->group[i].deaths, 0);
 		atomic_store(&sb->group[i].conf_generation, (int32_t)conf_generation);
 		return i;
 	}

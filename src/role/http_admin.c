@@ -23,7 +23,8 @@ struct census {
 	unsigned ready[SD_ROLE_COUNT], busy[SD_ROLE_COUNT];
 	uint64_t starts;
 	bool database, pools_ready;
-	unsigned pool_ready[64]; /* by index in conf->pools */
+	unsigned pool_ready[SD_CONF_MAX_POOLS], pool_busy[SD_CONF_MAX_POOLS]; /* by index in conf->pools */
+	int group[SD_CONF_MAX_POOLS]; /* of our generation; -1: it has none */
 };
 
 static void count_slot(const struct sd_http *h, const struct sd_slot *s, struct census *c)
@@ -37,8 +38,31 @@ static void count_slot(const struct sd_http *h, const struct sd_slot *s, struct 
 	c->busy[role] += atomic_load(&s->job) != 0 || atomic_load(&s->serving) != 0;
 	if (role == SD_ROLE_KEEPER || role == SD_ROLE_WORKER || role == SD_ROLE_WEB)
 		c->database |= atomic_load(&s->db_up) != 0;
-	if (pool >= 0 && (size_t)pool < h->child->conf->npools && pool < 64)
-		c->pool_ready[pool]++;
+	if (pool < 0 || (size_t)pool >= h->child->conf->npools)
+		return;
+	c->pool_ready[pool]++;
+	c->pool_busy[pool] += atomic_load(&s->job) != 0 || atomic_load(&s->serving) != 0;
+}
+
+static bool is_degraded(const struct sd_http *h, const struct census *c, size_t pool)
+{
+	return c->group[pool] >= 0 && atomic_load(&h->child->scoreboard->group[c->group[pool]].degraded) != 0;
+}
+
+/* The groups of our generation; while a reload drains us there are none. */
+static void find_groups(const struct sd_http *h, struct census *c)
+{
+	const struct sd_scoreboard *sb = h->child->scoreboard;
+
+	for (int i = 0; i < SD_CONF_MAX_POOLS; i++)
+		c->group[i] = -1;
+	for (int i = 0; i < SD_GROUPS; i++) {
+		int pool = atomic_load(&sb->group[i].pool);
+
+		if (atomic_load(&sb->group[i].conf_generation) == atomic_load(&h->child->slot->conf_generation) && pool >= 0 &&
+		    pool < SD_CONF_MAX_POOLS)
+			c->group[pool] = i;
+	}
 }
 
 static struct census take_census(const struct sd_http *h)
@@ -48,8 +72,9 @@ static struct census take_census(const struct sd_http *h)
 
 	for (uint32_t i = 0; i < sb->nslots; i++)
 		count_slot(h, &sb->slot[i], &c);
-	for (size_t i = 0; i < h->child->conf->npools && i < 64; i++)
-		if (h->child->conf->pools[i].min > 0 && c.pool_ready[i] == 0)
+	find_groups(h, &c);
+	for (size_t i = 0; i < h->child->conf->npools; i++)
+		if ((h->child->conf->pools[i].min > 0 || is_degraded(h, &c, i)) && c.pool_ready[i] == 0)
 			c.pools_ready = false;
 	return c;
 }
@@ -73,9 +98,13 @@ static void ready(struct sd_http *h, struct sd_exchange *x, struct sd_buf *b)
 	bool node = atomic_load(&h->child->scoreboard->node_id) > 0;
 	bool ok = c.database && node && c.pools_ready && !h->draining;
 
-	sd_buf_printf(b, "{\"status\":\"%s\",\"database\":%s,\"node\":%s,\"workers\":%s,\"draining\":%s}\n", ok ? "ready" : "not ready",
+	sd_buf_printf(b, "{\"status\":\"%s\",\"database\":%s,\"node\":%s,\"workers\":%s,\"draining\":%s,\"degraded\":[", ok ? "ready" : "not ready",
 		      c.database ? "true" : "false", node ? "true" : "false", c.pools_ready ? "true" : "false",
 		      h->draining ? "true" : "false");
+	for (size_t i = 0, n = 0; i < h->child->conf->npools; i++)
+		if (is_degraded(h, &c, i))
+			sd_buf_printf(b, "%s\"%s\"", n++ > 0 ? "," : "", h->child->conf->pools[i].name);
+	sd_buf_str(b, "]}\n");
 	reply_text(x, ok ? 200 : 503, "application/json", b);
 }
 
@@ -96,6 +125,55 @@ static void by_role(struct sd_buf *b, const char *name, const char *help, const 
 	}
 }
 
+enum { POOL_READY, POOL_BUSY, POOL_WANT, POOL_MIN, POOL_MAX, POOL_DEATHS, POOL_DEGRADED, POOL_VALUES };
+
+static double pool_value(const struct sd_http *h, const struct census *c, size_t pool, int what)
+{
+	const struct sd_slot_group *g = c->group[pool] >= 0 ? &h->child->scoreboard->group[c->group[pool]] : NULL;
+	const struct sd_conf_pool *conf = &h->child->conf->pools[pool];
+
+	switch (what) {
+	case POOL_READY:
+		return c->pool_ready[pool];
+	case POOL_BUSY:
+		return c->pool_busy[pool];
+	case POOL_WANT:
+		return g ? atomic_load(&g->want) : 0;
+	case POOL_MIN:
+		return conf->min;
+	case POOL_MAX:
+		return conf->max;
+	case POOL_DEATHS:
+		return g ? (double)atomic_load(&g->deaths) : 0;
+	default:
+		return is_degraded(h, c, pool);
+	}
+}
+
+static void print_pools(const struct sd_http *h, const struct census *c, struct sd_buf *b)
+{
+	static const struct {
+		const char *name, *type, *help;
+	} series[POOL_VALUES] = {
+		[POOL_READY] = {"stepd_pool_processes_ready", "gauge", "Processes of a pool that can serve."},
+		[POOL_BUSY] = {"stepd_pool_processes_busy", "gauge", "Processes of a pool that run a handler now."},
+		[POOL_WANT] = {"stepd_pool_processes_wanted", "gauge", "Processes that a pool is to have now."},
+		[POOL_MIN] = {"stepd_pool_processes_min", "gauge", "The least that a pool is to have."},
+		[POOL_MAX] = {"stepd_pool_processes_max", "gauge", "The most that a pool may have."},
+		[POOL_DEATHS] = {"stepd_pool_deaths_total", "counter", "Processes of a pool that died unasked since the last reload."},
+		[POOL_DEGRADED] = {"stepd_pool_degraded", "gauge", "1 while a pool's processes die at once and are started again with a delay."},
+	};
+	char labels[80];
+
+	for (int s = 0; s < POOL_VALUES; s++) {
+		sd_metric_head(b, series[s].name, series[s].type, series[s].help);
+		for (size_t i = 0; i < h->child->conf->npools; i++) {
+			snprintf(labels, sizeof(labels), "pool=\"%s\"", h->child->conf->pools[i].name);
+			sd_metric_line(b, series[s].name, labels, pool_value(h, c, i, s));
+		}
+	}
+}
+
 static void print_metrics(struct sd_http *h, struct sd_buf *b)
 {
 	const struct sd_scoreboard *sb = h->child->scoreboard;
@@ -110,6 +188,7 @@ static void print_metrics(struct sd_http *h, struct sd_buf *b)
 	sd_metric_head(b, "stepd_process_starts_total", "counter", "Child processes started since the daemon started.");
 	sd_metric_line(b, "stepd_process_starts_total", "", (double)c.starts);
 	gauge(b, "stepd_pools_degraded", "Pools whose workers die at once and are held back.", atomic_load(&sb->degraded));
+	print_pools(h, &c, b);
 	gauge(b, "stepd_database_up", "1 while the node has a database connection.", c.database);
 	sd_buf_append(b, h->depths.text.data, h->depths.text.len);
 }

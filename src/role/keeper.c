@@ -133,6 +133,7 @@ static void joined(struct sd_keeper *k, int32_t node_id)
 	k->node_id = node_id;
 	atomic_store(&k->child->scoreboard->lease_until_us, k->join_us + k->child->conf->database_lease_ms * SD_MS);
 	k->listening = true;
+	sd_buf_reset(&k->pools_told);
 	atomic_store(&k->child->scoreboard->node_id, node_id);
 	sd_keeper_beat(k); /* from now on we hear of new work; what came before, promote finds */
 	sd_keeper_place(k);

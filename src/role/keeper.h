@@ -5,6 +5,7 @@
  *   keeper_start.c  before there is a loop: waiting for the database, migrations
  *   keeper_wake.c   from NOTIFY and due times to a woken worker
  *   keeper_demand.c work that waits for workers which are not there
+ *   keeper_pools.c  how the pools are, told to the database
  *   keeper_death.c  workers' deaths and cancelled jobs
  */
 #ifndef SD_ROLE_KEEPER_H
@@ -68,6 +69,11 @@ struct sd_keeper {
 	int64_t demand_until_us; /* work was seen waiting: ask again until then */
 	ev_timer demand_timer;
 
+	/* keeper_pools.c */
+	struct sd_buf pools_told;
+	int64_t pools_told_us;
+	bool telling_pools;
+
 	/* keeper_death.c */
 	struct sd_keeper_death *deaths; /* in order */
 	ev_timer death_timer, cancel_timer;
@@ -90,6 +96,9 @@ void sd_keeper_beat(struct sd_keeper *k);	   /* heartbeat, with what we want to 
 /* keeper_demand.c */
 void sd_keeper_demand_init(struct sd_keeper *k);
 void sd_keeper_demand(struct sd_keeper *k); /* there is work: are there workers for it? */
+
+/* keeper_pools.c */
+void sd_keeper_show_pools(struct sd_keeper *k); /* tell the database how our pools are, when that has changed */
 
 /* keeper_death.c */
 void sd_keeper_death_init(struct sd_keeper *k);

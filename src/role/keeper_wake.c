@@ -197,6 +197,7 @@ static void on_promoted(void *arg, PGresult *const *results, size_t n, const str
 	double next = next_promote(k, atoi(PQgetvalue(results[0], 0, 0)), ready, waits, atoll(PQgetvalue(results[0], 0, 2)));
 	if (ready)
 		sd_keeper_ring(k);
+	sd_keeper_show_pools(k);
 	promote_in(k, k->promote_again ? 0. : next);
 }
 

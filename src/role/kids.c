@@ -504,6 +504,8 @@ static void bury(struct sd_kid *kid, int status, const struct rusage *ru)
 		sd_deaths_add(&su->deaths, &death);
 	if (group->role == SD_ROLE_WEB)
 		tell_http(kid, &death);
+	if (!kid->asked && group->number >= 0)
+		atomic_fetch_add(&su->sb->group[group->number].deaths, 1);
 	sd_health_died(&group->health,
 		       &(struct sd_life){kid->spawned_us, kid->ready_us, run, seen.jobs_done, kid->asked}, now);
 	for (struct sd_kid **p = &su->kids; *p != NULL; p = &(*p)->next) {

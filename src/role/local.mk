@@ -12,6 +12,6 @@ src_libstepd_a_SOURCES += src/role/table.c src/role/supervisor.h src/role/superv
 	src/role/deaths.h src/role/deaths.c src/role/decide.h src/role/decide.c src/role/loader.h src/role/loader.c \
 	src/role/pools.h src/role/pools.c src/role/size.h src/role/size.c src/role/resize.c \
 	src/role/embedded.h src/role/embedded.c src/role/postgres.c
-src_libstepd_a_SOURCES += src/role/keeper.h src/role/keeper.c src/role/keeper_start.c src/role/keeper_wake.c src/role/keeper_demand.c \
+src_libstepd_a_SOURCES += src/role/keeper.h src/role/keeper.c src/role/keeper_start.c src/role/keeper_wake.c src/role/keeper_demand.c src/role/keeper_pools.c \
 	src/role/keeper_death.c src/role/keeper_place.c
 src_libstepd_a_SOURCES += src/role/cron.c src/role/cron_plan.c src/role/cron_plan.h

@@ -29,6 +29,7 @@ void sd_group_show(struct sd_super *su, const struct sd_group *group)
 	atomic_store(&show->max, group->pool->max);
 	atomic_store(&show->want, (int32_t)group->want);
 	atomic_store(&show->degraded, group->health.degraded);
+	atomic_store(&show->retry_us, group->health.not_before_us);
 }
 
 /* A reload does not take away the workers that work had brought. */

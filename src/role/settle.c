@@ -152,6 +152,9 @@ static void count_degraded(struct sd_super *su)
 		if (sd_health_up(&k->group->health, k->ready_us, atomic_load(&su->sb->slot[k->slot].jobs_done), sd_now_us()))
 			sd_log(SD_LOG_INFO, "%s is no longer degraded", k->group->name);
 	}
+	for (const struct sd_gen *gen = su->gens; gen != NULL; gen = gen->next)
+		for (size_t i = 0; i < gen->ngroups; i++)
+			sd_group_show(su, &gen->groups[i]);
 	n = sd_degraded_names(su, names, sizeof names);
 	if (n > atomic_load(&su->sb->degraded))
 		sd_log(SD_LOG_ERROR, "children die at once, starting them again is delayed%s", names);

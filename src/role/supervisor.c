@@ -97,6 +97,7 @@ static void serve(struct sd_super *su)
 {
 	su->live = su->building;
 	su->building = NULL;
+	atomic_store(&su->sb->live_generation, (int32_t)su->live->number);
 	sd_log(SD_LOG_INFO, "ready: %u processes, %zu steps", sd_conf_children(su->live->conf), su->live->nsteps);
 	say_psql(su);
 	snprintf(su->status, sizeof su->status, "ready");
@@ -111,6 +112,7 @@ static void swap(struct sd_super *su)
 	su->live = su->building;
 	su->building = NULL;
 	su->live->give_up_us = 0;
+	atomic_store(&su->sb->live_generation, (int32_t)su->live->number);
 	if (sd_setup_log(su->live->conf, NULL, &err) != 0)
 		sd_log_err(SD_LOG_ERROR, &err, "the log stays as it is");
 	sd_log(SD_LOG_INFO, "reloaded: %zu steps", su->live->nsteps);

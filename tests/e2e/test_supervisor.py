@@ -358,8 +358,28 @@ def test_killed_supervisor_takes_all_with_it(sup, db, make_stepd):
     wait_for(lambda: [a["outcome"] for a in db.attempts(job)] == ["lost"], 60, "rescued")
 
 
+def shown_degraded(sup, db):
+    """Where one can see that the pool is degraded; what all of them say."""
+    ready = sup.get("/ready", port=sup.admin_port)
+    metric = re.search(r'^stepd_pool_degraded\{pool="default"\} (\d)$', sup.get("/metrics", port=sup.admin_port).body.decode(), re.M)
+    status = json.loads(sup.stepctl("--json", "status").stdout)
+    says = {"/ready": ready.json["degraded"] == ["default"], "/metrics": metric[1] == "1",
+            "stepctl pools": [p["degraded"] for p in status["pools"] if p["pool"] == "default"] == [True],
+            "stepctl warnings": any("pool default of node" in w and "degraded" in w for w in status["warnings"]),
+            "table": bool(re.search(r"default .* degraded", sup.stepctl("status").stdout))}
+    return ready.status, set(says.values()) == {True} or set(says.values()) != {False} and says
+
+
+def start_times(sup, mark):
+    """When worker processes of the pool were started, seconds."""
+    times = re.findall(r"^(\S+)Z DEBUG .*worker default/\d+ started", sup.log(mark), re.M)
+    return [datetime.fromisoformat(t).timestamp() for t in times]
+
+
 def test_pool_that_cannot_live_is_degraded_and_recovers(sup, db):
-    """Workers that die at once: back-off, STATUS says so; when the cause is gone the pool comes back by itself."""
+    """Workers that die at once: back-off, everything says so; when the cause is gone the pool comes back, by itself or with a reload."""
+    mark = sup.log_mark()
+    assert shown_degraded(sup, db) == (200, False)
     library = sup.steps / "sup.so"
     good = library.read_bytes()
     library.unlink()
@@ -371,12 +391,32 @@ def test_pool_that_cannot_live_is_degraded_and_recovers(sup, db):
         wait_for(lambda: any("degraded: worker default" in m.get("STATUS", "") for m in sup.notify.messages), 15, "STATUS degraded")
         seen = {p.pid for p in sup.procs("^stepd: worker default")}
         assert len(seen) <= 1  # one at a time is tried
+        wait_for(lambda: shown_degraded(sup, db) == (503, True), 10, lambda: f"shown everywhere: {shown_degraded(sup, db)}")
+        sup.wait_log("children die at once.*worker default", mark)
+        wait_for(lambda: len(start_times(sup, mark)) >= 5, 20, "tries")
+        began = start_times(sup, mark)[-3:]
+        assert began[2] - began[1] > 1.7 * (began[1] - began[0]) - 0.3 and began[1] - began[0] > 0.9
+    finally:
+        library.unlink()
+        library.write_bytes(good)
+    sup.reload()
+    wait_for(lambda: shown_degraded(sup, db) == (200, False), 10, lambda: f"recovered: {shown_degraded(sup, db)}")
+    assert len(sup.procs("^stepd: worker default")) == 2
+
+    # and without a reload
+    library.unlink()
+    library.write_bytes(b"broken")
+    try:
+        for p in sup.procs("^stepd: worker default"):
+            p.kill()
+        wait_for(lambda: shown_degraded(sup, db)[0] == 503, 15, "degraded again")
+        [job] = db.enqueue("sup", {})
     finally:
         library.unlink()
         library.write_bytes(good)
     sup.wait_log("worker default is no longer degraded", deadline=70)
-    [job] = db.enqueue("sup", {})
     db.wait_status(job, "completed")
+    wait_for(lambda: shown_degraded(sup, db) == (200, False), 10, lambda: f"recovered: {shown_degraded(sup, db)}")
 
 
 # --- reload ------------------------------------------------------------------------------------------------------
