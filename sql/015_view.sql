@@ -129,11 +129,11 @@ from stepd.attempt t
 left join stepd.node n on n.id = t.node_id;
 comment on view stepd.attempts is 'Every attempt that did not simply succeed.';
 comment on column stepd.attempts.attempt is 'From 1.';
-comment on column stepd.attempts.outcome is 'error, timeout, crashed, invalid_input, cancelled or lost (its node vanished).';
+comment on column stepd.attempts.outcome is 'error, timeout (past its time, or a memory or CPU limit: error says which), crashed, invalid_input, cancelled or lost (its node vanished).';
 comment on column stepd.attempts.exit_code is 'Of the worker, when it died in this attempt by itself.';
 comment on column stepd.attempts.signal is 'The signal that ended the worker.';
-comment on column stepd.attempts.max_rss_kb is 'Peak memory of the worker that died.';
-comment on column stepd.attempts.cpu_ms is 'CPU time of the worker that died.';
+comment on column stepd.attempts.max_rss_kb is 'Peak memory of the worker that died or was ended.';
+comment on column stepd.attempts.cpu_ms is 'CPU time of the worker that died or was ended, in its whole life.';
 
 create or replace view stepd.logs as
 select g.job_id, g.attempt, g.at, g.level, g.message, g.fields, s.name as step, j.trace_id

@@ -40,6 +40,8 @@ struct sd_conf_pool {
 	int64_t max_jobs; /* recycle a worker after this many jobs; 0: never */
 	int64_t max_rss;  /* recycle a worker above this many bytes; 0: never */
 	int64_t max_age_ms; /* recycle a worker that has run for this long; 0: never */
+	int64_t max_memory; /* bytes a worker may hold in an attempt, with what it started; 0: no limit */
+	int64_t max_cpu_ms; /* CPU time of an attempt; 0: no limit */
 	int nice;	  /* added to the daemon's own */
 };
 

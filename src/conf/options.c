@@ -111,6 +111,10 @@ const struct sd_option sd_options[] = {
  "A worker that holds more memory than this is replaced after its job."},
 {"pools.*.maxAge", SD_OPTION_TIME, POOL(max_age_ms), "none", S, 365 * D, "none", NULL, RELOAD, YES,
  "A worker is replaced when it has run for this long, after its job."},
+{"pools.*.maxMemory", SD_OPTION_SIZE, POOL(max_memory), "none", 16 * MIB, 1024 * GIB, "none", NULL, RELOAD, YES,
+ "An attempt whose worker, with all that it started, holds more memory than this is stopped."},
+{"pools.*.maxCpuTime", SD_OPTION_TIME, POOL(max_cpu_ms), "none", 100, 30 * D, "none", NULL, RELOAD, YES,
+ "An attempt that used more CPU time than this, with all that it started, is stopped."},
 {"pools.*.nice", SD_OPTION_INT, POOL(nice), "0", 0, 19, NULL, NULL, RELOAD, YES,
  "How much its workers give way to other processes: added to the daemon's nice value."},
 

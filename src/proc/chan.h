@@ -38,6 +38,7 @@ struct sd_msg_death {
 	int32_t exit_code; /* -1: by signal */
 	int32_t signal;	   /* 0: exited */
 	int32_t reason;	   /* SD_SLOT_REASON_* */
+	int64_t limit, used; /* of a memory or CPU limit: bytes, ms */
 	int64_t started_us; /* of the attempt, sd_now_us */
 	int64_t died_us;
 	int64_t max_rss_kb;

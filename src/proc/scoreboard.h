@@ -45,6 +45,9 @@ struct sd_slot {
 	_Atomic int32_t group;	     /* index into group[], or -1 */
 	_Atomic int32_t conf_generation;
 	_Atomic int64_t spawned_us;
+	/* why it gets TERM, said before that: a limit's SD_SLOT_REASON_*, of which run (sd_seen_run), and how much */
+	_Atomic int32_t ending;
+	_Atomic int64_t ending_run, ending_limit, ending_used; /* bytes, or ms of CPU time */
 
 	/* child; times are sd_now_us() */
 	_Atomic int64_t job;	     /* the job whose handler runs now; 0: none. Set before the handler starts. */
@@ -117,6 +120,11 @@ static inline bool sd_slot_draining(const struct sd_slot *slot)
 }
 
 void sd_slot_look(const struct sd_slot *slot, int64_t now_us, struct sd_seen *seen);
+/* What runs, as one number: the job, or minus the HTTP request; 0: nothing. */
+static inline int64_t sd_seen_run(const struct sd_seen *seen)
+{
+	return seen->job != 0 ? seen->job : -(int64_t)seen->request;
+}
 /* A new life in this slot: generation + 1, then all of the child's fields zero.  Only the supervisor, only when no child has it. */
 uint32_t sd_slot_renew(struct sd_slot *slot);
 

@@ -2,6 +2,7 @@
 #include "role/deaths.h"
 #include "base/clock.h"
 #include "base/mem.h"
+#include "role/limit.h"
 #include "proc/scoreboard.h"
 
 #include <stdio.h>
@@ -76,7 +77,7 @@ void sd_deaths_fini(struct sd_deaths *d)
 void sd_death_describe(const struct sd_msg_death *d, char *out, size_t size)
 {
 	const char *name = d->signal > 0 ? sigabbrev_np(d->signal) : NULL;
-	char how[64];
+	char how[64], limit[SD_LIMIT_TEXT];
 
 	if (d->signal > 0)
 		snprintf(how, sizeof how, "killed by signal %d%s%s%s", d->signal, name ? " (SIG" : "", name ? name : "", name ? ")" : "");
@@ -90,10 +91,8 @@ void sd_death_describe(const struct sd_msg_death *d, char *out, size_t size)
 		snprintf(out, size, "cancelled while it ran, %s", how);
 		break;
 	case SD_SLOT_REASON_MEMORY:
-		snprintf(out, size, "the worker used more memory than allowed, %s", how);
-		break;
 	case SD_SLOT_REASON_CPU:
-		snprintf(out, size, "the worker used more CPU time than allowed, %s", how);
+		snprintf(out, size, "%s, %s", sd_limit_text(d->reason, d->limit, d->used, limit), how);
 		break;
 	case SD_SLOT_REASON_STOP:
 		snprintf(out, size, "the daemon stopped and did not wait longer, %s", how);

@@ -114,15 +114,9 @@ int sd_stop_tier(const unsigned left[SD_ROLE_COUNT])
 	return lowest;
 }
 
-/* What runs: the job, or minus the HTTP request, or 0. */
-static int64_t run_of(const struct sd_seen *seen)
-{
-	return seen->job != 0 ? seen->job : -(int64_t)seen->request;
-}
-
 int sd_watch_decide(struct sd_watch *w, const struct sd_seen *seen, int64_t now_us, int64_t grace_us)
 {
-	int64_t run = run_of(seen);
+	int64_t run = sd_seen_run(seen);
 	bool overdue = run != 0 && seen->deadline_us > 0 && seen->deadline_us < now_us;
 	bool cancelled = seen->job != 0 && seen->cancel_job == seen->job;
 	bool was_overdue = w->overdue && w->run == run;

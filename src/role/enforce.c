@@ -1,7 +1,11 @@
 /*
- * Looking at the scoreboard: attempts past their deadline or cancelled are
- * ended, workers that did their share of jobs or grew too big are replaced,
- * gently: the new one is up before the old one is asked to drain.
+ * Looking at the scoreboard and at what workers use: attempts past their
+ * deadline, past a limit of their pool, or cancelled are ended; workers that
+ * did their share of jobs or grew too big are replaced, gently: the new one is
+ * up before the old one is asked to drain.
+ *
+ * Memory and CPU time are looked at ten times a second, and only of pools that
+ * limit them.  limit.h says what counts.
  */
 #include "base/clock.h"
 #include "base/log.h"
@@ -25,6 +29,87 @@ static void look_at_attempt(struct sd_kid *kid, const struct sd_seen *seen, int6
 		sd_log(SD_LOG_WARN, "%s (pid %d): an HTTP request is past its timeout; ending it", kid->name, kid->pid);
 	sd_kid_end(kid, reason, seen->job);
 }
+
+/* ---- limits ---- */
+
+#define MAX_ORPHANS 256
+struct orphans {
+	struct sd_orphan v[MAX_ORPHANS];
+	size_t n;
+	bool known;
+};
+
+static bool is_kid(const void *arg, pid_t pid)
+{
+	const struct sd_super *su = arg;
+
+	for (const struct sd_kid *k = su->kids; k != NULL; k = k->next)
+		if (k->pid == pid)
+			return true;
+	return false;
+}
+
+/* Told to the worker before it gets TERM: it does not measure. */
+static void end_for_limit(struct sd_kid *kid, const struct sd_seen *seen, int reason)
+{
+	const struct sd_conf_pool *pool = kid->group->pool;
+	struct sd_slot *slot = &kid->su->sb->slot[kid->slot];
+	bool memory = reason == SD_SLOT_REASON_MEMORY;
+	char text[SD_LIMIT_TEXT], what[32] = "an HTTP request";
+
+	kid->limit = memory ? pool->max_memory : pool->max_cpu_ms;
+	kid->used = memory ? kid->meter.memory : kid->meter.cpu_us / SD_MS;
+	atomic_store(&slot->ending_limit, kid->limit);
+	atomic_store(&slot->ending_used, kid->used);
+	atomic_store(&slot->ending_run, sd_seen_run(seen));
+	atomic_store(&slot->ending, reason);
+	if (seen->job != 0)
+		snprintf(what, sizeof what, "job %lld", (long long)seen->job);
+	sd_log(SD_LOG_WARN, "%s (pid %d): %s: %s; ending it", kid->name, kid->pid, what,
+	       sd_limit_text(reason, kid->limit, kid->used, text));
+	sd_kid_end(kid, reason, seen->job);
+}
+
+static bool is_worth_a_look(const struct sd_kid *kid, const struct sd_seen *seen, bool slow)
+{
+	const struct sd_conf_pool *pool = kid->group->pool;
+
+	if (pool == NULL || (pool->max_memory == 0 && pool->max_cpu_ms == 0))
+		return false;
+	switch (kid->state) {
+	case SD_KID_READY:
+	case SD_KID_DRAINING:
+		return slow || sd_seen_run(seen) != 0 || kid->meter.run != 0;
+	case SD_KID_TERMED:
+		return kid->reason == SD_SLOT_REASON_MEMORY;
+	default:
+		return false;
+	}
+}
+
+static void look_at_limits(struct sd_kid *kid, const struct sd_seen *seen, struct orphans *orphans, bool slow)
+{
+	const struct sd_conf_pool *pool = kid->group->pool;
+	struct sd_usage now;
+	int reason;
+
+	if (!is_worth_a_look(kid, seen, slow))
+		return;
+	if (!orphans->known)
+		orphans->n = sd_usage_orphans(orphans->v, MAX_ORPHANS, is_kid, kid->su);
+	orphans->known = true;
+	sd_usage_of(kid->pid, orphans->v, orphans->n, pool->max_memory > 0, pool->max_memory, &now);
+	if (kid->state == SD_KID_TERMED) {
+		if (sd_limit_wild(pool, &now))
+			sd_kid_event(kid, SD_KID_LATE, 0);
+		return;
+	}
+	reason = sd_limit_decide(&kid->meter, pool, seen, &now);
+	if (reason != SD_SLOT_REASON_NONE)
+		end_for_limit(kid, seen, reason);
+}
+
+/* ---- wear ---- */
 
 /* Resident bytes, 0 when unknown.  The file is the kernel's, the digits are still read with care. */
 static int64_t resident(pid_t pid)
@@ -60,10 +145,12 @@ static void look_at_wear(struct sd_kid *kid, const struct sd_seen *seen, int64_t
 	int64_t rss = 0;
 	bool worn = pool->max_jobs > 0 && seen->jobs_done >= (uint64_t)pool->max_jobs;
 	bool old = pool->max_age_ms > 0 && now_us - kid->ready_us >= pool->max_age_ms * 1000;
+	bool big;
 
-	if (slow && pool->max_rss > 0)
+	if (slow && (pool->max_rss > 0 || pool->max_memory > 0))
 		rss = resident(kid->pid);
-	if (!worn && !old && rss <= pool->max_rss)
+	big = pool->max_rss > 0 && rss > pool->max_rss;
+	if (!worn && !old && !big && !sd_limit_worn(pool, rss))
 		return;
 	if (one_is_being_replaced(kid->su, kid->group))
 		return; /* one at a time: each costs a database connection twice over */
@@ -74,12 +161,14 @@ static void look_at_wear(struct sd_kid *kid, const struct sd_seen *seen, int64_t
 	else if (old)
 		sd_log(SD_LOG_DEBUG, "%s (pid %d) is older than maxAge: replacing it", kid->name, kid->pid);
 	else
-		sd_log(SD_LOG_INFO, "%s (pid %d) has %lld MiB resident, more than maxRss: replacing it", kid->name, kid->pid,
-		       (long long)(rss >> 20));
+		sd_log(SD_LOG_INFO, "%s (pid %d) has %lld MiB resident, more than %s: replacing it", kid->name, kid->pid,
+		       (long long)(rss >> 20), big ? "maxRss" : "three quarters of maxMemory");
 }
 
 void sd_enforce(struct sd_super *su, int64_t now_us, bool slow)
 {
+	struct orphans orphans = {.known = false};
+
 	for (struct sd_kid *k = su->kids; k != NULL; k = k->next) {
 		struct sd_seen seen;
 
@@ -87,6 +176,7 @@ void sd_enforce(struct sd_super *su, int64_t now_us, bool slow)
 			continue;
 		sd_slot_look(&su->sb->slot[k->slot], now_us, &seen);
 		look_at_attempt(k, &seen, now_us);
+		look_at_limits(k, &seen, &orphans, slow);
 		if (k->state == SD_KID_READY && !k->superseded && k->group->gen->state == SD_GEN_LIVE && !sd_super_stopping(su))
 			look_at_wear(k, &seen, now_us, slow);
 	}

@@ -48,6 +48,8 @@ static const char *outcome_of(const struct sd_msg_death *d)
 {
 	switch (d->reason) {
 	case SD_SLOT_REASON_TIMEOUT:
+	case SD_SLOT_REASON_MEMORY:
+	case SD_SLOT_REASON_CPU:
 		return "timeout";
 	case SD_SLOT_REASON_CANCEL:
 		return "cancelled";
@@ -109,7 +111,7 @@ static const char *number(char out[24], int64_t v)
 static void send_death(struct sd_keeper *k, struct sd_keeper_death *e)
 {
 	const struct sd_msg_death *d = &e->d;
-	char b[12][24], text[160];
+	char b[12][24], text[200];
 	bool ran = d->job != 0;
 	int64_t now = sd_now_us(), age = ran ? now - d->started_us : 0, duration = ran ? d->died_us - d->started_us : 0;
 

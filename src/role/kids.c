@@ -263,6 +263,20 @@ struct birth {
 	bool own_log; /* of a generation whose logging the supervisor has not taken over yet */
 };
 
+static void set_wall(const struct sd_conf_pool *pool)
+{
+	struct rlimit wall;
+
+	if (pool == NULL || sd_limit_wall(pool) == 0 || getrlimit(RLIMIT_DATA, &wall) != 0)
+		return;
+	if (wall.rlim_cur > (rlim_t)sd_limit_wall(pool))
+		wall.rlim_cur = (rlim_t)sd_limit_wall(pool);
+	if (wall.rlim_max > wall.rlim_cur)
+		wall.rlim_max = wall.rlim_cur; /* nor does the handler lift it */
+	if (setrlimit(RLIMIT_DATA, &wall) != 0)
+		sd_log(SD_LOG_WARN, "limiting the memory failed: %m");
+}
+
 static _Noreturn void enter_role(void *arg)
 {
 	struct birth *birth = arg;
@@ -275,6 +289,7 @@ static _Noreturn void enter_role(void *arg)
 		if (nice(birth->child.pool->nice) == -1 && errno != 0)
 			sd_log(SD_LOG_WARN, "setting the nice value failed: %m");
 	}
+	set_wall(birth->child.pool);
 	sd_roles[birth->child.role].main(&birth->child);
 }
 
@@ -428,6 +443,21 @@ static void blame(const struct sd_kid *kid, const struct sd_seen *seen, bool sig
 	}
 }
 
+/* Which limit, if one was passed; also when it was faster than we look and met the wall. */
+static void blame_limit(const struct sd_kid *kid, const struct sd_seen *seen, struct sd_msg_death *d)
+{
+	const struct sd_conf_pool *pool = kid->group->pool;
+
+	d->limit = kid->limit;
+	d->used = kid->used;
+	if (d->reason == SD_SLOT_REASON_NONE && d->signal > 0 && pool != NULL && d->job == seen->job &&
+	    sd_limit_killed(&kid->meter, pool, seen, d->max_rss_kb * 1024)) {
+		d->reason = SD_SLOT_REASON_MEMORY;
+		d->limit = pool->max_memory;
+		d->used = d->max_rss_kb * 1024;
+	}
+}
+
 static void describe_death(const struct sd_kid *kid, int status, const struct rusage *ru, const struct sd_seen *seen,
 			   int64_t now_us, struct sd_msg_death *d)
 {
@@ -448,6 +478,7 @@ static void describe_death(const struct sd_kid *kid, int status, const struct ru
 			  (ru->ru_utime.tv_usec + ru->ru_stime.tv_usec) / 1000,
 	};
 	blame(kid, seen, WIFSIGNALED(status), d);
+	blame_limit(kid, seen, d);
 }
 
 static void log_death(const struct sd_kid *kid, int status, const struct sd_seen *seen, const struct sd_msg_death *d)

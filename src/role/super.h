@@ -23,6 +23,7 @@
 #include "role/deaths.h"
 #include "role/decide.h"
 #include "role/embedded.h"
+#include "role/limit.h"
 #include "role/loader.h"
 #include "role/size.h"
 
@@ -65,7 +66,9 @@ struct sd_kid {
 	uint64_t jobs_seen;
 	bool closed;	   /* it said that no new connection reaches it */
 	struct sd_watch watch;
+	struct sd_meter meter;
 	int reason;	   /* SD_SLOT_REASON_*: why it was told to end */
+	int64_t limit, used; /* … when that was a memory or CPU limit: bytes, ms */
 	int64_t reason_job; /* the attempt it was ended for */
 };
 

@@ -20,6 +20,7 @@
 #include "base/log.h"
 #include "db/db_ev.h"
 #include "proc/spawn.h"
+#include "role/limit.h"
 
 #include <signal.h>
 #include <stdio.h>
@@ -151,13 +152,16 @@ static void on_term(struct ev_loop *loop, ev_signal *s, int revents)
 	struct sd_web *w = s->data;
 	int64_t deadline = atomic_load(&w->child->slot->deadline_us), since;
 	const struct sd_attempt *a = sd_runner_current(w->runner, &since);
+	char text[SD_LIMIT_TEXT];
+	const char *limit;
 
 	if (w->ending)
 		return;
 	w->ending = true;
 	sd_web_give_back(w);
-	if (a && deadline != 0 && sd_now_us() >= deadline)
-		sd_web_timed_out(w, a);
+	limit = a ? sd_limit_of_slot(w->child->slot, -(int64_t)a->http->id, text) : NULL;
+	if (a && (limit || (deadline != 0 && sd_now_us() >= deadline)))
+		sd_web_timed_out(w, a, limit);
 	sd_web_settle(w);
 }
 

@@ -106,6 +106,6 @@ bool sd_web_hear(struct sd_web *w, enum sd_frame_type type, const char *p, size_
 bool sd_web_ended(void *arg, struct sd_attempt *a); /* the runner's hook, in the step thread: reply if nothing is to be stored */
 void sd_web_finished(struct sd_web *w, struct sd_attempt *a); /* it ran: store what is to be stored, then reply */
 void sd_web_store(struct sd_web *w);			      /* try what is in storing, unless the database has been asked */
-void sd_web_timed_out(struct sd_web *w, const struct sd_attempt *a); /* record that a ran too long; w->asked until that is done */
+void sd_web_timed_out(struct sd_web *w, const struct sd_attempt *a, const char *why); /* record that a passed a limit (NULL: its time); w->asked until that is done */
 void sd_web_answer(struct sd_web *w, struct sd_ask *ask);
 #endif

@@ -245,11 +245,11 @@ static void on_recorded(void *arg, PGresult *const *results, size_t n, const str
 }
 
 /* Its handler still runs: only what it was given is read here. */
-void sd_web_timed_out(struct sd_web *w, const struct sd_attempt *a)
+void sd_web_timed_out(struct sd_web *w, const struct sd_attempt *a, const char *why)
 {
 	int64_t ran_us = sd_now_us() - a->started_us;
 	char error[64];
-	const struct verdict v = {"timeout", NULL, error, NULL, ran_us};
+	const struct verdict v = {"timeout", NULL, why ? why : error, NULL, ran_us};
 
 	if (!sd_db_is_up(w->db) || atomic_load(&w->child->scoreboard->node_id) <= 0) {
 		w->unrecorded = true;

@@ -312,10 +312,10 @@ static void on_chan(struct ev_loop *loop, ev_io *io, int revents)
 }
 
 /*
- * TERM comes for one of three reasons, and the worker knows which: the attempt
- * passed its deadline, its job was cancelled, or the daemon stops and the
- * drain time is over.  In the first two the handler may still return within
- * the grace.  In the last we go at once, and the supervisor has what ran given
+ * TERM comes for one of four reasons, and the worker knows which: the attempt
+ * passed a limit of its pool, or its deadline, its job was cancelled, or the
+ * daemon stops and the drain time is over.  In the first three the handler may
+ * still return within the grace.  In the last we go at once, and the supervisor has what ran given
  * back when we are gone: only then may it run elsewhere.  Somebody else's TERM
  * it knows nothing of, so we give back ourselves.
  */
@@ -335,7 +335,9 @@ static void on_term(struct ev_loop *loop, ev_signal *s, int revents)
 	int64_t deadline = atomic_load(&slot->deadline_us);
 	w->ending = true;
 	w->ending_job = a->job_id;
-	if (deadline != 0 && sd_now_us() >= deadline) {
+	if (sd_limit_of_slot(slot, a->job_id, w->ending_error) != NULL) {
+		w->ending_outcome = "timeout";
+	} else if (deadline != 0 && sd_now_us() >= deadline) {
 		w->ending_outcome = "timeout";
 		snprintf(w->ending_error, sizeof w->ending_error, "timed out after %lld ms", (long long)a->timeout_ms);
 	} else if (atomic_load(&slot->cancel_job) == a->job_id) {

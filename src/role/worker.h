@@ -17,6 +17,7 @@
 #include "queue/claim.h"
 #include "queue/finish.h"
 #include "queue/lane.h"
+#include "role/limit.h"
 #include "role/role.h"
 #include "step/registry.h"
 #include "step/runner.h"
@@ -70,7 +71,7 @@ struct sd_worker {
 	bool ending;		   /* TERM: the running attempt is to end … */
 	int64_t ending_job;
 	const char *ending_outcome; /* … as this; NULL: it is given back */
-	char ending_error[64];
+	char ending_error[SD_LIMIT_TEXT];
 	struct sd_attempt *ended;   /* the attempt that was to end and did */
 	bool leaving;		    /* exit without waiting for the handler: its job was given back */
 

@@ -23,6 +23,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #define RETRY_SECONDS 0.2
@@ -335,7 +336,12 @@ static void on_ended(void *arg, PGresult *const *results, size_t n, const struct
 /* The running handler was told to end and did: record it as what it was ended for. */
 void sd_worker_end_attempt(struct sd_worker *w, struct sd_attempt *a, const char *outcome, const char *error)
 {
-	char node[16], slot[16], generation[16], job[24], age[24], took[24], pid[16];
+	char node[16], slot[16], generation[16], job[24], age[24], took[24], pid[16], rss[24], cpu[24];
+	struct rusage ru = {0};
+	getrusage(RUSAGE_SELF, &ru);
+	snprintf(rss, sizeof rss, "%ld", ru.ru_maxrss);
+	snprintf(cpu, sizeof cpu, "%lld", (long long)(ru.ru_utime.tv_sec + ru.ru_stime.tv_sec) * 1000 +
+		 (ru.ru_utime.tv_usec + ru.ru_stime.tv_usec) / 1000);
 	snprintf(node, sizeof node, "%d", atomic_load(&w->child->scoreboard->node_id));
 	snprintf(slot, sizeof slot, "%u", w->child->slot_index);
 	snprintf(generation, sizeof generation, "%u", w->child->slot_generation);
@@ -343,7 +349,7 @@ void sd_worker_end_attempt(struct sd_worker *w, struct sd_attempt *a, const char
 	snprintf(age, sizeof age, "%" PRId64, sd_now_us() - a->started_us);
 	snprintf(took, sizeof took, "%" PRId64, a->finished_us - a->started_us);
 	snprintf(pid, sizeof pid, "%d", (int)getpid());
-	const char *values[] = {node, slot, generation, job, outcome, error, NULL, NULL, NULL, NULL, age, took, pid};
+	const char *values[] = {node, slot, generation, job, outcome, error, NULL, NULL, rss, cpu, age, took, pid};
 	struct sd_db_call call = {&sd_sql_died, values};
 	w->busy = true;
 	sd_db_submit(w->db, &call, 1, SD_DB_WAIT, 0, on_ended, w);

@@ -48,6 +48,10 @@ tests_unit_test_decide_LDADD = $(SD_LIBS) $(CMOCKA_LIBS)
 tests_unit_test_proc_SOURCES = tests/unit/test_proc.c
 tests_unit_test_proc_LDADD = $(SD_LIBS) $(CMOCKA_LIBS)
 
+check_PROGRAMS += tests/unit/test_limit
+tests_unit_test_limit_SOURCES = tests/unit/test_limit.c
+tests_unit_test_limit_LDADD = $(SD_LIBS) $(CMOCKA_LIBS)
+
 # Defines the roles' mains itself.
 check_PROGRAMS += tests/unit/test_supervisor
 tests_unit_test_supervisor_SOURCES = tests/unit/test_supervisor.c

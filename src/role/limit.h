@@ -1,0 +1,53 @@
+/*
+ * Limits of one attempt: what its worker, with all that the handler started,
+ * may hold of memory and use of CPU time.  Decisions only: values in, decision
+ * out; enforce.c measures and acts.
+ *
+ * Memory that a worker holds is counted from its birth, whoever left it there:
+ * to be fair to the next job a worker is replaced between jobs when it holds
+ * three quarters of the limit (sd_limit_worn).  CPU time is counted from where
+ * the attempt was first seen.
+ */
+#ifndef SD_ROLE_LIMIT_H
+#define SD_ROLE_LIMIT_H
+
+#include "conf/conf.h"
+#include "proc/scoreboard.h"
+#include "proc/usage.h"
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* What is known of the attempt that runs; zero-initialise. */
+struct sd_meter {
+	int64_t run, started_us; /* what this is about, as sd_seen_run; and which attempt of it */
+	int64_t cpu0_us;  /* the family's CPU time when it was first seen */
+	int64_t cpu_us;	  /* used since; never falls, though a process that nobody waited for takes its time along */
+	int64_t memory;	  /* at the last look */
+	int64_t peak;	  /* of the worker's life, at the last look; 0: never looked */
+	int64_t peak0;	  /* the same before this attempt */
+};
+
+/* SD_SLOT_REASON_NONE, _MEMORY or _CPU.  Call it also when nothing runs: it keeps the peak. */
+int sd_limit_decide(struct sd_meter *m, const struct sd_conf_pool *pool, const struct sd_seen *seen, const struct sd_usage *now);
+/* Past even the tolerance: it has to go now, not after its grace. */
+bool sd_limit_wild(const struct sd_conf_pool *pool, const struct sd_usage *now);
+/* It holds so much between two jobs that the next one had too little left. */
+bool sd_limit_worn(const struct sd_conf_pool *pool, int64_t held);
+/* A worker died by a signal while this ran, its life's peak was `peak` bytes: did it die of the limit? */
+bool sd_limit_killed(const struct sd_meter *m, const struct sd_conf_pool *pool, const struct sd_seen *seen, int64_t peak);
+
+/*
+ * The wall: more than this no single process gets (RLIMIT_DATA), so that one which is faster than we look meets the end of
+ * its memory, not that of the machine.  So far above the limit that who reaches it has passed that.  0: none.
+ */
+int64_t sd_limit_wall(const struct sd_conf_pool *pool);
+
+#define SD_LIMIT_TEXT 96
+/* "memory limit 64MiB exceeded (71 MiB in use)", "CPU time limit 2s exceeded (2.10 s used)". */
+const char *sd_limit_text(int reason, int64_t limit, int64_t used, char out[SD_LIMIT_TEXT]);
+
+/* The worker's side: was run ended for a limit?  The text why, or NULL. */
+const char *sd_limit_of_slot(const struct sd_slot *slot, int64_t run, char out[SD_LIMIT_TEXT]);
+
+#endif

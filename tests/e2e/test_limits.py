@@ -1,0 +1,179 @@
+"""Memory and CPU limits of an attempt: the attempt that passes one ends like one that passes its timeout, the reason is
+named, and nobody else pays for it."""
+
+import re
+import time
+
+import pytest
+
+import harness
+
+# Eats memory or burns CPU, itself or in processes of its own, until it is told to stop, or deaf to that.
+HOG = r"""
+#include <stepd/step.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+static void nap(long ms)
+{
+	struct timespec t = {ms / 1000, ms % 1000 * 1000000};
+	nanosleep(&t, NULL);
+}
+
+static char *eat(double mib, bool shared)
+{
+	size_t n = (size_t)(mib * 1048576);
+	char *p = mmap(NULL, n, PROT_READ | PROT_WRITE, MAP_ANONYMOUS | (shared ? MAP_SHARED : MAP_PRIVATE), -1, 0);
+
+	if (p != MAP_FAILED)
+		memset(p, 1, n);
+	return p == MAP_FAILED ? NULL : p;
+}
+
+static void burn(double ms)
+{
+	struct timespec t, t0;
+	clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t0);
+	do
+		clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+	while ((t.tv_sec - t0.tv_sec) * 1e3 + (t.tv_nsec - t0.tv_nsec) / 1e6 < ms);
+}
+
+static int handle(struct stepd_ctx *ctx)
+{
+	const cJSON *in = stepd_data(ctx);
+	double mib = stepd_get_num(in, "mib", 0), cpu = stepd_get_num(in, "cpu", 0);
+	bool shared = stepd_get_bool(in, "shared", false);
+	int children = (int)stepd_get_num(in, "children", 0);
+
+	if (stepd_get_bool(in, "at once", false)) {
+		for (;;) { /* faster than anyone looks; malloc() fails in the end */
+			char *p = malloc(1 << 20);
+			memset(p, 1, 1 << 20);
+		}
+	}
+	if (children > 0) {
+		char *inherited = eat(stepd_get_num(in, "inherit", 0) + 0.1, false);
+		for (int i = 0; i < children; i++)
+			if (fork() == 0) {
+				if (mib > 0)
+					eat(mib, shared);
+				burn(cpu);
+				for (;;)
+					nap(1000);
+			}
+		nap((long)stepd_get_num(in, "ms", 60000));
+		inherited[0] = 2;
+		return STEPD_OK;
+	}
+	if (mib > 0)
+		eat(mib, shared);
+	burn(cpu);
+	if (stepd_get_bool(in, "deaf", false))
+		nap(60000);
+	for (int i = 0; i < (int)stepd_get_num(in, "ms", 0) && !stepd_cancelled(ctx); i++)
+		nap(1);
+	if (stepd_cancelled(ctx))
+		return stepd_fail(ctx, "told to stop");
+	return STEPD_OK;
+}
+
+STEPD_STEP(.name = "Hog", .triggers = STEPD_TRIGGERS(STEPD_QUEUE("hog"), STEPD_HTTP("POST", "/hog", .respond = STEPD_SYNC)), .handler = handle);
+"""
+
+MEMORY = r"^memory limit 64MiB exceeded \((\d+) MiB in use\)"
+CPU = r"^CPU time limit 1s exceeded \((\d+\.\d\d) s used\)"
+
+
+@pytest.fixture
+def hog(stepd, db):
+    stepd.step("hog", HOG)
+    stepd.start(config=stepd.config(
+        pools={"default": {"processes": 2, "maxMemory": "64MiB", "maxCpuTime": "1s"},
+               "web": {"processes": 1, "serves": ["http"], "maxMemory": "64MiB"}},
+        queues={"hog": {"maxRetries": 0}}, stop={"killGrace": "700ms"}))
+    return stepd
+
+
+def ended(db, job):
+    """The one attempt of a job that failed."""
+    row = db.wait_status(job, "failed", "completed", "cancelled", deadline=20)
+    assert row["status"] == "failed", row
+    [a] = db.attempts(job)
+    assert a["error"] == row["error"] and a["max_rss_kb"] > 0 and a["cpu_ms"] is not None
+    return a
+
+
+def test_memory(hog, db):
+    workers = {p.pid for p in hog.procs(r"worker default")}
+    for p in hog.procs(r"worker default"):
+        assert re.search(r"^Max data size +134217728 +134217728", open(f"/proc/{p.pid}/limits").read(), re.M), "the wall"
+    fits = [db.enqueue("hog", {"mib": 30, "ms": 300})[0] for _ in range(2)]
+    for job in fits:
+        db.wait_status(job, "completed")
+
+    # it listens: recorded by the worker itself, which ends
+    a = ended(db, db.enqueue("hog", {"mib": 80, "ms": 60000})[0])
+    assert a["outcome"] == "timeout" and (a["exit_code"], a["signal"]) == (None, None), a
+    assert 64 < int(re.match(MEMORY + "$", a["error"])[1]) < 128
+
+    # it does not: killed after the grace
+    begin = time.monotonic()
+    a = ended(db, db.enqueue("hog", {"mib": 70, "shared": True, "deaf": True})[0])
+    assert (a["outcome"], a["signal"]) == ("timeout", 9) and re.search(MEMORY + r", killed by signal 9 \(SIGKILL\)$", a["error"]), a
+    assert time.monotonic() - begin > 0.7
+
+    # faster than anyone looks: it meets the wall
+    a = ended(db, db.enqueue("hog", {"at once": True})[0])
+    assert a["outcome"] == "timeout" and re.search(MEMORY, a["error"]) and a["signal"] in (9, 11) and a["max_rss_kb"] < 140 * 1024, a
+
+    # past the wall, by what its processes hold together: no grace
+    a = ended(db, db.enqueue("hog", {"children": 4, "mib": 50})[0])
+    assert a["outcome"] == "timeout" and re.search(MEMORY, a["error"]), a
+    assert not [p for p in harness.all_procs().values() if p.pgid == a["pid"]], "its processes went with it"
+
+    # what processes inherit counts once: four times 25 MiB are too much, four forks of one are not
+    [job] = db.enqueue("hog", {"children": 4, "inherit": 30, "ms": 500})
+    db.wait_status(job, "completed")
+    assert workers != {p.pid for p in hog.procs(r"worker default")}
+    assert db.value("select count(*) from stepd.attempts where outcome <> 'timeout'") == 0
+
+    # a request
+    reply = hog.post("/hog", {"mib": 80, "ms": 60000})
+    assert reply.status == 502, reply
+    row = harness.wait_for(lambda: db.row("select * from stepd.jobs where trigger = 'http'"), 5, "the request's row")
+    assert row["status"] == "failed" and re.search(MEMORY, row["error"]), row
+    assert hog.post("/hog", {}).status == 204
+
+
+def test_cpu(hog, db):
+    # waiting costs nothing, nor what earlier jobs used
+    jobs = [db.enqueue("hog", {"ms": 1500})[0]] + [db.enqueue("hog", {"cpu": 500})[0] for _ in range(4)]
+    for job in jobs:
+        db.wait_status(job, "completed", deadline=30)
+    own = ended(db, db.enqueue("hog", {"cpu": 1e9})[0])
+    assert (own["outcome"], own["signal"]) == ("timeout", 9)
+    assert 1.0 < float(re.match(CPU, own["error"])[1]) < 3 and own["cpu_ms"] >= 1000
+    theirs = ended(db, db.enqueue("hog", {"cpu": 1e9, "children": 2})[0])
+    assert theirs["outcome"] == "timeout" and re.search(CPU, theirs["error"]), theirs
+    hog.wait_log(r"worker default/\d \(pid \d+\): job \d+: CPU time limit 1s exceeded \(\d\.\d\d s used\); ending it")
+
+
+def test_limits_are_checked_and_reloaded(stepd, db):
+    stepd.step("hog", HOG)
+    bad = {"default": {"maxMemory": "1MiB", "maxCpuTime": "0s"}, "b": {"maxMemory": -1, "maxCpuTime": [1]}, "c": {"maxMemory": "9999999GiB", "maxCpuTme": "1s"}}
+    assert stepd.run("--check", config=stepd.config(pools=bad)) == 78
+    for what in (r"pools.default.maxMemory: .*16MiB", r"pools.default.maxCpuTime: .*100ms", r"pools.b.maxMemory", r"pools.b.maxCpuTime",
+                 r"pools.c.maxMemory", r'maxCpuTme".*did you mean "maxCpuTime"'):
+        assert re.search(what, stepd.log()), (what, stepd.log())
+    stepd.start(config=stepd.config(pools={"default": {"processes": 1}}, queues={"hog": {"maxRetries": 0}}))
+    [job] = db.enqueue("hog", {"mib": 200, "ms": 300})
+    db.wait_status(job, "completed")
+    stepd.write_config(stepd.config(pools={"default": {"processes": 1, "maxMemory": "64MiB"}}, queues={"hog": {"maxRetries": 0}}))
+    stepd.reload()
+    a = ended(db, db.enqueue("hog", {"mib": 100, "ms": 60000})[0])
+    assert a["outcome"] == "timeout" and re.search(MEMORY, a["error"])

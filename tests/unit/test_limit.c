@@ -1,0 +1,253 @@
+/* Limits of an attempt: the decisions from values, and what /proc says of real processes. */
+#include "base/clock.h"
+#include "role/limit.h"
+
+#include <setjmp.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#define MIB (INT64_C(1) << 20)
+
+static const struct sd_conf_pool both = {.max_memory = 100 * MIB, .max_cpu_ms = 2000}, none;
+
+static int look(struct sd_meter *m, const struct sd_conf_pool *pool, int64_t job, int64_t started, int64_t memory, int64_t cpu_ms,
+		int64_t peak)
+{
+	const struct sd_seen seen = {.job = job, .started_us = started};
+	const struct sd_usage now = {.memory = memory, .cpu_us = cpu_ms * SD_MS, .peak = peak, .processes = 1};
+
+	return sd_limit_decide(m, pool, &seen, &now);
+}
+
+static void test_memory(void **state)
+{
+	struct sd_meter m = {0};
+
+	(void)state;
+	assert_int_equal(look(&m, &both, 7, 1, 100 * MIB, 0, 0), SD_SLOT_REASON_NONE);
+	assert_int_equal(look(&m, &both, 7, 1, 100 * MIB + 1, 0, 0), SD_SLOT_REASON_MEMORY);
+	assert_int_equal(look(&m, &none, 7, 1, 1000 * MIB, 1000000, 0), SD_SLOT_REASON_NONE);
+	/* nothing runs: nobody is to blame */
+	assert_int_equal(look(&m, &both, 0, 0, 1000 * MIB, 0, 0), SD_SLOT_REASON_NONE);
+	/* a process that is gone used nothing */
+	assert_int_equal(sd_limit_decide(&m, &both, &(struct sd_seen){.job = 8}, &(struct sd_usage){.memory = 1000 * MIB}), SD_SLOT_REASON_NONE);
+	/* an http request is an attempt too */
+	assert_int_equal(sd_limit_decide(&m, &both, &(struct sd_seen){.request = 3}, &(struct sd_usage){.memory = 200 * MIB, .processes = 1}),
+			 SD_SLOT_REASON_MEMORY);
+}
+
+static void test_cpu(void **state)
+{
+	struct sd_meter m = {0};
+
+	(void)state;
+	/* what the worker used before does not count, nor for the next attempt of the same job */
+	assert_int_equal(look(&m, &both, 7, 1, 0, 500000, 0), SD_SLOT_REASON_NONE);
+	assert_int_equal(look(&m, &both, 7, 1, 0, 502000, 0), SD_SLOT_REASON_NONE);
+	assert_int_equal(look(&m, &both, 7, 2, 0, 502001, 0), SD_SLOT_REASON_NONE);
+	assert_int_equal(look(&m, &both, 7, 2, 0, 504001, 0), SD_SLOT_REASON_NONE);
+	assert_int_equal(look(&m, &both, 7, 2, 0, 504002, 0), SD_SLOT_REASON_CPU);
+	assert_int_equal(m.cpu_us, 2001 * SD_MS);
+	/* an orphan took its time along: what was used stays used */
+	m = (struct sd_meter){0};
+	look(&m, &both, 9, 1, 0, 100, 0);
+	look(&m, &both, 9, 1, 0, 1900, 0);
+	assert_int_equal(look(&m, &both, 9, 1, 0, 200, 0), SD_SLOT_REASON_NONE);
+	assert_int_equal(m.cpu_us, 1800 * SD_MS);
+}
+
+static void test_wall(void **state)
+{
+	const struct sd_conf_pool small = {.max_memory = 16 * MIB}, large = {.max_memory = 1000 * MIB};
+
+	(void)state;
+	assert_int_equal(sd_limit_wall(&none), 0);
+	assert_int_equal(sd_limit_wall(&small), 80 * MIB);
+	assert_int_equal(sd_limit_wall(&large), 1250 * MIB);
+	assert_false(sd_limit_wild(&large, &(struct sd_usage){.memory = 1250 * MIB}));
+	assert_true(sd_limit_wild(&large, &(struct sd_usage){.memory = 1250 * MIB + 1}));
+	assert_false(sd_limit_wild(&none, &(struct sd_usage){.memory = INT64_MAX}));
+	assert_false(sd_limit_worn(&large, 750 * MIB));
+	assert_true(sd_limit_worn(&large, 750 * MIB + 1));
+	assert_false(sd_limit_worn(&none, INT64_MAX));
+}
+
+static void test_who_died_of_it(void **state)
+{
+	const struct sd_seen seen = {.job = 7, .started_us = 1}, next = {.job = 8, .started_us = 2}, nothing = {.job = 0};
+	struct sd_meter m = {0};
+
+	(void)state;
+	/* never looked at: it was born and died within one tick */
+	assert_true(sd_limit_killed(&m, &both, &seen, 100 * MIB));
+	assert_false(sd_limit_killed(&m, &both, &seen, 100 * MIB - 1));
+	assert_false(sd_limit_killed(&m, &both, &nothing, 200 * MIB));
+	assert_false(sd_limit_killed(&m, &none, &seen, 200 * MIB));
+	/* passed it in this attempt, though it had been looked at */
+	look(&m, &both, 0, 0, 5 * MIB, 0, 20 * MIB);
+	look(&m, &both, 7, 1, 90 * MIB, 0, 90 * MIB);
+	assert_true(sd_limit_killed(&m, &both, &seen, 120 * MIB));
+	/* the one before it had passed it: this one died of something else */
+	look(&m, &both, 7, 1, 90 * MIB, 0, 120 * MIB);
+	assert_true(sd_limit_killed(&m, &both, &seen, 120 * MIB));
+	assert_false(sd_limit_killed(&m, &both, &next, 120 * MIB));
+	look(&m, &both, 8, 2, 10 * MIB, 0, 120 * MIB);
+	assert_false(sd_limit_killed(&m, &both, &next, 120 * MIB));
+}
+
+static void test_text_and_slot(void **state)
+{
+	struct sd_slot slot;
+	char text[SD_LIMIT_TEXT];
+
+	(void)state;
+	memset(&slot, 0, sizeof slot);
+	assert_string_equal(sd_limit_text(SD_SLOT_REASON_MEMORY, 512 * MIB, 520 * MIB, text), "memory limit 512MiB exceeded (520 MiB in use)");
+	assert_string_equal(sd_limit_text(SD_SLOT_REASON_CPU, 1500, 1549, text), "CPU time limit 1500ms exceeded (1.55 s used)");
+	assert_true(strlen(sd_limit_text(SD_SLOT_REASON_CPU, INT64_MIN + 1, INT64_MAX, text)) < SD_LIMIT_TEXT);
+	assert_null(sd_limit_of_slot(&slot, 7, text));
+	atomic_store(&slot.ending_limit, 2000);
+	atomic_store(&slot.ending_used, 2100);
+	atomic_store(&slot.ending_run, 7);
+	atomic_store(&slot.ending, SD_SLOT_REASON_CPU);
+	assert_string_equal(sd_limit_of_slot(&slot, 7, text), "CPU time limit 2s exceeded (2.10 s used)");
+	assert_null(sd_limit_of_slot(&slot, 8, text)); /* that one ended, another began */
+	assert_null(sd_limit_of_slot(&slot, 0, text));
+	sd_slot_renew(&slot);
+	assert_null(sd_limit_of_slot(&slot, 7, text));
+}
+
+static void test_proc_texts(void **state)
+{
+	static const char stat[] = "12 (a) b (c)) S 1 22 22 0 -1 4194560 100 200 0 0 11 12 13 14 20 0\n";
+	static const char status[] = "Name:\tVmHWM: 7\nVmHWM:\t    1234 kB\nRssAnon:\t       0 kB\n";
+
+	(void)state;
+	assert_int_equal(sd_proc_stat_field(stat, 3), 'S');
+	assert_int_equal(sd_proc_stat_field(stat, 4), 1);
+	assert_int_equal(sd_proc_stat_field(stat, 5), 22);
+	assert_int_equal(sd_proc_stat_field(stat, 14), 11);
+	assert_int_equal(sd_proc_stat_field(stat, 17), 14);
+	assert_int_equal(sd_proc_stat_field(stat, 99), -1);
+	assert_int_equal(sd_proc_stat_field("", 4), -1);
+	assert_int_equal(sd_proc_stat_field("1 (x", 4), -1);
+	assert_int_equal(sd_proc_status_kb(status, "VmHWM"), 1234);
+	assert_int_equal(sd_proc_status_kb(status, "RssAnon"), 0);
+	assert_int_equal(sd_proc_status_kb(status, "VmSwap"), -1);
+	assert_int_equal(sd_proc_status_kb("", "VmSwap"), -1);
+}
+
+static void tell(int fd)
+{
+	if (write(fd, "x", 1) != 1)
+		_exit(1);
+}
+
+static void burn_ms(long ms)
+{
+	struct timespec t = {0};
+
+	while (t.tv_sec * 1000 + t.tv_nsec / 1000000 < ms)
+		clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t);
+}
+
+static void stay(void)
+{
+	alarm(30); /* should the test fail */
+	pause();
+}
+
+/* A process group: a parent that holds 40 MiB, a fork that shares them, and a grandchild that the parent has lost. */
+static pid_t start_family(void)
+{
+	int fd[2];
+	char c;
+	pid_t pid;
+
+	assert_int_equal(pipe(fd), 0);
+	pid = fork();
+	if (pid == 0) {
+		setpgid(0, 0);
+		char *p = mmap(NULL, 40 * MIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		memset(p, 1, 40 * MIB);
+		if (fork() == 0) {
+			if (fork() == 0) {
+				memset(p, 2, 10 * MIB); /* its own now */
+				burn_ms(120);
+				tell(fd[1]);
+				stay();
+			}
+			_exit(0);
+		}
+		wait(NULL);
+		if (fork() == 0) {
+			tell(fd[1]);
+			stay();
+		}
+		stay();
+	}
+	assert_true(pid > 0);
+	assert_int_equal(read(fd[0], &c, 1), 1);
+	assert_int_equal(read(fd[0], &c, 1), 1);
+	close(fd[0]);
+	close(fd[1]);
+	return pid;
+}
+
+static bool is_head(const void *arg, pid_t pid)
+{
+	return *(const pid_t *)arg == pid;
+}
+
+static void test_family(void **state)
+{
+	struct sd_orphan orphans[8];
+	struct sd_usage u;
+	size_t n;
+	pid_t pid;
+
+	(void)state;
+	prctl(PR_SET_CHILD_SUBREAPER, 1);
+	pid = start_family();
+	n = sd_usage_orphans(orphans, 8, is_head, &pid);
+	assert_int_equal(n, 1);
+	assert_int_equal(orphans[0].pgrp, pid);
+	sd_usage_of(pid, orphans, n, true, 0, &u);
+	assert_int_equal(u.processes, 3);
+	assert_in_range(u.memory, 49 * MIB, 62 * MIB); /* shared pages once, the changed ones twice */
+	assert_in_range(u.peak, 40 * MIB, 60 * MIB);
+	assert_in_range(u.cpu_us, 100 * SD_MS, 20 * SD_SEC);
+	/* not worth the longer look */
+	sd_usage_of(pid, orphans, n, true, 1000 * MIB, &u);
+	assert_in_range(u.memory, 115 * MIB, 160 * MIB);
+	/* CPU only, and without the orphan */
+	sd_usage_of(pid, NULL, 0, false, 0, &u);
+	assert_int_equal(u.processes, 2);
+	assert_int_equal(u.memory, 0);
+	kill(-pid, SIGKILL);
+	while (wait(NULL) > 0)
+		;
+	sd_usage_of(pid, NULL, 0, true, 0, &u);
+	assert_int_equal(u.processes, 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_memory), cmocka_unit_test(test_cpu), cmocka_unit_test(test_wall),
+		cmocka_unit_test(test_who_died_of_it), cmocka_unit_test(test_text_and_slot), cmocka_unit_test(test_proc_texts),
+		cmocka_unit_test(test_family),
+	};
+
+	return cmocka_run_group_tests_name("limit", tests, NULL, NULL);
+}
