@@ -75,7 +75,7 @@ const char *sd_limit_text(int reason, int64_t limit, int64_t used, char out[SD_L
 
 	if (reason == SD_SLOT_REASON_MEMORY)
 		snprintf(out, SD_LIMIT_TEXT, "memory limit %s exceeded (%lld MiB in use)", sd_size_format(limit, text),
-			 (long long)((used + MIB / 2) / MIB));
+			 (long long)((used + MIB - 1) / MIB)); /* up: more than the limit */
 	else
 		snprintf(out, SD_LIMIT_TEXT, "CPU time limit %s exceeded (%.2f s used)", sd_duration_format(limit, text),
 			 (double)used / 1000.0);
