@@ -74,6 +74,11 @@ void sd_deaths_fini(struct sd_deaths *d)
 	*d = (struct sd_deaths){0};
 }
 
+bool sd_death_of_limit(const struct sd_msg_death *d)
+{
+	return d->reason == SD_SLOT_REASON_TIMEOUT || d->reason == SD_SLOT_REASON_MEMORY || d->reason == SD_SLOT_REASON_CPU;
+}
+
 void sd_death_describe(const struct sd_msg_death *d, char *out, size_t size)
 {
 	const char *name = d->signal > 0 ? sigabbrev_np(d->signal) : NULL;

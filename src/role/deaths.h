@@ -22,6 +22,8 @@ void sd_deaths_add(struct sd_deaths *d, const struct sd_msg_death *death); /* it
 void sd_deaths_send(struct sd_deaths *d, int chan, int keeper_pid);
 void sd_deaths_ack(struct sd_deaths *d, uint64_t serial); /* an unknown serial is ignored */
 void sd_deaths_fini(struct sd_deaths *d);
+/* It passed a limit: of time, memory or CPU time. */
+bool sd_death_of_limit(const struct sd_msg_death *d);
 /* How it died, for people. */
 void sd_death_describe(const struct sd_msg_death *d, char *out, size_t size);
 

@@ -8,7 +8,7 @@
  * peak memory and CPU time.  Without the supervisor's word, because the
  * connection broke for another reason, it is recorded without these.
  *
- * A worker that runs out of time records that itself, and ends with status 0
+ * A worker that passes a limit records that itself, and ends with status 0
  * when it could.
  */
 #include "role/http.h"
@@ -86,7 +86,7 @@ static void record(struct sd_http_lost *l)
 	snprintf(error, sizeof(error), "%s (error id %s)", how, l->error_id);
 	const char *values[] = {number(b[0], atomic_load(&h->child->scoreboard->node_id)), l->known ? number(b[1], d->pid) : NULL,
 				h->manifest->steps[l->step].name, number(b[2], l->trigger), l->trace_id,
-				l->known && d->reason == SD_SLOT_REASON_TIMEOUT ? "timeout" : "crashed", number(b[3], now - l->started_us),
+				l->known && sd_death_of_limit(d) ? "timeout" : "crashed", number(b[3], now - l->started_us),
 				number(b[4], end > l->started_us ? end - l->started_us : 0), l->input, error,
 				l->known && d->exit_code >= 0 ? number(b[5], d->exit_code) : NULL,
 				l->known && d->signal > 0 ? number(b[6], d->signal) : NULL, l->known ? number(b[7], d->max_rss_kb) : NULL,
@@ -107,7 +107,7 @@ static void learn(struct sd_http_lost *l, const struct sd_msg_death *d)
 	l->death = *d;
 	l->death.started_us = l->started_us;
 	l->known = true;
-	if (d->reason == SD_SLOT_REASON_TIMEOUT && d->exit_code == 0)
+	if (sd_death_of_limit(d) && d->exit_code == 0)
 		forget(l);
 }
 

@@ -46,16 +46,9 @@ struct sd_keeper_death {
 
 static const char *outcome_of(const struct sd_msg_death *d)
 {
-	switch (d->reason) {
-	case SD_SLOT_REASON_TIMEOUT:
-	case SD_SLOT_REASON_MEMORY:
-	case SD_SLOT_REASON_CPU:
+	if (sd_death_of_limit(d))
 		return "timeout";
-	case SD_SLOT_REASON_CANCEL:
-		return "cancelled";
-	default:
-		return "crashed";
-	}
+	return d->reason == SD_SLOT_REASON_CANCEL ? "cancelled" : "crashed";
 }
 
 static void acknowledge(struct sd_keeper *k, const struct sd_msg_death *d)
