@@ -24,6 +24,11 @@ enum sd_strategy { SD_STANDARD, SD_FIFO, SD_PRIORITY };
 
 #define SD_CONF_MAX_POOLS 32
 
+/* Where something is in the file; line 0: it is not. */
+struct sd_conf_place {
+	int line, col;
+};
+
 struct sd_conf_names {
 	const char **v;
 	size_t n;
@@ -89,6 +94,7 @@ struct sd_conf {
 		int64_t header_limit, url_limit;
 		int http2; /* enum sd_http2 (http/server.h) */
 		const char *tls_cert, *tls_key;
+		struct sd_conf_place tls_cert_at, tls_key_at;
 		const char *cors;   /* "*" or origins divided by spaces; NULL: none */
 		int access_log;	    /* 1: on */
 		int history;	    /* enum sd_http_history */

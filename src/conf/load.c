@@ -357,16 +357,23 @@ static bool is_loopback(const char *host)
 	return strcmp(host, "localhost") == 0 || strcmp(host, "::1") == 0 || strncmp(host, "127.", 4) == 0;
 }
 
+static struct sd_conf_place place_of(const struct sd_yaml *node)
+{
+	return node ? (struct sd_conf_place){node->line, node->col} : (struct sd_conf_place){0, 0};
+}
+
 /* What no single option can tell. */
 static void check_together(struct loader *l, const struct sd_yaml *root)
 {
-	const struct sd_conf *conf = l->conf;
+	struct sd_conf *conf = l->conf;
 	const struct sd_yaml *tls = sd_yaml_get(sd_yaml_get(root, "http"), "tls");
 	const struct sd_yaml *admin = sd_yaml_get(sd_yaml_get(root, "admin"), "listen");
 	const struct sd_conf_listen *a = &conf->admin.listen, *h = &conf->http.listen;
 
 	if (tls && (conf->http.tls_cert == NULL) != (conf->http.tls_key == NULL))
 		problem(l, tls, "http.tls needs both cert and key");
+	conf->http.tls_cert_at = place_of(sd_yaml_get(tls, "cert"));
+	conf->http.tls_key_at = place_of(sd_yaml_get(tls, "key"));
 	if (a->host && !is_loopback(a->host) && !conf->admin.token)
 		problem(l, admin, "admin.listen: \"%.100s\" is not a loopback address, which needs admin.token", a->host);
 	if (a->host && h->host && a->port == h->port && strcmp(a->host, h->host) == 0)

@@ -10,7 +10,12 @@
 #include <openssl/err.h>
 #include <openssl/pem.h>
 #include <openssl/ssl.h>
+#include <openssl/x509.h>
+#include <stdio.h>
 #include <string.h>
+#include <time.h>
+
+#define SOON_S (14 * 86400)
 
 #define TLS12_CIPHERS                                                                                                  \
 	"ECDHE-ECDSA-AES128-GCM-SHA256:ECDHE-RSA-AES128-GCM-SHA256:ECDHE-ECDSA-AES256-GCM-SHA384:"                     \
@@ -109,6 +114,45 @@ struct ssl_ctx_st *sd_tls_new(int cert_fd, const char *cert_name, int key_fd, co
 	(void)r;
 	SSL_CTX_free(ctx);
 	return NULL;
+}
+
+static const char *outdated(const X509 *cert)
+{
+	time_t soon = time(NULL) + SOON_S;
+
+	if (X509_cmp_current_time(X509_get0_notBefore(cert)) > 0)
+		return "is not valid before";
+	if (X509_cmp_current_time(X509_get0_notAfter(cert)) < 0)
+		return "expired";
+	return X509_cmp_time(X509_get0_notAfter(cert), &soon) < 0 ? "expires" : NULL;
+}
+
+static void describe(const X509 *cert, const char *cert_name, const char *what, char *text, size_t size)
+{
+	const ASN1_TIME *at = *what == 'i' ? X509_get0_notBefore(cert) : X509_get0_notAfter(cert);
+	char name[128] = "?";
+	struct tm tm = {0};
+
+	X509_NAME_oneline(X509_get_subject_name(cert), name, sizeof(name));
+	ASN1_TIME_to_tm(at, &tm);
+	snprintf(text, size, "http.tls.cert: \"%.200s\": the certificate of %s %s %04d-%02d-%02d %02d:%02d UTC", cert_name, name, what,
+		 tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min);
+}
+
+bool sd_tls_outdated(struct ssl_ctx_st *ctx, const char *cert_name, char *text, size_t size)
+{
+	const X509 *cert = SSL_CTX_get0_certificate(ctx);
+	STACK_OF(X509) *chain = NULL;
+	const char *what = cert ? outdated(cert) : NULL;
+
+	SSL_CTX_get0_chain_certs(ctx, &chain);
+	for (int i = 0; !what && i < sk_X509_num(chain); i++) { /* of no chain: -1 */
+		cert = sk_X509_value(chain, i);
+		what = outdated(cert);
+	}
+	if (what)
+		describe(cert, cert_name, what, text, size);
+	return what != NULL;
 }
 
 void sd_tls_free(struct ssl_ctx_st *ctx)

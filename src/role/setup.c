@@ -109,7 +109,7 @@ int sd_supervise_check(const struct sd_conf *conf, bool embedded)
 	struct check c = {.problems = -1};
 	struct sd_user user;
 	struct sd_err err;
-	int become = sd_setup_user(conf, embedded, &user, &err);
+	int become = sd_setup_user(conf, embedded, &user, &err), tls = sd_setup_check_tls(conf); /* as who we were started */
 
 	if (become < 0 || (become > 0 && sd_user_become(&user, &err) != 0)) {
 		fprintf(stderr, "stepd: %s\n", err.message);
@@ -131,5 +131,5 @@ int sd_supervise_check(const struct sd_conf *conf, bool embedded)
 	sd_loader_free(c.loader);
 	ev_signal_stop(c.loop, &c.chld);
 	ev_loop_destroy(c.loop);
-	return c.problems;
+	return c.problems < 0 ? c.problems : c.problems + tls;
 }

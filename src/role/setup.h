@@ -12,5 +12,7 @@
 int sd_setup_user(const struct sd_conf *conf, bool embedded, struct sd_user *user, struct sd_err *err) SD_MUST_CHECK;
 /* Level, format and file of the log; the file is made user's (NULL: it is not). */
 int sd_setup_log(const struct sd_conf *conf, const struct sd_user *user, struct sd_err *err) SD_MUST_CHECK;
+/* http_tls.c: the files of http.tls, for --check.  What is wrong goes to stderr, with its place in the configuration; how many problems (warnings are none). */
+int sd_setup_check_tls(const struct sd_conf *conf);
 
 #endif

@@ -21,8 +21,8 @@ STEPD_STEP(.name = "Hello", .handler = handle, .triggers = STEPD_TRIGGERS(STEPD_
 """
 
 
-def certificate(directory, name):
-    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj",
+def certificate(directory, name, days=100):
+    subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", str(days), "-subj",
                     f"/CN={name}", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", directory / "key.pem", "-out", directory / "cert.pem"],
                    check=True, stderr=subprocess.DEVNULL)
     os.chmod(directory / "key.pem", 0o600)  # the supervisor's user's alone
@@ -140,3 +140,51 @@ def test_start_with_a_key_that_does_not_match(stepd):
     (stepd.dir / "key.pem").write_text(key)
     assert stepd.run(config=settings(stepd)) == 78
     stepd.wait_log("http.tls.key: .*is not the certificate's private key")
+
+
+def check(stepd):
+    """--check: its exit code and what it printed."""
+    done = subprocess.run(stepd.command("-c", stepd.config_file, "--check"), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+                          env=stepd.environment(), timeout=60 * SLOW)
+    return done.returncode, done.stdout
+
+
+def test_check_looks_at_the_files(stepd):
+    stepd.step("hello", HELLO)
+    cert, key = stepd.dir / "cert.pem", stepd.dir / "key.pem"
+    certificate(stepd.dir, "one")
+    file = stepd.write_config(f"""steps: [ {stepd.steps} ]
+database: {{ url: "dbname=nothing" }}
+http:
+  tls:
+    cert: {cert}
+    key: {key}
+""")
+    good_key = key.read_text()
+    code, out = check(stepd)
+    assert code == 0 and "http.tls" not in out, out
+    certificate(stepd.dir, "other")  # another pair, of which only the certificate stays
+    key.write_text(good_key)
+    code, out = check(stepd)
+    assert code == 78 and f'{file}:6:10: http.tls.key: "{key}" is not the certificate\'s private key' in out, out
+    key.write_text("nonsense")
+    code, out = check(stepd)
+    assert code == 78 and f"{file}:6:10: http.tls.key: " in out and "is not the certificate's private key in PEM" in out, out
+    key.unlink()
+    code, out = check(stepd)
+    assert code == 78 and f'{file}:6:10: http.tls.key: cannot open "{key}"' in out, out
+    cert.write_text("nonsense")
+    key.write_text(good_key)
+    code, out = check(stepd)
+    assert code == 78 and f"{file}:5:11: http.tls.cert: " in out and "is not a certificate chain in PEM" in out, out
+    stepd.env["STEPD_CONFIG"] = file
+    done = stepd.stepctl("check", check=False)
+    assert done.returncode == 78 and "is not a certificate chain" in done.stderr, done
+    certificate(stepd.dir, "soon", days=3)
+    code, out = check(stepd)
+    assert code == 0 and f"warning: {file}:5:11: http.tls.cert: " in out and "/CN=soon expires 2" in out, out
+    certificate(stepd.dir, "gone")
+    subprocess.run(["openssl", "x509", "-in", cert, "-signkey", key, "-days", "-1", "-out", stepd.dir / "old.pem"], check=True)
+    cert.write_text((stepd.dir / "old.pem").read_text())
+    code, out = check(stepd)
+    assert code == 0 and "/CN=gone expired 2" in out, out
