@@ -5,7 +5,7 @@
 create schema t;
 set check_function_bodies = off;
 
-create function t.node(name text default 'n1', lease_ms int default 30000) returns int language sql as $$
+create function t.node(name text default 'n1', lease_ms int default 3600000) returns int language sql as $$
 	select stepd.node_join(gen_random_uuid(), name, 1, 'test', lease_ms)
 $$;
 
