@@ -88,6 +88,10 @@ declare
 	now_ready boolean;
 	later boolean;
 begin
+	-- an enqueue that returned and was committed is on disk, whatever the session thinks of its own rows
+	if current_setting('synchronous_commit') = 'off' then
+		perform set_config('synchronous_commit', 'on', true);
+	end if;
 	r := array(
 		select row(s.ord, nextval('stepd.job_id'), true,
 			case when s.run_at is null then today
