@@ -24,4 +24,6 @@ dist_sql_DATA = \
 	sql/021_report.sql \
 	sql/022_cron_cost.sql \
 	sql/023_pool.sql \
-	sql/024_node_pool.sql
+	sql/024_node_pool.sql \
+	sql/025_secret.sql \
+	sql/026_http_jobs.sql

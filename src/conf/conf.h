@@ -98,6 +98,8 @@ struct sd_conf {
 		const char *cors;   /* "*" or origins divided by spaces; NULL: none */
 		int access_log;	    /* 1: on */
 		int history;	    /* enum sd_http_history */
+		const char *jobs;   /* path of the addresses of accepted requests' jobs; NULL: none are given */
+		int jobs_output;    /* 1: what is read there has the output */
 	} http;
 	struct {
 		struct sd_conf_listen listen;

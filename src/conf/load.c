@@ -362,6 +362,15 @@ static struct sd_conf_place place_of(const struct sd_yaml *node)
 	return node ? (struct sd_conf_place){node->line, node->col} : (struct sd_conf_place){0, 0};
 }
 
+/* Literal segments, no slash at the end. */
+static bool is_path(const char *s)
+{
+	size_t n = strlen(s);
+
+	return n > 1 && n <= 255 && s[0] == '/' && s[n - 1] != '/' && strstr(s, "//") == NULL &&
+	       strspn(s, "/abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-._~") == n;
+}
+
 /* What no single option can tell. */
 static void check_together(struct loader *l, const struct sd_yaml *root)
 {
@@ -370,6 +379,9 @@ static void check_together(struct loader *l, const struct sd_yaml *root)
 	const struct sd_yaml *admin = sd_yaml_get(sd_yaml_get(root, "admin"), "listen");
 	const struct sd_conf_listen *a = &conf->admin.listen, *h = &conf->http.listen;
 
+	if (conf->http.jobs && !is_path(conf->http.jobs))
+		problem(l, sd_yaml_get(sd_yaml_get(root, "http"), "jobs"), "http.jobs: expected a path such as /_jobs, or off, found \"%.60s\"",
+			conf->http.jobs);
 	if (tls && (conf->http.tls_cert == NULL) != (conf->http.tls_key == NULL))
 		problem(l, tls, "http.tls needs both cert and key");
 	conf->http.tls_cert_at = place_of(sd_yaml_get(tls, "cert"));
@@ -422,6 +434,8 @@ static void read_tree(struct loader *l, const struct sd_yaml *root)
 		default_pools(l);
 	if (!l->conf->node_name)
 		l->conf->node_name = host_name(l->conf->arena);
+	if (l->conf->http.jobs && strcmp(l->conf->http.jobs, "off") == 0)
+		l->conf->http.jobs = NULL;
 	check_together(l, root);
 }
 

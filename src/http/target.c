@@ -173,6 +173,35 @@ enum sd_media sd_media_of(const char *s, size_t n)
 	return len > 5 && strncasecmp(s, "text/", 5) == 0 ? SD_MEDIA_TEXT : SD_MEDIA_OTHER;
 }
 
+static const char *skip_space(const char *s, const char *end)
+{
+	while (s < end && (*s == ' ' || *s == '\t'))
+		s++;
+	return s;
+}
+
+int sd_prefer_wait(const char *s, size_t n)
+{
+	for (const char *end = s + n, *stop; s < end; s = stop + 1) {
+		int seconds = 0, digits = 0;
+
+		stop = memchr(s, ',', (size_t)(end - s));
+		stop = stop ? stop : end;
+		s = skip_space(s, stop);
+		if (stop - s < 4 || strncasecmp(s, "wait", 4) != 0)
+			continue;
+		s = skip_space(s + 4, stop);
+		if (s == stop || *s != '=')
+			continue;
+		for (s = skip_space(s + 1, stop); s < stop && *s >= '0' && *s <= '9'; s++, digits++)
+			seconds = seconds < 86400 ? seconds * 10 + (*s - '0') : 86400;
+		s = skip_space(s, stop);
+		if (digits > 0 && (s == stop || *s == ';'))
+			return seconds < 86400 ? seconds : 86400;
+	}
+	return -1;
+}
+
 /* n lower-case hex digits; W3C forbids capitals here. */
 static bool lower_hex(const char *s, size_t n, bool *all_zero)
 {

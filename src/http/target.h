@@ -27,6 +27,9 @@ enum sd_media { SD_MEDIA_NONE, SD_MEDIA_JSON, SD_MEDIA_FORM, SD_MEDIA_TEXT, SD_M
  */
 enum sd_media sd_media_of(const char *content_type, size_t n);
 
+/* The seconds of "wait=N" in a Prefer header (RFC 7240, 4.3), at most a day; -1: there is none. */
+int sd_prefer_wait(const char *s, size_t n);
+
 /* The trace id of a W3C traceparent header as a UUID in text form (37 bytes); false when the header is not valid. */
 bool sd_traceparent_parse(const char *s, size_t n, char uuid[37]);
 /* "00-<trace id>-<span>-01" into out (56 bytes). */

@@ -21,6 +21,8 @@ const struct sd_db_stmt sd_sql_http_died = {
 	"http_died", "select stepd.http_died($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)", 14};
 const struct sd_db_stmt sd_sql_http_accept = {
 	"http_accept", "select job_id, verdict from stepd.http_accept($1, $2, $3, $4, $5)", 5};
+const struct sd_db_stmt sd_sql_http_key = {"http_key", "select stepd.http_key()", 0};
+const struct sd_db_stmt sd_sql_http_jobs = {"http_jobs", "select ended, document from stepd.http_jobs($1, $2, $3)", 3};
 const struct sd_db_stmt sd_sql_worker_here = {"worker_here", "select stepd.worker_here($1, $2, $3, $4)", 4};
 const struct sd_db_stmt sd_sql_progress = {"progress", "select stepd.progress_report($1, $2, $3, $4)", 4};
 const struct sd_db_stmt sd_sql_state_get = {"state_get", "select stepd.state_get($1, $2)", 2};

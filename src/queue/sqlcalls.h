@@ -17,6 +17,8 @@ extern const struct sd_db_stmt sd_sql_died;	 /* node, slot, generation, job, out
 extern const struct sd_db_stmt sd_sql_http_finish; /* node, pid, step, trigger_index, trace_id, outcome, age_us, duration_us, input, output, error, effects */
 extern const struct sd_db_stmt sd_sql_http_died;   /* node, pid, step, trigger_index, trace_id, outcome, age_us, duration_us, input, error, exit_code, signal, max_rss_kb, cpu_ms */
 extern const struct sd_db_stmt sd_sql_http_accept; /* steps[], trigger_indexes[], inputs[], trace_ids[], keys[] */
+extern const struct sd_db_stmt sd_sql_http_key;
+extern const struct sd_db_stmt sd_sql_http_jobs;   /* ids[], waits[], output */
 extern const struct sd_db_stmt sd_sql_worker_here; /* node, slot, generation, pid */
 extern const struct sd_db_stmt sd_sql_progress;	  /* node, lease, job, progress */
 extern const struct sd_db_stmt sd_sql_state_get;  /* group, key */

@@ -251,9 +251,10 @@ static int max_wait_ms(const struct sd_http *h)
 {
 	int64_t ms = h->in_flight > 0 || h->lost || h->draining ? TICK_MS : IDLE_MS, due;
 
-	if (h->db.due_us == INT64_MAX)
+	due = h->jobs.waiting.head && !h->jobs.busy && h->jobs.poll_us < h->db.due_us ? h->jobs.poll_us : h->db.due_us;
+	if (due == INT64_MAX)
 		return (int)ms;
-	due = (h->db.due_us - sd_now_us() + SD_MS - 1) / SD_MS;
+	due = (due - sd_now_us() + SD_MS - 1) / SD_MS;
 	return (int)(due < 0 ? 0 : due < ms ? due : ms);
 }
 
@@ -278,6 +279,8 @@ _Noreturn void sd_http_main(const struct sd_child *child)
 			next_tick = tick(&h);
 		if (h.accept.due)
 			sd_http_accept_turn(&h);
+		if (h.jobs.waiting.head)
+			sd_http_jobs_turn(&h);
 		do { /* burying a dead worker may set requests free */
 			if (h.dispatch_due)
 				sd_http_dispatch(&h);

@@ -18,6 +18,7 @@
 #include "http/metrics.h"
 #include "http/router.h"
 #include "http/server.h"
+#include "http/token.h"
 #include "proc/chan.h"
 #include "role/role.h"
 #include "step/manifest.h"
@@ -38,11 +39,44 @@ struct sd_http_flight {
 	const char *data; /* the body as JSON; NULL: it has none that becomes JSON */
 	size_t data_len;
 	const char *key; /* Idempotency-Key; NULL: none */
+	uint64_t job_id;    /* accepted: once it is committed.  asks: the job */
+	bool asks;	    /* for a job's status */
+	int wait_s;	    /* Prefer: wait; 0: not */
+	int64_t wait_until_us;
 	struct sd_http_flight *accept_next;
 };
 
 struct sd_http_accept_list {
 	struct sd_http_flight *head, *tail;
+};
+
+static inline void sd_http_list_append(struct sd_http_accept_list *l, struct sd_http_flight *fl)
+{
+	fl->accept_next = NULL;
+	*(l->tail ? &l->tail->accept_next : &l->head) = fl;
+	l->tail = fl;
+}
+
+static inline struct sd_http_flight *sd_http_list_take(struct sd_http_accept_list *l)
+{
+	struct sd_http_flight *fl = l->head;
+
+	if (fl) {
+		l->head = fl->accept_next;
+		if (!l->head)
+			l->tail = NULL;
+	}
+	return fl;
+}
+
+/* Who wants to know what became of a job: they wait to be asked for, or the database is being asked. */
+struct sd_http_jobs {
+	struct sd_http_accept_list waiting, asked;
+	size_t nasked;
+	bool busy;	 /* the database is being asked */
+	int64_t poll_us; /* when to ask next */
+	bool key_known;
+	unsigned char key[SD_TOKEN_KEY];
 };
 
 /* Requests that become jobs: they wait for the next commit, or are in the one under way. */
@@ -107,6 +141,7 @@ struct sd_http {
 	struct sd_http_metrics metrics;
 	struct sd_http_db db;
 	struct sd_http_accept accept;
+	struct sd_http_jobs jobs;
 	struct sd_http_depths depths;
 	struct sd_http_lost *lost; /* requests whose worker died, to be recorded */
 	size_t nlost;
@@ -158,6 +193,16 @@ void sd_http_accept_turn(struct sd_http *h); /* begin the next commit */
 void sd_http_accept_up(struct sd_http *h);
 void sd_http_accept_down(struct sd_http *h); /* the database is away: answer who waits */
 void sd_http_accept_expire(struct sd_http *h);
+
+/* http_jobs.c: what became of them. */
+void sd_http_jobs_up(struct sd_http *h);
+const char *sd_http_jobs_token(const struct sd_http *h, const struct sd_exchange *x); /* of a path that is a job's; NULL: it is none */
+bool sd_http_jobs_read(const struct sd_http *h, const char *token, uint64_t *id);     /* false: none of ours */
+void sd_http_jobs_ask(struct sd_http *h, struct sd_http_flight *fl);		      /* and answer */
+void sd_http_jobs_prefer(struct sd_http *h, struct sd_http_flight *fl);		      /* note how long it wants to wait */
+bool sd_http_jobs_wait(struct sd_http *h, struct sd_http_flight *fl);		      /* its job is committed; false: do not wait */
+void sd_http_jobs_accepted(struct sd_http *h, struct sd_http_flight *fl);	      /* answer 202 */
+void sd_http_jobs_turn(struct sd_http *h);
 
 /* http_db.c: the database connection. */
 int sd_http_db_start(struct sd_http *h, struct sd_err *err) SD_MUST_CHECK;

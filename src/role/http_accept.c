@@ -23,35 +23,13 @@
 #include "queue/sqlcalls.h"
 #include "step/input.h"
 
-#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define BATCH_MAX 512
 #define BATCH_MAX_BYTES (4u * 1024 * 1024)
 #define COMMIT_MS 10000
 #define KEY_MAX 255
-
-static void append(struct sd_http_accept_list *l, struct sd_http_flight *fl)
-{
-	fl->accept_next = NULL;
-	if (l->tail)
-		l->tail->accept_next = fl;
-	else
-		l->head = fl;
-	l->tail = fl;
-}
-
-static struct sd_http_flight *take_first(struct sd_http_accept_list *l)
-{
-	struct sd_http_flight *fl = l->head;
-
-	if (fl) {
-		l->head = fl->accept_next;
-		if (!l->head)
-			l->tail = NULL;
-	}
-	return fl;
-}
 
 /* The key as it was sent, or NULL; *ok: it may be one. */
 static const char *key_of(const struct sd_exchange *x, size_t *len, bool *ok)
@@ -84,30 +62,27 @@ bool sd_http_accept_key(struct sd_http_flight *fl)
 
 static const struct sd_pair json_type = {"content-type", "application/json", 16};
 
-static void answer_job(struct sd_http *h, struct sd_http_flight *fl, const char *id)
-{
-	char body[64];
-	struct sd_frame_reply r = {.status = 202, .headers = &json_type, .nheaders = 1, .body = body};
-
-	r.body_len = (size_t)snprintf(body, sizeof(body), "{\"jobId\":%s}", id);
-	sd_http_answer(h, fl, &r);
-}
-
-static void answer(struct sd_http *h, struct sd_http_flight *fl, const PGresult *res, int row)
+/* false: it waits for the job's end. */
+static bool answer(struct sd_http *h, struct sd_http_flight *fl, const PGresult *res, int row)
 {
 	if (!fl->x)
-		return;
-	if (strcmp(PQgetvalue(res, row, 1), "mismatch") == 0)
+		return true;
+	if (strcmp(PQgetvalue(res, row, 1), "mismatch") == 0) {
 		sd_http_answer_error(h, fl, 422, "idempotency_key_reused", "this Idempotency-Key came before with another body");
-	else
-		answer_job(h, fl, PQgetvalue(res, row, 0));
+		return true;
+	}
+	fl->job_id = strtoull(PQgetvalue(res, row, 0), NULL, 10);
+	if (sd_http_jobs_wait(h, fl))
+		return false;
+	sd_http_jobs_accepted(h, fl);
+	return true;
 }
 
 static void answer_all(struct sd_http *h, struct sd_http_accept_list *l, int status, const char *code, const char *message)
 {
 	struct sd_http_flight *fl;
 
-	while ((fl = take_first(l))) {
+	while ((fl = sd_http_list_take(l))) {
 		if (fl->x)
 			sd_http_answer_error(h, fl, status, code, message);
 		sd_http_forget(h, fl);
@@ -160,9 +135,9 @@ static void on_stored(void *arg, PGresult *const *results, size_t n, const struc
 		sd_log(SD_LOG_ERROR, "http_accept returned %d rows for %zu requests", PQntuples(results[0]), a->nasked);
 		answer_all(h, &a->asked, 500, "not_stored", "the request could not be stored");
 	} else {
-		for (int row = 0; (fl = take_first(&a->asked)); row++) {
-			answer(h, fl, results[0], row);
-			sd_http_forget(h, fl);
+		for (int row = 0; (fl = sd_http_list_take(&a->asked)); row++) {
+			if (answer(h, fl, results[0], row))
+				sd_http_forget(h, fl);
 		}
 		a->limit = a->limit * 2 < BATCH_MAX ? a->limit * 2 : BATCH_MAX;
 	}
@@ -187,13 +162,13 @@ static void collect(struct sd_http *h, struct sd_buf values[5])
 	struct sd_http_flight *fl;
 	size_t bytes = 0;
 
-	for (a->nasked = 0; a->nasked < a->limit && bytes < BATCH_MAX_BYTES && (fl = take_first(&a->waiting));) {
+	for (a->nasked = 0; a->nasked < a->limit && bytes < BATCH_MAX_BYTES && (fl = sd_http_list_take(&a->waiting));) {
 		if (!fl->x) { /* nobody waits for it, and nobody was told that it is kept */
 			sd_http_forget(h, fl);
 			continue;
 		}
 		put(values, h, fl);
-		append(&a->asked, fl);
+		sd_http_list_append(&a->asked, fl);
 		bytes += fl->data_len;
 		a->nasked++;
 	}
@@ -289,7 +264,8 @@ void sd_http_accept_add(struct sd_http *h, struct sd_http_flight *fl)
 	fl->accepted = true;
 	if (!is_valid(h, fl))
 		return;
-	append(&h->accept.waiting, fl);
+	sd_http_jobs_prefer(h, fl);
+	sd_http_list_append(&h->accept.waiting, fl);
 	h->accept.due = true;
 }
 

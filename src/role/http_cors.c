@@ -10,7 +10,7 @@
 
 #include <string.h>
 
-#define EXPOSE "x-trace-id, traceparent, retry-after"
+#define EXPOSE "x-trace-id, traceparent, retry-after, location, preference-applied"
 
 static bool listed(const char *origins, const char *origin, size_t len)
 {

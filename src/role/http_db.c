@@ -59,6 +59,7 @@ static void on_up(void *arg, struct sd_db *db)
 	struct sd_http *h = arg;
 
 	h->db.was_up = true;
+	sd_http_jobs_up(h);
 	sd_http_accept_up(h);
 }
 

@@ -249,9 +249,9 @@ static bool set_body(struct sd_http *h, struct sd_http_flight *fl, const struct 
 	return true;
 }
 
-static bool has_room(struct sd_http *h, struct sd_http_flight *fl, const struct sd_mf_trigger *t)
+static bool has_room(struct sd_http *h, struct sd_http_flight *fl, bool own_db)
 {
-	if (t->accepted ? sd_http_db_away(h) : sd_http_database_away(h)) {
+	if (own_db ? sd_http_db_away(h) : sd_http_database_away(h)) {
 		refuse(h, fl, 503, "database_unavailable", "the database is away", NULL, NULL);
 		return false;
 	}
@@ -262,11 +262,38 @@ static bool has_room(struct sd_http *h, struct sd_http_flight *fl, const struct 
 	return true;
 }
 
+static void set_deadline(const struct sd_http *h, struct sd_http_flight *fl)
+{
+	int64_t timeout_ms = h->child->conf->http.timeout_ms;
+
+	fl->f.deadline_us = timeout_ms > 0 ? fl->x->began_us + timeout_ms * SD_MS : INT64_MAX;
+}
+
+static void ask_for_job(struct sd_http *h, struct sd_http_flight *fl, const char *token)
+{
+	static const char allow[] = "GET, HEAD, OPTIONS";
+	const char *method = fl->x->method;
+
+	if (strcmp(method, "OPTIONS") == 0) {
+		refuse(h, fl, 204, NULL, NULL, NULL, allow);
+	} else if (strcmp(method, "GET") != 0 && strcmp(method, "HEAD") != 0) {
+		refuse(h, fl, 405, "method_not_allowed", "a job's status can be read only", NULL, allow);
+	} else if (has_room(h, fl, true)) {
+		if (!sd_http_jobs_read(h, token, &fl->job_id)) {
+			refuse(h, fl, 404, "not_found", "there is no such job, or no more", NULL, NULL);
+			return;
+		}
+		set_deadline(h, fl);
+		h->in_flight++;
+		sd_http_jobs_ask(h, fl);
+	}
+}
+
 void sd_http_request(struct sd_http *h, struct sd_exchange *x)
 {
 	const struct sd_mf_trigger *t;
 	struct sd_http_flight *fl;
-	int64_t timeout_ms = h->child->conf->http.timeout_ms;
+	const char *token;
 
 	if (x->listener == SD_LISTENER_ADMIN) {
 		sd_http_admin(h, x);
@@ -276,10 +303,15 @@ void sd_http_request(struct sd_http *h, struct sd_exchange *x)
 	fl->x = x;
 	x->data = fl;
 	set_trace(fl);
+	token = sd_http_jobs_token(h, x);
+	if (token) {
+		ask_for_job(h, fl, token);
+		return;
+	}
 	if (!set_route(h, fl))
 		return;
 	t = &h->manifest->steps[fl->frame.step].triggers[fl->frame.trigger];
-	if (!set_query(h, fl) || !set_body(h, fl, t) || !has_room(h, fl, t))
+	if (!set_query(h, fl) || !set_body(h, fl, t) || !has_room(h, fl, t->accepted))
 		return;
 	if (t->accepted && !sd_http_accept_key(fl)) {
 		refuse(h, fl, 400, "bad_idempotency_key", "Idempotency-Key is 1 to 255 printable ASCII characters", NULL, NULL);
@@ -291,7 +323,7 @@ void sd_http_request(struct sd_http *h, struct sd_exchange *x)
 	fl->frame.http.headers = (struct sd_pair *)x->headers;
 	fl->frame.http.nheaders = x->nheaders;
 	fl->f.step = fl->frame.step;
-	fl->f.deadline_us = timeout_ms > 0 ? x->began_us + timeout_ms * SD_MS : INT64_MAX;
+	set_deadline(h, fl);
 	h->in_flight++;
 	if (t->accepted) {
 		sd_http_accept_add(h, fl);

@@ -4,7 +4,7 @@ src_libstepd_a_SOURCES += src/role/role.h src/role/child.c \
 	src/role/worker_report.c
 src_libstepd_a_SOURCES += src/role/http.h src/role/http.c src/role/http_request.c src/role/http_worker.c src/role/http_admin.c \
 	src/role/http_accept.c src/role/http_db.c src/role/http_tls.c src/role/http_depths.c src/role/http_cors.c \
-	src/role/http_stream.c src/role/http_death.c
+	src/role/http_stream.c src/role/http_death.c src/role/http_jobs.c
 src_libstepd_a_SOURCES += src/role/web.h src/role/web.c src/role/web_link.c src/role/web_commit.c src/role/web_stream.c
 # The supervisor.
 src_libstepd_a_SOURCES += src/role/table.c src/role/supervisor.h src/role/supervisor.c src/role/settle.c src/role/super.h \

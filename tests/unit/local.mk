@@ -93,3 +93,6 @@ tests_unit_test_schema_suite_LDADD = $(SD_LIBS) $(CMOCKA_LIBS)
 check_PROGRAMS += tests/unit/test_form
 tests_unit_test_form_SOURCES = tests/unit/test_form.c
 tests_unit_test_form_LDADD = $(SD_LIBS) $(CMOCKA_LIBS)
+check_PROGRAMS += tests/unit/test_token
+tests_unit_test_token_SOURCES = tests/unit/test_token.c
+tests_unit_test_token_LDADD = $(SD_LIBS) $(CMOCKA_LIBS)

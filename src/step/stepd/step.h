@@ -152,7 +152,10 @@ enum stepd_trigger_type {
  * is stored as a job of the queue that is named like the step, the client gets 202 {"jobId": N} once that is committed,
  * and a queue worker runs the handler with the queue's retries.  The trigger is still http and stepd_data() the body,
  * but the request itself is over: there are no params, query, headers or raw body.  A request with an Idempotency-Key
- * header that came before (within 24 hours, to the same step) gets the first one's job and adds nothing.
+ * header that came before (within 24 hours, to the same step) gets the first one's job and adds nothing; with another
+ * body it gets 422.  The 202's Location is where the client reads what became of the job (http.jobs in stepd.yaml(5)); with
+ * "Prefer: wait=N" it gets that at once, as 200, if the job ends within N seconds.  stepd_reply()'s body, or
+ * stepd_return(), is the output that http.jobsOutput shows there.
  */
 enum stepd_respond {
 	STEPD_SYNC,

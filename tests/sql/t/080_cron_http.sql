@@ -95,6 +95,7 @@ select is((select count(*)::int from stepd.logs where job_id = :j), 1, 'its logs
 select is(stepd.state_get('g', 'k'), '1', 'its state');
 select stepd.http_finish(:node, 55, 'Web', 0, null, 'crashed', 3000, 2000, '{}', null, 'signal 6', '[{"states": [{"op": "set", "group": "g", "key": "k", "value": 2}]}]') as j \gset
 select results_eq('select status, error from stepd.jobs where id = ' || :j, $$values ('failed', 'signal 6')$$, 'a crash');
+select :j as j2 \gset
 select is((select outcome from stepd.attempts where job_id = :j), 'crashed', 'is an attempt');
 select is(stepd.state_get('g', 'k'), '1', 'without effects');
 select stepd.http_died(:node, 55, 'Web', 0, null, 'crashed', 3000, 2000, null, 'died', null, 9, 4096, 7) as j \gset
@@ -118,6 +119,14 @@ select results_eq(format($$select job_id - %s, verdict from stepd.http_accept('{
 update stepd.accepted_key set made_at = made_at - interval '25 hours' where key = 'a';
 select results_eq(format($$select job_id - %s, verdict from stepd.http_accept('{Web}', '{0}', '{9}', '{null}', '{a}')$$, :j),
 	$$values (9::bigint, 'new')$$, 'a day later a key is new');
+select length(stepd.http_key()) as keylen \gset
+select is(:keylen, 64, 'a key of 256 bits');
+select job_id as acc from stepd.http_accept('{Web}', '{0}', '{1}', '{null}') \gset
+select results_eq(format($$select ended, document::jsonb - 'enqueuedAt' from stepd.http_jobs(array[%s, %s, 0], '{f,t,f}', true)$$, :acc, :acc),
+	format($$values (false, '{"jobId": %s, "status": "ready", "attempt": 0, "maxAttempts": 4}'::jsonb), (false, null), (false, null)$$, :acc),
+	'the status of an accepted request, of one that is waited for, of an unknown one');
+select results_eq(format($$select ended, document::jsonb -> 'status' from stepd.http_jobs(array[%s], '{t}', false)$$, :j2),
+	$$values (true, '"failed"'::jsonb)$$, 'of one that has ended');
 select is(t.sound(), 'sound', 'sound');
 select * from finish();
 rollback;
