@@ -48,6 +48,9 @@ struct sd_conf_pool {
 	int64_t max_memory; /* bytes a worker may hold in an attempt, with what it started; 0: no limit */
 	int64_t max_cpu_ms; /* CPU time of an attempt; 0: no limit */
 	int nice;	  /* added to the daemon's own */
+	const char *user; /* its workers run as; NULL: as the daemon does */
+	int user_line, user_col; /* where that is in the file */
+	struct sd_conf_names environment; /* NAME=VALUE; values may be secret */
 };
 
 /* Settings of one queue; passed on to SQL as they are (stepd.configure). */

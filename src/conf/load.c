@@ -168,10 +168,44 @@ static bool is_list(enum sd_option_type type)
 	return type == SD_OPTION_DIRS || type == SD_OPTION_WORDSET || type == SD_OPTION_NAMES;
 }
 
+static bool good_variable(const char *name)
+{
+	static const char letters[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ_0123456789";
+	size_t len = strlen(name);
+	return len > 0 && len <= 200 && strspn(name, letters) == len && !(*name >= '0' && *name <= '9');
+}
+
+/* A value is never shown: it may be secret. */
+static void read_environment(struct loader *l, const struct sd_option *o, const char *shown, void *base, const struct sd_yaml *node)
+{
+	struct sd_err err;
+	if (node->kind != SD_YAML_MAPPING) {
+		problem(l, node, "%.150s: expected a mapping (NAME: value)", shown);
+		return;
+	}
+	for (const struct sd_yaml *value = node->child; value; value = value->next) {
+		const char *name = value->key->text, *text = NULL;
+		if (is_twin(l, value->key))
+			continue;
+		if (!good_variable(name))
+			problem(l, value->key, "%.150s: \"%.60s\" is not the name of an environment variable", shown, name);
+		else if (value->kind != SD_YAML_SCALAR || sd_yaml_is_null(value))
+			problem(l, value, "%.150s.%.100s: expected a single value", shown, name);
+		else if (!(text = sd_expand(value->text, l->conf->arena, &err)))
+			problem(l, value, "%.150s.%.100s: %s", shown, name, err.message);
+		else if (sd_value_set(o, base, sd_arena_printf(l->conf->arena, "%s=%s", name, text), l->conf->arena, &err) < 0)
+			problem(l, value, "%.150s.%.100s: cannot be set", shown, name);
+	}
+}
+
 static void read_option(struct loader *l, const struct sd_option *o, const char *shown, const struct section *s,
 			const struct sd_yaml *node)
 {
 	s->seen[o - sd_options] = true;
+	if (o->type == SD_OPTION_ENVIRONMENT) {
+		read_environment(l, o, shown, s->base, node);
+		return;
+	}
 	if (o->type == SD_OPTION_NAMES) {
 		struct sd_conf_names *names = (struct sd_conf_names *)((char *)s->base + o->offset);
 		names->line = node->line;
@@ -281,6 +315,9 @@ static void read_pool(struct loader *l, struct sd_conf_pool *pool, const char *s
 	if (node)
 		read_section(l, &s, node);
 	apply_defaults(l, &s);
+	const struct sd_yaml *user = sd_yaml_get(node, "user");
+	pool->user_line = user ? user->line : 0;
+	pool->user_col = user ? user->col : 0;
 	set_size(l, pool, shown, sd_yaml_get(node, "processes"));
 	if (!(pool->serves & SD_SERVES_QUEUE) && pool->queues.n + pool->steps.n > 0)
 		problem(l, sd_yaml_get(node, pool->queues.n > 0 ? "queues" : "steps"),

@@ -122,6 +122,11 @@ const struct sd_option sd_options[] = {
 {"pools.*.nice", SD_OPTION_INT, POOL(nice), "0", 0, 19, NULL, NULL, RELOAD, YES,
  "How much its workers give way to other processes: added to the daemon's nice value."},
 
+{"pools.*.user", SD_OPTION_STRING, POOL(user), NULL, 0, 0, NULL, NULL, RELOAD, YES,
+ "The user its workers run as, when the daemon was started as root."},
+{"pools.*.environment", SD_OPTION_ENVIRONMENT, POOL(environment), NULL, 0, 0, NULL, NULL, RELOAD, YES,
+ "Environment variables of its workers, beside those of the daemon."},
+
 {"queues.*.strategy", SD_OPTION_WORD, QUEUE(strategy), "standard", 0, 0, NULL, strategy_words, RELOAD, YES,
  "standard: oldest first; fifo: strict order in each group; priority: highest first."},
 {"queues.*.maxRetries", SD_OPTION_INT, QUEUE(max_retries), "3", 0, 10000, NULL, NULL, RELOAD, YES,

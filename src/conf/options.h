@@ -25,6 +25,7 @@ enum sd_option_type {	 /* the member at offset */
 	SD_OPTION_LISTEN,	 /* struct sd_conf_listen */
 	SD_OPTION_RATE,	 /* int, with rate_window_ms of the same struct sd_conf_queue */
 	SD_OPTION_NAMES,	 /* struct sd_conf_names; a list, or one name */
+	SD_OPTION_ENVIRONMENT, /* struct sd_conf_names of NAME=VALUE; a mapping */
 	SD_OPTION_DIRS,	 /* const char **, with nsteps; a list, or one directory; relative as above */
 };
 

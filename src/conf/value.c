@@ -234,6 +234,7 @@ int sd_value_set(const struct sd_option *o, void *base, const char *text, struct
 		return set_listen(member, text, arena, err);
 	case SD_OPTION_RATE:
 		return set_rate(o, base, text, err);
+	case SD_OPTION_ENVIRONMENT: /* checked where name and value are still apart */
 	case SD_OPTION_NAMES:
 		return add_name(member, text, arena, err);
 	case SD_OPTION_DIRS:

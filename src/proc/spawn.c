@@ -97,20 +97,39 @@ static void empty_stdin(void)
 	}
 }
 
+/* Asked anew after a change of user, which makes the kernel forget it. */
+static void ask_for_parents_death(pid_t parent)
+{
+	prctl(PR_SET_PDEATHSIG, SIG_PARENT_DIED);
+	if (getppid() != parent)
+		_exit(1);
+}
+
+static void become(const struct sd_user *user, pid_t parent)
+{
+	struct sd_err err;
+
+	if (sd_user_become(user, &err) != 0) {
+		sd_log_err(SD_LOG_ERROR, &err, "cannot start");
+		_exit(77);
+	}
+	ask_for_parents_death(parent);
+}
+
 static _Noreturn void child(const struct sd_spawn *s, pid_t parent, const sigset_t *mask)
 {
 	if (s->drop != NULL)
 		s->drop(s->drop_arg);
 	reset_signals();
-	prctl(PR_SET_PDEATHSIG, SIG_PARENT_DIED);
-	if (getppid() != parent)
-		_exit(1);
+	ask_for_parents_death(parent);
 	setpgid(0, 0);
 	sd_close_foreign(s->keep, s->nkeep);
 	empty_stdin();
 	prctl(PR_SET_NAME, s->comm);
 	sd_title_set("stepd: %s", s->title);
 	sd_log_set_name(s->title);
+	if (s->user != NULL)
+		become(s->user, parent);
 	sigprocmask(SIG_SETMASK, mask, NULL);
 	s->main(s->main_arg);
 }

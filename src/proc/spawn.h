@@ -5,6 +5,7 @@
  * that still has its parent's handlers.  The child then, in this order: lets go
  * of the parent's watchers, puts every signal back to its default, asks to be
  * told of the parent's death (and looks whether it came too late to be told),
+ * becomes the user it is to run as,
  * becomes the leader of its own process group, closes every descriptor it was
  * not given, takes its title, unblocks, and runs its main, which never returns.
  *
@@ -15,6 +16,7 @@
 #define SD_PROC_SPAWN_H
 
 #include "base/err.h"
+#include "proc/user.h"
 
 #include <stddef.h>
 #include <sys/types.h>
@@ -26,6 +28,7 @@ struct sd_spawn {
 	const char *comm;  /* at most 15 bytes */
 	int keep[SD_SPAWN_MAX_KEEP]; /* descriptors that stay open beside 0, 1, 2 and the log; -1 is skipped */
 	size_t nkeep;
+	const struct sd_user *user; /* who to become, from root; NULL: stay */
 	void (*drop)(void *arg); /* let go of the parent's watchers; memory only, no descriptor is touched; NULL: none */
 	void *drop_arg;
 	void (*main)(void *arg) __attribute__((__noreturn__));

@@ -19,6 +19,7 @@ int sd_user_find(const char *name, struct sd_user *user, struct sd_err *err)
 	snprintf(user->name, sizeof user->name, "%s", name);
 	user->uid = pw->pw_uid;
 	user->gid = pw->pw_gid;
+	snprintf(user->home, sizeof user->home, "%s", pw->pw_dir != NULL ? pw->pw_dir : "/");
 	return 0;
 }
 

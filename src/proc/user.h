@@ -10,6 +10,7 @@ struct sd_user {
 	char name[64];
 	uid_t uid;
 	gid_t gid;
+	char home[256];
 };
 
 /* An unknown name is SD_ERR_PERMANENT. */

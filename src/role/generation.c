@@ -7,6 +7,7 @@
 #include "base/fdutil.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "role/setup.h"
 #include "role/super.h"
 
 #include <stdio.h>
@@ -144,7 +145,8 @@ struct sd_gen *sd_gen_new(struct sd_super *su, struct sd_conf *conf, char *manif
 	struct sd_gen *gen = sd_xcalloc(1, sizeof *gen);
 
 	gen->conf = conf;
-	if (open_sockets(su, gen, err) != 0) {
+	gen->web_listen = -1;
+	if (sd_setup_pool_users(conf, su->embedded != NULL, gen->users, &gen->other_users, err) != 0 || open_sockets(su, gen, err) != 0) {
 		gen->conf = NULL;
 		gen_free(gen);
 		free(manifest);

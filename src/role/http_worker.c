@@ -66,7 +66,7 @@ static void greet(struct sd_http_worker *w, const char *p, size_t size)
 	}
 	w->slot = hello.slot;
 	w->generation = hello.generation;
-	if (!slot_of(w)) {
+	if (!slot_of(w) || atomic_load(&slot_of(w)->pid) != w->pid) {
 		sd_http_lose(w, "it is not the process its slot belongs to");
 		return;
 	}
@@ -360,13 +360,26 @@ void sd_http_check_workers(struct sd_http *h)
 	h->dispatch_due = true;
 }
 
+/* Web workers run as we do, or as the user of their pool; which process it is, the greeting tells. */
+static bool may_be_worker(const struct sd_http *h, uid_t uid)
+{
+	const struct sd_conf *conf = h->child->conf;
+
+	if (uid == geteuid())
+		return true;
+	for (size_t i = 0; i < conf->npools; i++)
+		if ((conf->pools[i].serves & SD_SERVES_HTTP) && h->child->users[i].name[0] != '\0' && h->child->users[i].uid == uid)
+			return true;
+	return false;
+}
+
 static void add_worker(struct sd_http *h, int fd)
 {
 	struct sd_http_worker *w;
 	struct ucred peer;
 	socklen_t len = sizeof(peer);
 
-	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) != 0 || peer.uid != geteuid()) {
+	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) != 0 || !may_be_worker(h, peer.uid)) {
 		sd_log(SD_LOG_WARN, "a process of another user connected to the web workers' socket; refused");
 		close(fd);
 		return;

@@ -260,6 +260,7 @@ static void fill_slot(struct sd_kid *kid)
 
 struct birth {
 	struct sd_child child;
+	const struct sd_user *user; /* of its pool; NULL: none is set */
 	bool own_log; /* of a generation whose logging the supervisor has not taken over yet */
 };
 
@@ -277,6 +278,18 @@ static void set_wall(const struct sd_conf_pool *pool)
 		sd_log(SD_LOG_WARN, "limiting the memory failed: %m");
 }
 
+/* What its pool adds to the environment; nothing of that is ever logged. */
+static void set_environment(const struct sd_conf_pool *pool, const struct sd_user *user)
+{
+	if (user != NULL) {
+		setenv("USER", user->name, 1);
+		setenv("LOGNAME", user->name, 1);
+		setenv("HOME", user->home, 1);
+	}
+	for (size_t i = 0; i < pool->environment.n; i++)
+		putenv((char *)pool->environment.v[i]);
+}
+
 static _Noreturn void enter_role(void *arg)
 {
 	struct birth *birth = arg;
@@ -284,6 +297,8 @@ static _Noreturn void enter_role(void *arg)
 
 	if (birth->own_log && sd_setup_log(birth->child.conf, NULL, &err) != 0)
 		sd_log_err(SD_LOG_ERROR, &err, "the log stays as it is");
+	if (birth->child.pool != NULL)
+		set_environment(birth->child.pool, birth->user);
 	if (birth->child.pool != NULL && birth->child.pool->nice > 0) {
 		errno = 0;
 		if (nice(birth->child.pool->nice) == -1 && errno != 0)
@@ -322,6 +337,7 @@ static void describe_child(const struct sd_kid *kid, int chan, struct sd_child *
 	c->conninfo = su->embedded != NULL ? su->embedded->conninfo : gen->conf->database_url;
 	c->manifest = gen->manifest;
 	c->manifest_len = gen->manifest_len;
+	c->users = gen->users;
 	if (http && gen->http != NULL)
 		c->http_listen = gen->http->fd;
 	if (http && gen->admin != NULL)
@@ -342,12 +358,15 @@ static pid_t fork_kid(const struct sd_kid *kid, int chan, struct sd_err *err)
 	pid_t pid;
 
 	describe_child(kid, chan, &birth.child);
+	if (kid->group->pool != NULL && kid->group->pool->user != NULL)
+		birth.user = &gen->users[kid->group->pool_index];
 	struct sd_spawn spawn = {
 		.title = kid->name,
 		.comm = sd_roles[birth.child.role].comm,
 		.keep = {chan, birth.child.http_listen, birth.child.admin_listen, birth.child.web_listen, birth.child.tls_cert,
 			 birth.child.tls_key},
 		.nkeep = 6,
+		.user = birth.user != NULL && geteuid() == 0 ? birth.user : su->child_user,
 		.drop = sd_super_drop,
 		.drop_arg = kid->su,
 		.main = enter_role,

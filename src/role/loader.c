@@ -32,6 +32,7 @@ struct sd_loader {
 	struct ev_loop *loop;
 	const struct sd_conf *conf;
 	const char *file;
+	const struct sd_user *user;
 	void (*drop)(void *);
 	void *drop_arg;
 	sd_loader_done *done;
@@ -183,6 +184,7 @@ static int start_child(struct sd_loader *l, struct sd_err *err)
 		.comm = "stepd-loader",
 		.keep = {pipes[1]},
 		.nkeep = 1,
+		.user = l->user,
 		.drop = l->drop,
 		.drop_arg = l->drop_arg,
 		.main = loader_main,
@@ -200,12 +202,12 @@ static int start_child(struct sd_loader *l, struct sd_err *err)
 	return 0;
 }
 
-struct sd_loader *sd_loader_start(struct ev_loop *loop, const struct sd_conf *conf, const char *file, void (*drop)(void *),
-				  void *drop_arg, sd_loader_done *done, void *done_arg, struct sd_err *err)
+struct sd_loader *sd_loader_start(struct ev_loop *loop, const struct sd_conf *conf, const char *file,
+				  const struct sd_user *user, void (*drop)(void *), void *drop_arg, sd_loader_done *done, void *done_arg, struct sd_err *err)
 {
 	struct sd_loader *l = sd_xcalloc(1, sizeof *l);
 
-	*l = (struct sd_loader){.loop = loop, .conf = conf, .file = file, .drop = drop, .drop_arg = drop_arg, .done = done,
+	*l = (struct sd_loader){.loop = loop, .conf = conf, .file = file, .user = user, .drop = drop, .drop_arg = drop_arg, .done = done,
 				.done_arg = done_arg, .fd = -1, .write_fd = -1};
 	l->current = mmap(NULL, CURRENT_LEN, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
 	if (l->current == MAP_FAILED) {

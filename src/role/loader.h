@@ -10,6 +10,7 @@
 
 #include "base/buf.h"
 #include "conf/conf.h"
+#include "proc/user.h"
 
 #include <ev.h>
 #include <stdbool.h>
@@ -30,11 +31,11 @@ typedef void sd_loader_done(void *arg, struct sd_loaded *loaded, const struct sd
 
 /*
  * Start one.  With conf the steps of conf are loaded; without, file is read and
- * checked first (NULL: the built-in defaults).  drop and drop_arg: as in
+ * checked first (NULL: the built-in defaults).  user, drop and drop_arg: as in
  * struct sd_spawn.  NULL with *err when nothing could be started.
  */
-struct sd_loader *sd_loader_start(struct ev_loop *loop, const struct sd_conf *conf, const char *file, void (*drop)(void *),
-				  void *drop_arg, sd_loader_done *done, void *done_arg, struct sd_err *err);
+struct sd_loader *sd_loader_start(struct ev_loop *loop, const struct sd_conf *conf, const char *file,
+				  const struct sd_user *user, void (*drop)(void *), void *drop_arg, sd_loader_done *done, void *done_arg, struct sd_err *err);
 pid_t sd_loader_pid(const struct sd_loader *l);
 /* Its pid was reaped with this wait status.  May call done, which may free it. */
 void sd_loader_reaped(struct sd_loader *l, int status);

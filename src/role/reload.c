@@ -83,7 +83,7 @@ void sd_load_first(struct sd_super *su, struct sd_conf *conf)
 {
 	struct sd_err err;
 
-	su->loader = sd_loader_start(su->loop, conf, NULL, sd_super_drop, su, on_first_loaded, su, &err);
+	su->loader = sd_loader_start(su->loop, conf, NULL, su->child_user, sd_super_drop, su, on_first_loaded, su, &err);
 	if (su->loader != NULL)
 		return;
 	sd_log_err(SD_LOG_ERROR, &err, "cannot load the steps");
@@ -125,7 +125,7 @@ static unsigned free_slots(const struct sd_super *su)
 static void build(struct sd_super *su, struct sd_conf *conf, struct sd_loaded *loaded)
 {
 	struct sd_err err;
-	char why[256];
+	char why[512];
 	size_t len;
 	char *manifest;
 
@@ -141,7 +141,7 @@ static void build(struct sd_super *su, struct sd_conf *conf, struct sd_loaded *l
 	su->building = sd_gen_new(su, conf, manifest, len, loaded->nsteps, &err);
 	if (su->building == NULL) {
 		sd_conf_free(conf);
-		snprintf(why, sizeof why, "%.250s", err.message);
+		snprintf(why, sizeof why, "%s", err.message);
 		not_built(su, why);
 		return;
 	}
@@ -182,7 +182,7 @@ void sd_reload_start(struct sd_super *su)
 
 	sd_log(SD_LOG_INFO, "reloading %s", su->conf_file != NULL ? su->conf_file : "(no configuration file) the steps");
 	sd_notify_say(&su->notify, "RELOADING=1\nMONOTONIC_USEC=%lld\nSTATUS=reloading\n", (long long)sd_now_us());
-	su->loader = sd_loader_start(su->loop, NULL, su->conf_file, sd_super_drop, su, on_reloaded, su, &err);
+	su->loader = sd_loader_start(su->loop, NULL, su->conf_file, su->child_user, sd_super_drop, su, on_reloaded, su, &err);
 	if (su->loader == NULL)
 		not_built(su, err.message);
 }

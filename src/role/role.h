@@ -9,6 +9,7 @@
 #include "conf/conf.h"
 #include "proc/chan.h"
 #include "proc/scoreboard.h"
+#include "proc/user.h"
 #include "proc/wake.h"
 
 #include <stdbool.h>
@@ -38,6 +39,7 @@ struct sd_child {
 	uint32_t slot_index;
 	uint32_t slot_generation;
 	const struct sd_conf_pool *pool; /* NULL unless worker or web */
+	const struct sd_user *users; /* of the pools, by index; without a name: as the http process; http */
 	int chan;		     /* to the supervisor */
 	const struct sd_wake *wake;  /* where idle queue workers sleep: the own group's is wake->fd[slot->group]; worker, keeper */
 	int http_listen, admin_listen; /* listening TCP sockets, -1: none; http */

@@ -36,6 +36,35 @@ int sd_setup_user(const struct sd_conf *conf, bool embedded, struct sd_user *use
 	return sd_err_set(err, SD_ERR_PERMANENT, "no user to run PostgreSQL as: set `user:` in the configuration");
 }
 
+static int find_pool_user(const struct sd_conf_pool *pool, bool embedded, struct sd_user *user, struct sd_err *err)
+{
+	if (sd_user_find(pool->user, user, err) != 0)
+		return -1;
+	if (geteuid() != 0 && user->uid != geteuid())
+		return sd_err_set(err, SD_ERR_PERMANENT,
+				  "only root may run workers as \"%.60s\"; a daemon that was started as root without a pool's user "
+				  "gave root up: restart it", pool->user);
+	if (embedded)
+		return sd_err_set(err, SD_ERR_PERMANENT, "the embedded PostgreSQL is for one user only");
+	return 0;
+}
+
+int sd_setup_pool_users(const struct sd_conf *conf, bool embedded, struct sd_user users[SD_CONF_MAX_POOLS], bool *any, struct sd_err *err)
+{
+	*any = false;
+	memset(users, 0, SD_CONF_MAX_POOLS * sizeof *users);
+	for (size_t i = 0; i < conf->npools; i++) {
+		const struct sd_conf_pool *pool = &conf->pools[i];
+
+		if (pool->user == NULL)
+			continue;
+		if (find_pool_user(pool, embedded, &users[i], err) != 0)
+			return sd_err_prefix(err, "%s:%d:%d: pools.%s.user", conf->file, pool->user_line, pool->user_col, pool->name);
+		*any |= geteuid() == 0;
+	}
+	return 0;
+}
+
 int sd_setup_log(const struct sd_conf *conf, const struct sd_user *user, struct sd_err *err)
 {
 	enum sd_loglevel level;
@@ -107,8 +136,14 @@ static void on_check_child(struct ev_loop *loop, ev_signal *w, int events)
 int sd_supervise_check(const struct sd_conf *conf, bool embedded)
 {
 	struct check c = {.problems = -1};
-	struct sd_user user;
+	struct sd_user user, pool_users[SD_CONF_MAX_POOLS];
 	struct sd_err err;
+	bool any;
+
+	if (sd_setup_pool_users(conf, embedded, pool_users, &any, &err) != 0) {
+		fprintf(stderr, "%s\n", err.message);
+		return -1;
+	}
 	int become = sd_setup_user(conf, embedded, &user, &err), tls = sd_setup_check_tls(conf); /* as who we were started */
 
 	if (become < 0 || (become > 0 && sd_user_become(&user, &err) != 0)) {
@@ -123,7 +158,7 @@ int sd_supervise_check(const struct sd_conf *conf, bool embedded)
 	ev_signal_init(&c.chld, on_check_child, SIGCHLD);
 	c.chld.data = &c;
 	ev_signal_start(c.loop, &c.chld);
-	c.loader = sd_loader_start(c.loop, conf, NULL, drop_check, &c, on_checked, &c, &err);
+	c.loader = sd_loader_start(c.loop, conf, NULL, NULL, drop_check, &c, on_checked, &c, &err);
 	if (c.loader == NULL)
 		fprintf(stderr, "stepd: %s\n", err.message);
 	else

@@ -93,6 +93,8 @@ struct sd_gen {
 	int64_t give_up_us; /* 0: never */
 	char why[768];	    /* why it cannot be built; "": no reason yet */
 	int exit_code;	    /* that belongs to why */
+	bool other_users;
+	struct sd_user users[SD_CONF_MAX_POOLS]; /* of the pools; no name: child_user of the supervisor */
 	struct sd_group *groups;
 	size_t ngroups;
 };
@@ -112,6 +114,8 @@ struct sd_super {
 	uint32_t last_number;
 	struct sd_wake wake;
 	char boot_id[40];
+	struct sd_user user;
+	const struct sd_user *child_user; /* who children become, as the supervisor stays root; NULL: they stay who they are */
 	struct sd_deaths deaths;
 	struct sd_embedded *embedded; /* NULL: none */
 	struct sd_group postgres;

@@ -364,6 +364,12 @@ static int prepare(struct sd_super *su, const struct sd_supervise *what, struct 
 	if (su->building == NULL)
 		return -1;
 	sd_notify_listen_done();
+	if (become && su->building->other_users) {
+		su->user = user;
+		su->child_user = &su->user;
+		sd_log(SD_LOG_INFO, "staying root for the users of pools; other processes run as user \"%s\"", user.name);
+		return 0;
+	}
 	if (become && sd_user_become(&user, err) != 0)
 		return -1;
 	if (become)

@@ -1,5 +1,6 @@
 """Pools: which work they do, how many processes they have, and as whom and with what those run."""
 
+import pwd
 import re
 import subprocess
 import time
@@ -176,3 +177,90 @@ def test_pool_on_demand(stepd, db):
     assert len(stepd.procs("^stepd: web ")) > 1
     wait_for(lambda: len(stepd.procs("^stepd: web ")) == 1, 10, "one web worker left")
     assert stepd.get("/hello").status == 200
+
+
+WHO = r"""
+#include <stepd/step.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+static cJSON *who(struct stepd_ctx *ctx)
+{
+	const char *key = getenv("API_KEY"), *home = getenv("HOME");
+
+	return stepd_object(ctx, stepd_int("uid", getuid()), stepd_str("key", key ? key : "none"), stepd_str("home", home ? home : ""));
+}
+
+static int handle(struct stepd_ctx *ctx)
+{
+	return stepd_trigger(ctx) == STEPD_TRIGGER_HTTP ? stepd_reply(ctx, 200, who(ctx)) : stepd_return(ctx, who(ctx));
+}
+
+STEPD_STEP(.name = "Who", .triggers = STEPD_TRIGGERS(STEPD_QUEUE("who"), STEPD_HTTP("GET", "/who")), .handler = handle);
+"""
+
+
+def told(db, topic="who"):
+    return db.wait_status(db.enqueue(topic, {})[0], "completed")["output"]
+
+
+def test_environment_of_a_pool_is_its_own_and_secret(stepd, db):
+    stepd.step("who", WHO)
+    stepd.env["TOKEN"] = "s3cret-one"
+    pools = {"default": pool(1, environment={"API_KEY": "${TOKEN}"}), "web": {"processes": 1, "serves": ["http"]}}
+    stepd.start(config=stepd.config(pools=pools))
+    assert told(db)["key"] == "s3cret-one"
+    assert stepd.get("/who").json["key"] == "none"
+    for p in stepd.procs():
+        seen = open(f"/proc/{p.pid}/cmdline", "rb").read() + open(f"/proc/{p.pid}/environ", "rb").read()
+        assert b"s3cret" not in seen
+    pools["default"]["environment"] = {"API_KEY": "s3cret-two"}
+    stepd.write_config(stepd.config(pools=pools))
+    stepd.reload()
+    assert told(db)["key"] == "s3cret-two"
+    pools["default"]["environment"] = {"API KEY": "s3cret-three", "B": ["s3cret-four"]}
+    stepd.write_config(stepd.config(pools=pools))
+    stepd.reload()
+    stepd.wait_log('"API KEY" is not the name of an environment variable')
+    assert "s3cret" not in stepd.log() and "s3cret" not in stepd.stepctl("--json", "status").stdout
+
+
+def test_pools_as_other_users(stepd, db):
+    stepd.step("who", WHO)
+    if not harness.ROOT:
+        r = check(stepd, stepd.config(pools={"default": pool(1, user="nobody")}))
+        assert r.returncode == 78 and re.search(r"stepd.yaml:\d+:\d+: pools.default.user: only root", r.stderr)
+        return
+    nobody, daemon, games = (pwd.getpwnam(n) for n in ("nobody", "daemon", "games"))
+    web = {"processes": 1, "serves": ["http"]}
+    stepd.start(config=stepd.config(user="nobody", pools={"default": pool(2, user="daemon"), "web": {**web, "user": "games"}}))
+    assert told(db) == {"uid": daemon.pw_uid, "key": "none", "home": daemon.pw_dir}
+    assert stepd.get("/who").json["uid"] == games.pw_uid
+    uids = {p.cmdline: p.status("Uid").split() for p in stepd.procs()}
+    want = {"keeper": nobody, "cron": nobody, "http": nobody, "worker default/0": daemon, "worker default/1": daemon, "web web/0": games}
+    assert uids == {f"stepd: {k}": [str(v.pw_uid)] * 4 for k, v in want.items()}
+
+    # as every worker: a death is seen and recorded, a timeout can be enforced, a reload changes the user
+    stepd.child("^stepd: worker default/0").kill()
+    wait_for(lambda: len(workers(stepd)) == 2, 5, "two again")
+    stepd.write_config(stepd.config(user="nobody", pools={"default": pool(1, user="games"), "web": web}))
+    stepd.reload()
+    assert told(db)["uid"] == games.pw_uid and stepd.get("/who").json["uid"] == nobody.pw_uid
+    stepd.write_config(stepd.config(user="nobody", pools={"default": pool(1, user="no-such-user"), "web": web}))
+    stepd.reload()
+    stepd.wait_log(r'reload failed.*stepd.yaml:\d+:\d+: pools.default.user: there is no user "no-such-user"')
+    assert told(db)["uid"] == games.pw_uid
+
+    # the death of the supervisor ends workers of other users too
+    children = stepd.procs()
+    harness.Proc(stepd.pid).kill()
+    stepd.process.wait(5)
+    wait_for(lambda: not any(p.alive for p in children), 3, "children gone")
+    harness.reap_orphans()
+
+    # who gave up root cannot take it back
+    stepd.start(config=stepd.config(user="nobody"))
+    stepd.write_config(stepd.config(user="nobody", pools={"default": pool(1, user="games"), "web": web}))
+    stepd.reload()
+    stepd.wait_log("reload failed.*only root may run workers as .*restart it")
+    assert told(db)["uid"] == nobody.pw_uid

@@ -261,6 +261,18 @@ static void test_pools(void **state)
 	assert_int_equal(c->pools[2].min, 0);
 	assert_int_equal(c->pools[2].idle_ms, 300000);
 	sd_conf_free(c);
+	setenv("POOL_SECRET", "s3cret", 1);
+	c = load_good("pools: { p: { user: nobody, environment: { KEY: '${POOL_SECRET}', EMPTY: '', N: 7 } } }\n");
+	assert_string_equal(c->pools[0].user, "nobody");
+	assert_int_equal(c->pools[0].environment.n, 3);
+	assert_string_equal(c->pools[0].environment.v[0], "KEY=s3cret");
+	assert_string_equal(c->pools[0].environment.v[1], "EMPTY=");
+	assert_string_equal(c->pools[0].environment.v[2], "N=7");
+	sd_conf_free(c);
+	expect("pools: { p: { environment: [A] } }\n", "1:28: pools.p.environment: expected a mapping (NAME: value)", NULL);
+	expect("pools: { p: { environment: { A=B: c } } }\n",
+	       "1:30: pools.p.environment: \"A=B\" is not the name of an environment variable", NULL);
+	expect("pools: { p: { environment: { A: } } }\n", "1:33: pools.p.environment.A: expected a single value", NULL);
 	expect("pools: { p: { processes: { min: 2 } } }\n", "1:26: pools.p.processes: max is missing", NULL);
 	expect("pools: { p: { processes: { min: 3, max: 2 } } }\n", "1:26: pools.p.processes: min 3 is more than max 2", NULL);
 	expect("pools: { p: { processes: { min: 0, max: 2 }, serves: http } }\n",
