@@ -228,7 +228,7 @@ static void check_triggers(struct check *c, const struct sd_object *o)
 	struct stepd_trigger t;
 	size_t n = 0;
 
-	for (; sd_object_trigger(o, n, &t); n++) {
+	for (; n < SD_TRIGGERS_MAX && sd_object_trigger(o, n, &t); n++) {
 		c->source = t.source != NULL ? t.source : o->step.source;
 		c->line = t.source != NULL ? t.line : o->step.line;
 		if (t.type == STEPD_TRIGGER_QUEUE)
@@ -244,6 +244,8 @@ static void check_triggers(struct check *c, const struct sd_object *o)
 	c->line = o->step.line;
 	if (n == 0)
 		complain(c, "the step has no triggers");
+	if (n == SD_TRIGGERS_MAX && sd_object_trigger(o, n, &t))
+		complain(c, "the step has more than %d triggers, or their list has no end (STEPD_TRIGGERS gives it one)", SD_TRIGGERS_MAX);
 }
 
 static void check_list(struct check *c, const char *what, const char *const *list, size_t max)

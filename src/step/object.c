@@ -24,7 +24,6 @@
 #include <unistd.h>
 
 #define REBUILD "build it again with this version's <stepd/step.h> (pkg-config --cflags stepd-step)"
-#define TRIGGERS_MAX 64
 
 #if __SIZEOF_POINTER__ == 8
 #define OUR_CLASS ELFCLASS64
@@ -195,7 +194,7 @@ bool sd_object_trigger(const struct sd_object *o, size_t index, struct stepd_tri
 {
 	const char *at = (const char *)(const void *)o->step.triggers;
 
-	if (at == NULL || index >= TRIGGERS_MAX)
+	if (at == NULL || index > SD_TRIGGERS_MAX)
 		return false;
 	memset(trigger, 0, sizeof *trigger);
 	memcpy(trigger, at + index * o->step.trigger_size, o->step.trigger_size);

@@ -258,6 +258,24 @@ static void test_bad_configs(void **state)
 	}
 }
 
+static void test_many_triggers(void **state)
+{
+#define CRON_16 "C, C, C, C, C, C, C, C, C, C, C, C, C, C, C, C"
+#define CRON_128 CRON_16 ", " CRON_16 ", " CRON_16 ", " CRON_16 ", " CRON_16 ", " CRON_16 ", " CRON_16 ", " CRON_16
+#define MANY(more_) "#include <stepd/step.h>\n#define C STEPD_CRON(\"@daily\")\nstatic int handle(struct stepd_ctx *ctx) { return STEPD_OK; }\n" \
+	"STEPD_STEP(.name = \"X\", .handler = handle, .triggers = STEPD_TRIGGERS(" CRON_128 ", " CRON_128 more_ "));\n"
+	struct found f;
+
+	(void)state;
+	build("x.so", MANY(""), "");
+	discover(&f);
+	assert_int_equal(f.problems.n, 0);
+	assert_int_equal(f.n, 1);
+	forget(&f);
+	build("x.so", MANY(", C"), "");
+	expect_problem("/x.so", "source.c:4:1: the step has more than 256 triggers");
+}
+
 /* A problem is found in the source: at the trigger's line, where the compiler tells it, else at the step's. */
 static void test_place_in_the_source(void **state)
 {
@@ -548,6 +566,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(test_not_objects, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_not_steps, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_bad_configs, make_dir, remove_dir),
+		cmocka_unit_test_setup_teardown(test_many_triggers, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_place_in_the_source, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_collisions, make_dir, remove_dir),
 		cmocka_unit_test_setup_teardown(test_other_kinds, make_dir, remove_dir),

@@ -93,7 +93,7 @@ struct stepd_ctx; /* one attempt, as the handler sees it */
 /* ---- the config ------------------------------------------------------------------------------------------------ */
 
 /*
- * A step's triggers; any number and mix.
+ * A step's triggers; any mix, at most 256.
  *	STEPD_QUEUE("topic", .input = SCHEMA)		  a job for each enqueue on the topic
  *	STEPD_HTTP("POST", "/orders/:id", .body_schema = SCHEMA, .query_schema = SCHEMA, .respond = STEPD_ACCEPTED)
  *	STEPD_CRON("0 3 * * *", .timezone = "Europe/Berlin") minute hour day month weekday, as in
