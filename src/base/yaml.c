@@ -55,6 +55,18 @@ static int refuse_at(struct build *b, const yaml_mark_t *mark, const char *what,
 	return refuse(b, place(mark->line), place(mark->column), what, name);
 }
 
+/* Is the mark at the brace of a bare ${NAME} within { } or [ ]?  It ends the value there, which libyaml's words do not tell. */
+static bool at_bare_variable(const yaml_mark_t *mark, const char *text, size_t len)
+{
+	size_t i = 0;
+
+	for (size_t line = 0; line < mark->line && i < len; i++)
+		line += text[i] == '\n';
+	for (size_t col = 0; i < len && (col < mark->column || ((unsigned char)text[i] & 0xc0) == 0x80); i++)
+		col += ((unsigned char)text[i] & 0xc0) != 0x80;
+	return i > 0 && i < len && text[i] == '{' && text[i - 1] == '$';
+}
+
 /* libyaml's own complaint.  Its reader (bad UTF-8, control characters) gives an offset instead of a place. */
 static int refuse_syntax(struct build *b, const yaml_parser_t *p, const char *text, size_t len)
 {
@@ -75,6 +87,8 @@ static int refuse_syntax(struct build *b, const yaml_parser_t *p, const char *te
 	}
 	if (p->error == YAML_MEMORY_ERROR || p->problem == NULL)
 		return refuse(b, 1, 1, "out of memory while reading YAML");
+	if (at_bare_variable(&p->problem_mark, text, len))
+		return refuse(b, place(p->problem_mark.line), place(p->problem_mark.column), "within { } and [ ] a ${NAME} needs quotes: \"${NAME}\"");
 	if (p->context != NULL)
 		return refuse(b, place(p->problem_mark.line), place(p->problem_mark.column), "%s (%s that starts at %d:%d)",
 			      p->problem, p->context, place(p->context_mark.line), place(p->context_mark.column));

@@ -117,6 +117,9 @@ static void test_refused_with_place(void **state)
 		{"é: 1\nb: é\xe2\x82", 2, 5, "UTF-8"},
 		{"a: \x01", 1, 4, "control characters are not allowed"},
 		{"- a\nb: c", 2, 1, "did not find expected"},
+		{"a: {\n\"é\": ${X}}", 2, 7, "needs quotes: \"${NAME}\""},
+		{"a: [${X:1}]", 1, 6, "needs quotes"},
+		{"a: [$x {}]", 1, 8, "did not find expected"},
 	};
 
 	for (size_t i = 0; i < sizeof bad / sizeof bad[0]; i++) {
