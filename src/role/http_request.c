@@ -262,10 +262,8 @@ static bool has_room(struct sd_http *h, struct sd_http_flight *fl, bool own_db)
 	return true;
 }
 
-static void set_deadline(const struct sd_http *h, struct sd_http_flight *fl)
+static void set_deadline(struct sd_http_flight *fl, int64_t timeout_ms)
 {
-	int64_t timeout_ms = h->child->conf->http.timeout_ms;
-
 	fl->f.deadline_us = timeout_ms > 0 ? fl->x->began_us + timeout_ms * SD_MS : INT64_MAX;
 }
 
@@ -283,7 +281,7 @@ static void ask_for_job(struct sd_http *h, struct sd_http_flight *fl, const char
 			refuse(h, fl, 404, "not_found", "there is no such job, or no more", NULL, NULL);
 			return;
 		}
-		set_deadline(h, fl);
+		set_deadline(fl, h->child->conf->http.timeout_ms);
 		h->in_flight++;
 		sd_http_jobs_ask(h, fl);
 	}
@@ -323,7 +321,7 @@ void sd_http_request(struct sd_http *h, struct sd_exchange *x)
 	fl->frame.http.headers = (struct sd_pair *)x->headers;
 	fl->frame.http.nheaders = x->nheaders;
 	fl->f.step = fl->frame.step;
-	set_deadline(h, fl);
+	set_deadline(fl, t->timeout_ms > 0 ? t->timeout_ms : h->child->conf->http.timeout_ms);
 	h->in_flight++;
 	if (t->accepted) {
 		sd_http_accept_add(h, fl);

@@ -105,7 +105,7 @@ static void set_body(struct sd_attempt *a, int status, const char *body, size_t 
 	a->output_len = json ? len : 0;
 }
 
-int sd_api_reply(struct stepd_ctx *pub, int status, const cJSON *body)
+static int reply_json(struct stepd_ctx *pub, int status, const cJSON *body)
 {
 	struct sd_ctx *c = sd_ctx_of(pub);
 	struct sd_buf b = SD_BUF_INIT;
@@ -125,7 +125,7 @@ int sd_api_reply(struct stepd_ctx *pub, int status, const cJSON *body)
 	return 0;
 }
 
-int sd_api_reply_raw(struct stepd_ctx *pub, int status, const char *content_type, const void *body, size_t len)
+static int reply_raw(struct stepd_ctx *pub, int status, const char *content_type, const void *body, size_t len)
 {
 	struct sd_ctx *c = sd_ctx_of(pub);
 
@@ -139,6 +139,25 @@ int sd_api_reply_raw(struct stepd_ctx *pub, int status, const char *content_type
 		return -1;
 	set_body(c->a, status, len > 0 ? sd_arena_memdup(c->a->arena, body, len) : NULL, len, false);
 	return 0;
+}
+
+/* A handler that does not look at the result must not seem to have replied. */
+static int note(struct stepd_ctx *pub, int rc)
+{
+	struct sd_ctx *c = sd_ctx_of(pub);
+
+	c->reply_error = rc < 0 ? c->error : NULL;
+	return rc;
+}
+
+int sd_api_reply(struct stepd_ctx *pub, int status, const cJSON *body)
+{
+	return note(pub, reply_json(pub, status, body));
+}
+
+int sd_api_reply_raw(struct stepd_ctx *pub, int status, const char *content_type, const void *body, size_t len)
+{
+	return note(pub, reply_raw(pub, status, content_type, body, len));
 }
 
 /* A token of RFC 9110, 5.6.2. */

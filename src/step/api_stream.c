@@ -37,6 +37,12 @@ static int nobody(struct sd_ctx *c)
 	return sd_ctx_error(c, NOBODY);
 }
 
+static int refused(struct sd_ctx *c)
+{
+	c->reply_error = c->error;
+	return -1;
+}
+
 int sd_api_stream(struct stepd_ctx *pub, int status, const char *content_type)
 {
 	struct sd_ctx *c = sd_ctx_of(pub);
@@ -47,11 +53,11 @@ int sd_api_stream(struct stepd_ctx *pub, int status, const char *content_type)
 	if (a->streamed)
 		return sd_ctx_error(c, "the reply has begun already");
 	if (sd_api_check_status(c, status, true) < 0)
-		return -1;
+		return refused(c);
 	if (content_type == NULL && !has_header(&a->reply, "content-type"))
 		content_type = "application/octet-stream";
 	if (content_type != NULL && sd_api_reply_header(pub, "content-type", content_type) < 0)
-		return -1;
+		return refused(c);
 	a->reply.status = status;
 	a->reply.body = NULL;
 	a->reply.body_len = 0;

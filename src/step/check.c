@@ -18,6 +18,7 @@
 #define PATH_MAX_BYTES 1024
 #define SEGMENTS_MAX 64
 #define PARAMS_MAX 16
+#define HTTP_TIMEOUT_MAX_MS (86400 * 1000LL)
 #define CATCH_UP_MAX_MS (366 * 86400 * 1000LL)
 
 struct check {
@@ -195,6 +196,10 @@ static void check_http(struct check *c, const struct stepd_trigger *t)
 	check_schema(c, "the schema .query_schema", t->query_schema);
 	if (t->respond != STEPD_SYNC && t->respond != STEPD_ACCEPTED)
 		complain(c, ".respond is neither STEPD_SYNC nor STEPD_ACCEPTED");
+	if (t->timeout_ms < 0 || t->timeout_ms > HTTP_TIMEOUT_MAX_MS)
+		complain(c, ".timeout_ms %lld is not within 1 and %lld (24 hours)", (long long)t->timeout_ms, HTTP_TIMEOUT_MAX_MS);
+	if (t->timeout_ms > 0 && t->respond == STEPD_ACCEPTED)
+		complain(c, ".timeout_ms is for STEPD_SYNC; a job's time is its queue's timeout");
 }
 
 static void check_cron(struct check *c, const struct stepd_trigger *t)

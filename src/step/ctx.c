@@ -196,6 +196,10 @@ static void end(struct sd_ctx *c, int result)
 	struct sd_attempt *a = c->a;
 
 	settle(c, result);
+	if (a->outcome == SD_OUTCOME_COMPLETED && a->http != NULL && a->reply.status == 0 && c->reply_error != NULL) {
+		a->outcome = SD_OUTCOME_ERROR;
+		a->error = c->reply_error;
+	}
 	if (a->trigger == SD_TRIGGER_HTTP && a->outcome == SD_OUTCOME_COMPLETED && a->reply.status == 0)
 		default_reply(a);
 	cJSON_Delete(c->data);

@@ -37,6 +37,7 @@ struct sd_ctx {
 	cJSON *data;		  /* made when asked for */
 	struct sd_owned *owned;	  /* trees to delete */
 	const char *error;	  /* of the last call that failed; NULL: none */
+	const char *reply_error;  /* of the last reply that was refused, unless one was taken after it */
 	int result;		  /* what the last stepd_retry() & co. gave, with its delay */
 	int64_t delay_ms;
 	unsigned uuids; /* given out */

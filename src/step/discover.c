@@ -96,6 +96,7 @@ static void put_trigger(struct sd_buf *b, const struct stepd_trigger *t)
 		put_schema(b, "bodySchema", t->body_schema);
 		put_schema(b, "querySchema", t->query_schema);
 		put_str(b, "respond", t->respond == STEPD_ACCEPTED ? "accepted" : "sync");
+		sd_buf_printf(b, ",\"timeout\":%lld", (long long)t->timeout_ms);
 		break;
 	default:
 		sd_buf_str(b, "{\"type\":\"cron\"");

@@ -40,6 +40,7 @@ static int read_trigger(const cJSON *j, struct sd_mf_trigger *t, struct sd_arena
 		t->path = text(arena, j, "path");
 		t->schema = schema(arena, j, "bodySchema");
 		t->query_schema = schema(arena, j, "querySchema");
+		t->timeout_ms = sd_json_int(j, "timeout", 0);
 		t->accepted = strcmp(sd_json_str(j, "respond", "sync"), "accepted") == 0;
 		if (t->method != NULL && t->path != NULL)
 			return 0;

@@ -3,7 +3,8 @@
  * every other child reads.  {"steps":[STEP…]}; a STEP is
  * {"name","description","file","kind":"c","flows":[…],"enqueues":[…],"triggers":[T…]}
  * T is {"type":"queue","topic":S,"input":SCHEMA|null}
- *    | {"type":"http","method":S,"path":S,"bodySchema":SCHEMA|null,"querySchema":SCHEMA|null,"respond":"sync"|"accepted"}
+ *    | {"type":"http","method":S,"path":S,"bodySchema":SCHEMA|null,"querySchema":SCHEMA|null,"respond":"sync"|"accepted",
+ *	 "timeout":MS} (0: http.timeout)
  *    | {"type":"cron","expression":S,"timezone":S,"missed":"skip"|"one"|"all","catchUpLimit":MS,"overlap":"allow"|"skip"}
  * The index of a step in the array is its number everywhere in this generation.
  */
@@ -18,6 +19,7 @@ struct sd_mf_trigger {
 	const char *topic;			/* queue */
 	const char *method, *path;		/* http */
 	bool accepted;				/* http: respond accepted */
+	int64_t timeout_ms;			/* http; 0: http.timeout */
 	const char *schema;			/* queue input / http body schema as JSON text; NULL: none */
 	const char *query_schema;		/* http */
 	const char *expression, *timezone;	/* cron */

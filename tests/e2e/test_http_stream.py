@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import time
 
 import pytest
@@ -90,6 +91,10 @@ static int handle(struct stepd_ctx *ctx)
 		stepd_state_set(ctx, "stream", "long", NULL);
 		return stepd_reply(ctx, 200, NULL);
 	}
+	if (!strcmp(what, "ignores")) {
+		stepd_reply(ctx, 99, NULL);
+		return STEPD_OK;
+	}
 	stepd_reply_header(ctx, "x-part", "1");
 	if (stepd_stream(ctx, status ? atoi(status) : 200, stepd_query(ctx, "type")) < 0)
 		return STEPD_RETRY;
@@ -114,7 +119,8 @@ static int handle(struct stepd_ctx *ctx)
 	return stepd_print(ctx, "end");
 }
 
-STEPD_STEP(.name = "Stream", .handler = handle, .triggers = STEPD_TRIGGERS(STEPD_HTTP("GET", "/:what"), STEPD_HTTP("POST", "/:what")));
+STEPD_STEP(.name = "Stream", .handler = handle, .triggers = STEPD_TRIGGERS(STEPD_HTTP("GET", "/:what"), STEPD_HTTP("POST", "/:what"),
+	STEPD_HTTP("GET", "/brief/:what", .timeout_ms = 300), STEPD_HTTP("GET", "/patient/:what", .timeout_ms = 20000)));
 """
 
 
@@ -257,6 +263,8 @@ def test_pieces_and_framing(server, db):
     assert r.head() == 200 and r.rest() == b"part 1\npart 2\nend"
     r.close()
     assert server.get("/plain?status=204").status == 500 and server.get("/plain?status=999").status == 500
+    assert server.get("/ignores").status == 500, "all its replies were refused, whatever it returns"
+    assert db.value("select error from stepd.jobs order by id desc limit 1").startswith("status 99 is out of range")
 
 
 def test_effects_are_stored_before_the_end(server, db):
@@ -292,6 +300,32 @@ def test_whatever_goes_wrong_cuts_the_reply(stepd, db):
         assert cut(server, "/loop", version=version) == b"part 1\n"
         assert time.monotonic() - began < 3 * SLOW
     wait_for(lambda: server.get("/events").status == 200)
+    # A trigger's own time.
+    began = time.monotonic()
+    assert cut(server, "/brief/loop") == b"part 1\n" and time.monotonic() - began < 0.9 * SLOW
+    wait_for(lambda: server.get("/events").status == 200)
+    r = Reader(server, "/patient/forever")
+    assert r.head() == 200
+    while b'{"i":70}' not in r.chunk():
+        pass
+    r.close()
+
+
+def test_real_clients(server):
+    """curl knows a whole reply from a cut one, by both versions of HTTP."""
+    def curl(target, *options):
+        p = subprocess.run(["curl", "-sS", "-N", "-m", "20", *options, f"http://127.0.0.1:{server.http_port}{target}"], capture_output=True)
+        return p.returncode, p.stdout
+
+    assert curl("/plain") == (0, b"part 1\npart 2\nend")
+    assert curl("/events", "-H", "Accept: text/event-stream")[0] == 0
+    code, body = curl("/fail")
+    assert code in (18, 56) and body == b"part 1\npart 2\n"
+    code, body = curl("/fail", "--http1.0")
+    assert code in (18, 56) and b"end" not in body
+    code, body = curl("/flood?type=text/plain")
+    assert code == 0 and len(body) == 32 << 20
+    assert curl("/plain", "-I")[0] == 0
 
 
 def test_a_slow_client_holds_the_handler_not_memory(server, note):

@@ -49,6 +49,7 @@ static void frames(const char *p, size_t n, struct sd_arena *arena)
 	enum sd_frame_type type;
 	struct sd_frame_request q;
 	struct sd_frame_reply r;
+	struct sd_frame_stream part;
 	struct sd_err err;
 	size_t size;
 
@@ -60,7 +61,9 @@ static void frames(const char *p, size_t n, struct sd_arena *arena)
 		for (size_t i = 0; i < q.http.nheaders; i++)
 			if (q.http.headers[i].value[q.http.headers[i].value_len] != '\0')
 				abort();
-	if (sd_frame_get_reply(p, size, arena, &r, &err) == 0)
+	if (sd_frame_get_part(p, size, type, &part, &err) == 0 && (part.data_len > SD_FRAME_WINDOW || part.taken > SD_FRAME_WINDOW))
+		abort();
+	if (sd_frame_get_reply(p, size, arena, &r, &err) == 0 || sd_frame_get_stream(p, size, arena, &r, &err) == 0)
 		for (size_t i = 0; i < r.nheaders; i++)
 			if (memchr(r.headers[i].value, '\n', r.headers[i].value_len))
 				abort();

@@ -96,6 +96,7 @@ struct stepd_ctx; /* one attempt, as the handler sees it */
  * A step's triggers; any mix, at most 256.
  *	STEPD_QUEUE("topic", .input = SCHEMA)		  a job for each enqueue on the topic
  *	STEPD_HTTP("POST", "/orders/:id", .body_schema = SCHEMA, .query_schema = SCHEMA, .respond = STEPD_ACCEPTED)
+ *		.timeout_ms: how long the handler may take, a stream as a whole; http.timeout of stepd.yaml(5) unless given
  *	STEPD_CRON("0 3 * * *", .timezone = "Europe/Berlin") minute hour day month weekday, as in
  *		crontab(5); six fields put seconds first; the zone is UTC unless given.
  *		.missed = "skip", "one" or "all": which of the runs that fell into a time without a
@@ -172,6 +173,7 @@ struct stepd_trigger {
 	int64_t catch_up_limit_ms;
 	const char *source; /* where it is written */
 	int64_t line;
+	int64_t timeout_ms; /* http */
 };
 
 /* What a handler returns.  Any other value is an error like STEPD_RETRY. */
@@ -379,6 +381,7 @@ static inline const char *stepd_raw_body(struct stepd_ctx *ctx, size_t *len);
 /*
  * The reply; sent if the handler then returns STEPD_OK, else the client gets 500.  The last one counts.
  * Status 200 to 599; body NULL: none.  A handler that never replies replies 200 with what stepd_return() gave, or 204.
+ * One whose replies were all refused (-1) has failed, even if it returns STEPD_OK.
  * For queue and cron triggers the JSON body becomes the job's output and the rest is ignored.
  */
 static inline int stepd_reply(struct stepd_ctx *ctx, int status, const cJSON *body);
