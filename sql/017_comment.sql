@@ -3,7 +3,8 @@
 -- What \d+ says about the columns that the other files left alone: those whose
 -- meaning is the same wherever they stand, and the plain ones of the views.
 
-do $$
+create or replace function stepd._describe() returns void
+language plpgsql as $$
 declare
 	c record;
 	said text;
@@ -109,7 +110,13 @@ declare
 		"setting.defaults": "Settings of queues without a block, as last configured.",
 		"subscription.topic": "What is enqueued on.",
 		"tick.fire_at": "The time the tick stands for.",
-		"nodes.ended_at": "When it left or was declared lost."
+		"nodes.ended_at": "When it left or was declared lost.",
+		"node_pool.min": "How many processes it has at least.",
+		"node_pool.max": "How many processes it may have.",
+		"pool": "The pool''s name in the configuration.",
+		"serves": "queue or http.",
+		"changed_at": "When this last changed.",
+		"secret.made_at": "When it was made."
 	}';
 begin
 	for c in
@@ -124,3 +131,6 @@ begin
 		execute format('comment on column stepd.%I.%I is %L', c.relname, c.attname, said);
 	end loop;
 end $$;
+comment on function stepd._describe() is 'Comment the columns that have no comment yet. Files with views that come after this one call it again.';
+
+do $$ begin perform stepd._describe(); end $$;

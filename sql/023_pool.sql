@@ -59,3 +59,5 @@ comment on column stepd.pools.max is 'So many at most; the same as min when thei
 comment on column stepd.pools.deaths is 'Of its processes, unasked, since the last reload.';
 comment on column stepd.pools.degraded is 'Its processes die at once, so that new ones are started with a delay and one at a time; until one stays up or finishes a job, or a reload.';
 comment on column stepd.pools.retry_at is 'When the next one is started; null: at once.';
+
+do $$ begin perform stepd._describe(); end $$;

@@ -26,4 +26,5 @@ dist_sql_DATA = \
 	sql/023_pool.sql \
 	sql/024_node_pool.sql \
 	sql/025_secret.sql \
-	sql/026_http_jobs.sql
+	sql/026_http_jobs.sql \
+	sql/027_diagnosis.sql

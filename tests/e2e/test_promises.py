@@ -399,3 +399,38 @@ def test_large_payloads(start, db):
     [job] = db.values("select stepd.enqueue('tool', jsonb_build_object('big', repeat('x', %s)))", size)
     completed(db, [job], 90)
     assert db.value("select output from stepd.outcome where id = %s", job) == size
+
+
+# --- why does it not go faster? ----------------------------------------------------------------------------------
+
+def test_self_diagnosis(start, db):
+    a = start({"kit": {"maxRetries": 0}}, database={"url": db.conninfo, "lease": "1s"})
+    db.execute("select stepd.pause('kit')")
+    oldest, *_ = db.values("select stepd.enqueue_many('kit', (select jsonb_agg('{}'::jsonb) from generate_series(1, 3000)))")
+    [row] = db.rows("select * from stepd.oldest_ready")
+    assert (row["queue"], row["step"], row["job_id"], row["reason"]) == ("kit", "Kit", oldest, "the queue is paused")
+    # depth does not matter, as long as vacuum may do its work
+    [cost] = db.rows("select * from stepd.claim_costs")
+    assert (cost["queue"], cost["depth"], cost["jobs"]) == ("kit", 3000, 100) and cost["blocks"] < 20
+    holder = db.connect(autocommit=False)
+    with holder.cursor() as cur:
+        cur.execute("set transaction isolation level repeatable read")
+        cur.execute("select pg_backend_pid() pid")
+        pid = cur.fetchone()["pid"]
+        db.execute("select stepd.cancel(id) from stepd.jobs where id < %s", oldest + 2900)
+        db.execute("vacuum stepd.ready")
+        [held] = db.rows("select * from stepd.vacuum_holders where pid = %s", pid)
+        assert held["kind"] == "session" and held["state"] == "idle in transaction" and held["transactions"] > 0
+    holder.rollback()
+    holder.close()
+    assert db.rows("select * from stepd.vacuum_holders where pid = %s", pid) == []
+    # a node vanishes with the job that it runs
+    [job] = db.enqueue("tool", {"ms": 900, "key": "k"})
+    db.wait_status(job, "running")
+    a.kill9()
+    b = start({}, name="b")
+    harness.wait_for(lambda: db.rows("select * from stepd.lost_leases where jobs_lost = 1 and jobs_held = 0"), 20, "the lost lease")
+    [lost] = db.rows("select node, pid, lost_at from stepd.lost_leases")
+    assert (lost["node"], lost["pid"]) == ("a", a.process.pid) and lost["lost_at"]
+    warnings = json.loads(b.stepctl("--json", "status").stdout)["warnings"]
+    assert any("node a" in w and "vanished" in w and "1 running jobs" in w for w in warnings), warnings
