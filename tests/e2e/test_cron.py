@@ -176,6 +176,20 @@ def test_reload_changes_the_schedule(stepd, db):
     no_duplicates(db)
 
 
+def test_reloads_lose_no_tick(stepd, db):
+    cron_step(stepd, "* * * * * *")
+    stepd.start()
+    harness.wait_for(lambda: ticks(db), 10, "a tick")
+    n, began, reloads = len(ticks(db)), time.monotonic(), 0
+    while time.monotonic() - began < 3:
+        stepd.reload()
+        reloads += 1
+    harness.wait_for(lambda: len(ticks(db)) >= n + 4, 10, "ticks of the last process")
+    seen = ticks(db)
+    assert [b - a for a, b in zip(seen, seen[1:])] == [datetime.timedelta(seconds=1)] * (len(seen) - 1), (reloads, seen)
+    no_duplicates(db)
+
+
 def test_a_removed_step_is_silent(stepd, db):
     cron_step(stepd, "* * * * * *")
     stepd.start()
