@@ -74,7 +74,7 @@ static bool is_worth_a_look(const struct sd_kid *kid, const struct sd_seen *seen
 {
 	const struct sd_conf_pool *pool = kid->group->pool;
 
-	if (pool == NULL || (pool->max_memory == 0 && pool->max_cpu_ms == 0))
+	if (!sd_limit_any(pool))
 		return false;
 	switch (kid->state) {
 	case SD_KID_READY:
@@ -95,10 +95,10 @@ static void look_at_limits(struct sd_kid *kid, const struct sd_seen *seen, struc
 
 	if (!is_worth_a_look(kid, seen, slow))
 		return;
-	if (!orphans->known)
+	if (!orphans->known && kid->box[0] == '\0')
 		orphans->n = sd_usage_orphans(orphans->v, MAX_ORPHANS, is_kid, kid->su);
-	orphans->known = true;
-	sd_usage_of(kid->pid, orphans->v, orphans->n, pool->max_memory > 0, pool->max_memory, &now);
+	orphans->known = kid->box[0] == '\0' || orphans->known;
+	sd_confine_usage(kid, orphans->v, orphans->n, &now);
 	if (kid->state == SD_KID_TERMED) {
 		if (sd_limit_wild(pool, &now))
 			sd_kid_event(kid, SD_KID_LATE, 0);
@@ -169,6 +169,8 @@ void sd_enforce(struct sd_super *su, int64_t now_us, bool slow)
 {
 	struct orphans orphans = {.known = false};
 
+	if (slow && su->cgroup != NULL)
+		sd_cgroup_sweep(su->cgroup);
 	for (struct sd_kid *k = su->kids; k != NULL; k = k->next) {
 		struct sd_seen seen;
 

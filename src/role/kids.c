@@ -203,13 +203,13 @@ void sd_kid_event(struct sd_kid *kid, enum sd_kid_event event, int64_t late_us)
 		break;
 	case SD_KID_SEND_TERM:
 		kid->asked = true;
-		kid->late_us = sd_now_us() + kid->grace_us;
+		kid->late_us = kid->killable_us = sd_now_us() + kid->grace_us;
 		send_signal(kid, SIGTERM);
 		break;
 	case SD_KID_SEND_KILL:
 		kid->late_us = sd_now_us() + SD_SEC;
-		sd_log(SD_LOG_WARN, "%s (pid %d) did not end within %lld ms of TERM: KILL", kid->name, kid->pid,
-		       (long long)(kid->grace_us / SD_MS));
+		sd_log(SD_LOG_WARN, "%s (pid %d) did not end %s: KILL", kid->name, kid->pid,
+		       sd_now_us() < kid->killable_us ? "and takes ever more memory" : "within stop.killGrace of TERM");
 		send_signal(kid, SIGKILL);
 		break;
 	case SD_KID_NOTE_FAILED: /* comes with a message: on_message */
@@ -264,20 +264,6 @@ struct birth {
 	bool own_log; /* of a generation whose logging the supervisor has not taken over yet */
 };
 
-static void set_wall(const struct sd_conf_pool *pool)
-{
-	struct rlimit wall;
-
-	if (pool == NULL || sd_limit_wall(pool) == 0 || getrlimit(RLIMIT_DATA, &wall) != 0)
-		return;
-	if (wall.rlim_cur > (rlim_t)sd_limit_wall(pool))
-		wall.rlim_cur = (rlim_t)sd_limit_wall(pool);
-	if (wall.rlim_max > wall.rlim_cur)
-		wall.rlim_max = wall.rlim_cur; /* nor does the handler lift it */
-	if (setrlimit(RLIMIT_DATA, &wall) != 0)
-		sd_log(SD_LOG_WARN, "limiting the memory failed: %m");
-}
-
 /* What its pool adds to the environment; nothing of that is ever logged. */
 static void set_environment(const struct sd_conf_pool *pool, const struct sd_user *user)
 {
@@ -304,7 +290,6 @@ static _Noreturn void enter_role(void *arg)
 		if (nice(birth->child.pool->nice) == -1 && errno != 0)
 			sd_log(SD_LOG_WARN, "setting the nice value failed: %m");
 	}
-	set_wall(birth->child.pool);
 	sd_roles[birth->child.role].main(&birth->child);
 }
 
@@ -428,6 +413,7 @@ struct sd_kid *sd_kid_start(struct sd_super *su, struct sd_group *group, int ind
 		sd_health_died(&group->health, &stillborn, sd_now_us());
 		return NULL;
 	}
+	sd_confine(kid);
 	atomic_store(&slot_of(kid)->pid, kid->pid);
 	ev_io_set(&kid->io, kid->chan, EV_READ);
 	ev_io_start(su->loop, &kid->io);
@@ -462,19 +448,23 @@ static void blame(const struct sd_kid *kid, const struct sd_seen *seen, bool sig
 	}
 }
 
-/* Which limit, if one was passed; also when it was faster than we look and met the wall. */
+/* Which limit, if one was passed; also when it was faster than we look and met the wall: the kernel says so, or its peak. */
 static void blame_limit(const struct sd_kid *kid, const struct sd_seen *seen, struct sd_msg_death *d)
 {
 	const struct sd_conf_pool *pool = kid->group->pool;
 
 	d->limit = kid->limit;
 	d->used = kid->used;
-	if (d->reason == SD_SLOT_REASON_NONE && d->signal > 0 && pool != NULL && d->job == seen->job &&
-	    sd_limit_killed(&kid->meter, pool, seen, d->max_rss_kb * 1024)) {
-		d->reason = SD_SLOT_REASON_MEMORY;
-		d->limit = pool->max_memory;
+	if (d->reason != SD_SLOT_REASON_NONE || d->signal == 0 || pool == NULL || d->job != seen->job)
+		return;
+	if (kid->out_of_memory)
+		d->used = sd_limit_wall(pool);
+	else if (kid->box[0] == '\0' && sd_limit_killed(&kid->meter, pool, seen, d->max_rss_kb * 1024))
 		d->used = d->max_rss_kb * 1024;
-	}
+	else
+		return;
+	d->reason = SD_SLOT_REASON_MEMORY;
+	d->limit = pool->max_memory;
 }
 
 static void describe_death(const struct sd_kid *kid, int status, const struct rusage *ru, const struct sd_seen *seen,
@@ -544,6 +534,7 @@ static void bury(struct sd_kid *kid, int status, const struct rusage *ru)
 
 	read_channel(kid); /* its last words */
 	sd_slot_look(slot_of(kid), now, &seen);
+	sd_confine_dead(kid);
 	describe_death(kid, status, ru, &seen, now, &death);
 	run = seen.job != 0 ? seen.job : (int64_t)seen.request;
 	/* One that drained has given everything back, but it may have been without its database: told all the same, unless

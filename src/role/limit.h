@@ -38,10 +38,16 @@ bool sd_limit_worn(const struct sd_conf_pool *pool, int64_t held);
 bool sd_limit_killed(const struct sd_meter *m, const struct sd_conf_pool *pool, const struct sd_seen *seen, int64_t peak);
 
 /*
- * The wall: more than this no single process gets (RLIMIT_DATA), so that one which is faster than we look meets the end of
- * its memory, not that of the machine.  So far above the limit that who reaches it has passed that.  0: none.
+ * The wall: more than this nobody gets, so that who is faster than we look meets the end of its memory, not that of the
+ * machine: memory.max of the worker's cgroup, or RLIMIT_DATA of each process.  So far above the limit that who reaches it
+ * has passed that.  0: none.
  */
 int64_t sd_limit_wall(const struct sd_conf_pool *pool);
+
+static inline bool sd_limit_any(const struct sd_conf_pool *pool)
+{
+	return pool != NULL && (pool->max_memory > 0 || pool->max_cpu_ms > 0);
+}
 
 #define SD_LIMIT_TEXT 96
 /* "memory limit 64MiB exceeded (71 MiB in use)", "CPU time limit 2s exceeded (2.10 s used)". */

@@ -7,6 +7,7 @@
  *   resize.c       pools that grow and shrink
  *   kids.c         one child: spawn, messages, ladder, death
  *   enforce.c      looking at running attempts and at workers' size
+ *   confine.c      cgroups and rlimits of pools with limits
  *   deaths.c       deaths on their way to the keeper
  *   reload.c       a new generation from the loader to the swap
  *   embedded.c     the private PostgreSQL's directory; postgres.c its child
@@ -18,6 +19,7 @@
 #ifndef SD_ROLE_SUPER_H
 #define SD_ROLE_SUPER_H
 
+#include "proc/cgroup.h"
 #include "proc/listen.h"
 #include "proc/notify.h"
 #include "role/deaths.h"
@@ -60,12 +62,15 @@ struct sd_kid {
 	int64_t spawned_us, ready_us;
 	int64_t late_us;   /* when the present state's time is over; 0: never */
 	int64_t grace_us;  /* TERM → KILL */
+	int64_t killable_us; /* end of that; before it is killed only who cannot wait */
 	bool superseded;   /* a younger one takes its place, then it drains */
 	bool asked;	   /* it was told to go */
 	int64_t idle_us;   /* since when it has nothing to do; 0: it has */
 	uint64_t jobs_seen;
 	bool closed;	   /* it said that no new connection reaches it */
 	struct sd_watch watch;
+	char box[32];	   /* its cgroup; "": none */
+	bool out_of_memory; /* the kernel said so */
 	struct sd_meter meter;
 	int reason;	   /* SD_SLOT_REASON_*: why it was told to end */
 	int64_t limit, used; /* … when that was a memory or CPU limit: bytes, ms */
@@ -117,6 +122,8 @@ struct sd_super {
 	struct sd_user user;
 	const struct sd_user *child_user; /* who children become, as the supervisor stays root; NULL: they stay who they are */
 	struct sd_deaths deaths;
+	struct sd_cgroup *cgroup; /* NULL: none, limits are kept by looking */
+	bool cgroup_tried;
 	struct sd_embedded *embedded; /* NULL: none */
 	struct sd_group postgres;
 	struct sd_loader *loader;
@@ -167,6 +174,12 @@ struct sd_kid *sd_keeper_ready(const struct sd_super *su); /* the one deaths go 
 
 /* enforce.c */
 void sd_enforce(struct sd_super *su, int64_t now_us, bool slow);
+
+/* confine.c: where the limits of pools are the kernel's to keep */
+void sd_confine_prepare(struct sd_super *su, const struct sd_conf *conf, const struct sd_user *user); /* user NULL: none to become */
+void sd_confine(struct sd_kid *kid); /* just forked */
+void sd_confine_usage(const struct sd_kid *kid, const struct sd_orphan *orphans, size_t n, struct sd_usage *out);
+void sd_confine_dead(struct sd_kid *kid); /* reaped: out_of_memory is known then, and what it left is killed */
 
 /* reload.c */
 void sd_load_first(struct sd_super *su, struct sd_conf *conf);

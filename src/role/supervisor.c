@@ -364,6 +364,7 @@ static int prepare(struct sd_super *su, const struct sd_supervise *what, struct 
 	if (su->building == NULL)
 		return -1;
 	sd_notify_listen_done();
+	sd_confine_prepare(su, what->conf, become && !su->building->other_users ? &user : NULL);
 	if (become && su->building->other_users) {
 		su->user = user;
 		su->child_user = &su->user;
@@ -417,6 +418,7 @@ static void clean_up(struct sd_super *su)
 	}
 	sd_embedded_close(su->embedded);
 	sd_deaths_fini(&su->deaths);
+	sd_cgroup_close(su->cgroup);
 	if (su->loop != NULL)
 		ev_loop_destroy(su->loop);
 	sd_wake_close(&su->wake);

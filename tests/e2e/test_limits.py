@@ -1,8 +1,11 @@
 """Memory and CPU limits of an attempt: the attempt that passes one ends like one that passes its timeout, the reason is
 named, and nobody else pays for it."""
 
+import contextlib
+import os
 import re
 import time
+from pathlib import Path
 
 import pytest
 
@@ -60,6 +63,8 @@ static int handle(struct stepd_ctx *ctx)
 		char *inherited = eat(stepd_get_num(in, "inherit", 0) + 0.1, false);
 		for (int i = 0; i < children; i++)
 			if (fork() == 0) {
+				if (stepd_get_bool(in, "setsid", false))
+					setsid();
 				if (mib > 0)
 					eat(mib, shared);
 				burn(cpu);
@@ -134,7 +139,8 @@ def test_memory(hog, db):
     # past the wall, by what its processes hold together: no grace
     a = ended(db, db.enqueue("hog", {"children": 4, "mib": 50})[0])
     assert a["outcome"] == "timeout" and re.search(MEMORY, a["error"]), a
-    assert not [p for p in harness.all_procs().values() if p.pgid == a["pid"]], "its processes went with it"
+    harness.wait_for(lambda: not [p for p in harness.all_procs().values() if p.pgid == a["pid"] and p.state not in "ZX"], 5,
+                     "its processes went with it")
 
     # what processes inherit counts once: four times 25 MiB are too much, four forks of one are not
     [job] = db.enqueue("hog", {"children": 4, "inherit": 30, "ms": 500})
@@ -177,3 +183,51 @@ def test_limits_are_checked_and_reloaded(stepd, db):
     stepd.reload()
     a = ended(db, db.enqueue("hog", {"mib": 100, "ms": 60000})[0])
     assert a["outcome"] == "timeout" and re.search(MEMORY, a["error"])
+
+
+@pytest.fixture
+def delegated(stepd):
+    """The daemon in a cgroup of its own that was delegated to it, as systemd's Delegate=yes does; its folder."""
+    root = Path("/sys/fs/cgroup")
+    with contextlib.suppress(OSError):
+        if harness.ROOT and "memory" in (root / "cgroup.controllers").read_text().split():
+            box = root / f"stepd-test-{os.getpid()}"
+            (root / "cgroup.subtree_control").write_text("+memory")
+            box.mkdir()
+            os.setxattr(box, "trusted.delegate", b"1")
+            plain = stepd.command
+            stepd.command = lambda *a: ["/bin/sh", "-c", f'echo 0 >{box}/cgroup.procs && exec "$@"', "sh", *map(str, plain(*a))]
+            yield box
+            stepd.close()
+            for d in sorted(box.glob("**/"), reverse=True):
+                d.rmdir()
+            return
+    pytest.skip("no cgroup v2 with the memory controller that we may divide")
+
+
+@pytest.mark.parametrize("user", [None, "nobody"])
+def test_limits_in_cgroups(delegated, stepd, db, user):
+    stepd.step("hog", HOG)
+    conf = stepd.config(pools={"default": {"processes": 1, "maxMemory": "64MiB", "maxCpuTime": "8s"}},
+                        queues={"hog": {"maxRetries": 0}}, stop={"killGrace": "5s"})
+    if user:
+        conf["user"] = user
+    stepd.start(config=conf)
+    stepd.wait_log("limits of pools: in cgroups under " + str(delegated))
+    [box] = delegated.glob("worker-*")
+    assert (box / "memory.max").read_text() == "134217728\n" and (box / "memory.oom.group").read_text() == "1\n"
+    assert stepd.child("worker default").pid in map(int, (box / "cgroup.procs").read_text().split())
+    [job] = db.enqueue("hog", {"children": 2, "mib": 20, "ms": 500})
+    db.wait_status(job, "completed")
+
+    a = ended(db, db.enqueue("hog", {"mib": 70, "ms": 60000})[0])
+    assert a["outcome"] == "timeout" and a["signal"] is None and re.search(MEMORY + "$", a["error"]), a
+    a = ended(db, db.enqueue("hog", {"at once": True})[0])
+    assert (a["outcome"], a["signal"]) == ("timeout", 9) and re.search(MEMORY + r", killed by signal 9 \(SIGKILL\)$", a["error"]), a
+    # CPU time of processes that nobody waits for, in sessions of their own, counts; and they end with it
+    a = ended(db, db.enqueue("hog", {"cpu": 1e9, "children": 3, "setsid": True})[0])
+    assert a["outcome"] == "timeout" and re.search("^CPU time limit 8s exceeded", a["error"]), a
+    harness.wait_for(lambda: [b.name for b in delegated.glob("worker-*")] != [box.name] and len(list(delegated.glob("worker-*"))) == 1, 5,
+                     lambda: f"the boxes of the dead are gone: {list(delegated.glob('*'))}")
+    assert len([p for p in stepd.procs() if p.comm == "stepd-worker" or "worker default" in p.cmdline]) == 1, stepd.procs()
+    assert stepd.stop() == 0 and not list(delegated.glob("worker-*"))

@@ -1,15 +1,19 @@
 /* Limits of an attempt: the decisions from values, and what /proc says of real processes. */
 #include "base/clock.h"
+#include "proc/cgroup.h"
 #include "role/limit.h"
 
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stddef.h>
+#include <ftw.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -241,12 +245,140 @@ static void test_family(void **state)
 	assert_int_equal(u.processes, 0);
 }
 
+/* ---- cgroups ---- */
+
+#define HYBRID                                                                                                         \
+	"25 1 0:22 / /sys rw - sysfs sysfs rw\n30 25 0:26 / /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"      \
+	"40 25 0:35 / /sys/fs/cgroup/unified rw,nosuid shared:9 - cgroup2 cgroup2 rw\n"
+
+static void test_cgroup_found(void **state)
+{
+	char out[128];
+
+	(void)state;
+	assert_true(sd_cgroup_find("0::/system.slice/stepd.service\n", "30 25 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n", out, sizeof out));
+	assert_string_equal(out, "/sys/fs/cgroup/system.slice/stepd.service");
+	assert_true(sd_cgroup_find("4:memory:/x\n0::/a b\n", HYBRID, out, sizeof out));
+	assert_string_equal(out, "/sys/fs/cgroup/unified/a b");
+	assert_true(sd_cgroup_find("0::/\n", HYBRID, out, sizeof out));
+	assert_string_equal(out, "/sys/fs/cgroup/unified");
+	/* a part of the tree is mounted */
+	assert_true(sd_cgroup_find("0::/pod/c1/x\n", "1 0 0:1 /pod/c1 /cg rw - cgroup2 none rw\n", out, sizeof out));
+	assert_string_equal(out, "/cg/x");
+	assert_false(sd_cgroup_find("0::/pod/c12\n", "1 0 0:1 /pod/c1 /cg rw - cgroup2 none rw\n", out, sizeof out));
+	/* not to be seen from here, none, nonsense, too long */
+	assert_false(sd_cgroup_find("0::/../x\n", HYBRID, out, sizeof out));
+	assert_false(sd_cgroup_find("1:memory:/x\n", HYBRID, out, sizeof out));
+	assert_false(sd_cgroup_find("0::/x\n", "25 1 0:22 / /sys rw - sysfs sysfs rw\n", out, sizeof out));
+	assert_false(sd_cgroup_find("0::x\n", HYBRID, out, sizeof out));
+	assert_false(sd_cgroup_find("", "", out, sizeof out));
+	assert_false(sd_cgroup_find("0::/system.slice\n", HYBRID, out, 20));
+}
+
+static void test_cgroup_field(void **state)
+{
+	(void)state;
+	assert_int_equal(sd_cgroup_field("low 0\noom 3\noom_kill 2\n", "oom_kill"), 2);
+	assert_int_equal(sd_cgroup_field("oom_kill_extra 9\noom 3", "oom_kill"), -1);
+	assert_int_equal(sd_cgroup_field("oom 3", "oom"), 3);
+	assert_int_equal(sd_cgroup_field("", "oom"), -1);
+}
+
+/* Files as the kernel has them, in an ordinary folder. */
+static void write_file(const char *folder, const char *name, const char *text)
+{
+	char path[256];
+	FILE *f;
+
+	snprintf(path, sizeof path, "%s/%s", folder, name);
+	f = fopen(path, "w");
+	assert_non_null(f);
+	fputs(text, f);
+	fclose(f);
+}
+
+static void expect_file(const char *folder, const char *name, const char *text)
+{
+	char path[256], got[64] = "";
+	FILE *f;
+
+	snprintf(path, sizeof path, "%s/%s", folder, name);
+	f = fopen(path, "r");
+	assert_non_null(f);
+	assert_non_null(fgets(got, sizeof got, f));
+	fclose(f);
+	assert_string_equal(got, text);
+}
+
+static int remove_one(const char *path, const struct stat *st, int type, struct FTW *ftw)
+{
+	(void)st, (void)type, (void)ftw;
+	return remove(path);
+}
+
+static void test_cgroup_files(void **state)
+{
+	char folder[] = "/tmp/stepd-cgroup-XXXXXX", box[64];
+	struct sd_cgroup *c;
+	struct sd_usage u;
+	struct sd_err err;
+
+	(void)state;
+	assert_non_null(mkdtemp(folder));
+	snprintf(box, sizeof box, "%s/worker-1-1", folder);
+	assert_null(sd_cgroup_open_at(folder, &err));
+	assert_non_null(strstr(err.message, "memory controller"));
+	write_file(folder, "cgroup.controllers", "cpu memory_x pids\n");
+	assert_null(sd_cgroup_open_at(folder, &err));
+	write_file(folder, "cgroup.controllers", "cpu memory pids\n");
+	assert_null(sd_cgroup_open_at(folder, &err));
+	assert_non_null(strstr(err.message, "cgroup.subtree_control"));
+	write_file(folder, "cgroup.subtree_control", "");
+	c = sd_cgroup_open_at(folder, &err);
+	assert_non_null(c);
+	expect_file(folder, "cgroup.subtree_control", "+memory");
+
+	assert_int_equal(sd_cgroup_box(c, "worker-1-1", MIB, &err), -1); /* the kernel makes no files here */
+	assert_int_equal(mkdir(box, 0755), 0);
+	write_file(box, "memory.max", "");
+	write_file(box, "memory.oom.group", "");
+	write_file(box, "cgroup.procs", "");
+	assert_int_equal(sd_cgroup_box(c, "worker-1-1", 80 * MIB, &err), 0);
+	expect_file(box, "memory.max", "83886080");
+	expect_file(box, "memory.oom.group", "1");
+	assert_int_equal(sd_cgroup_enter(c, "worker-1-1", 4711, &err), 0);
+	expect_file(box, "cgroup.procs", "4711");
+	assert_int_equal(sd_cgroup_enter(c, "worker-2-1", 4711, &err), -1);
+
+	assert_false(sd_cgroup_usage(c, "worker-1-1", &u));
+	write_file(box, "memory.stat", "anon 1000\nfile 500000\nkernel 7\nshmem 20\n");
+	write_file(box, "cpu.stat", "usage_usec 123456\nuser_usec 100000\n");
+	assert_true(sd_cgroup_usage(c, "worker-1-1", &u));
+	assert_int_equal(u.memory, 1020);
+	assert_int_equal(u.cpu_us, 123456);
+	write_file(box, "memory.swap.current", "300\n");
+	assert_true(sd_cgroup_usage(c, "worker-1-1", &u));
+	assert_int_equal(u.memory, 1320);
+	assert_false(sd_cgroup_out_of_memory(c, "worker-1-1"));
+	write_file(box, "memory.events", "oom 1\noom_kill 0\n");
+	assert_false(sd_cgroup_out_of_memory(c, "worker-1-1"));
+	write_file(box, "memory.events", "oom 1\noom_kill 3\n");
+	assert_true(sd_cgroup_out_of_memory(c, "worker-1-1"));
+	write_file(box, "cgroup.kill", "");
+	sd_cgroup_drop(c, "worker-1-1");
+	expect_file(box, "cgroup.kill", "1");
+	sd_cgroup_drop(c, "worker-9-9");
+	sd_cgroup_close(c);
+	assert_int_equal(nftw(folder, remove_one, 8, FTW_DEPTH | FTW_PHYS), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_memory), cmocka_unit_test(test_cpu), cmocka_unit_test(test_wall),
 		cmocka_unit_test(test_who_died_of_it), cmocka_unit_test(test_text_and_slot), cmocka_unit_test(test_proc_texts),
-		cmocka_unit_test(test_family),
+		cmocka_unit_test(test_family),	cmocka_unit_test(test_cgroup_found), cmocka_unit_test(test_cgroup_field),
+		cmocka_unit_test(test_cgroup_files),
 	};
 
 	return cmocka_run_group_tests_name("limit", tests, NULL, NULL);

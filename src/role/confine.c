@@ -1,0 +1,109 @@
+/*
+ * Pools with limits and the kernel: each of their workers gets a cgroup of its
+ * own where we may make one.  There the kernel counts everything that a handler
+ * starts, even what left the process group, and kills all of it when it reaches
+ * the wall (limit.h) before we have looked.  Without cgroups each process of
+ * such a worker gets the wall as RLIMIT_DATA, and we count ourselves.
+ *
+ * All of it is done by the supervisor, right behind the fork, so that it knows
+ * how it went: the child has connected to nothing yet, and run no step.
+ */
+#include "base/log.h"
+#include "proc/user.h"
+#include "role/super.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <sys/resource.h>
+
+static bool has_limits(const struct sd_conf *conf)
+{
+	for (size_t i = 0; i < conf->npools; i++)
+		if (sd_limit_any(&conf->pools[i]))
+			return true;
+	return false;
+}
+
+static void open_cgroup(struct sd_super *su, const struct sd_user *user)
+{
+	struct sd_err err;
+
+	su->cgroup_tried = true;
+	su->cgroup = sd_cgroup_open(&err);
+	if (su->cgroup != NULL && user != NULL && sd_cgroup_give(su->cgroup, user->uid, user->gid, &err) != 0) {
+		sd_cgroup_close(su->cgroup);
+		su->cgroup = NULL;
+	}
+	if (su->cgroup != NULL)
+		sd_log(SD_LOG_INFO, "limits of pools: in cgroups under %s", sd_cgroup_folder(su->cgroup));
+	else
+		sd_log(SD_LOG_INFO, "limits of pools: by looking at processes and rlimits; no cgroups: %s", err.message);
+}
+
+void sd_confine_prepare(struct sd_super *su, const struct sd_conf *conf, const struct sd_user *user)
+{
+	if (has_limits(conf))
+		open_cgroup(su, user);
+}
+
+static int put_into_box(struct sd_kid *kid, struct sd_err *err)
+{
+	struct sd_cgroup *c = kid->su->cgroup;
+
+	snprintf(kid->box, sizeof kid->box, "worker-%u-%u", kid->slot, kid->slot_generation);
+	if (sd_cgroup_box(c, kid->box, sd_limit_wall(kid->group->pool), err) == 0) {
+		if (sd_cgroup_enter(c, kid->box, kid->pid, err) == 0)
+			return 0;
+		sd_cgroup_drop(c, kid->box);
+	}
+	kid->box[0] = '\0';
+	return -1;
+}
+
+/* The hard limit too, so that the handler does not lift it. */
+static void set_wall(const struct sd_kid *kid, rlim_t max)
+{
+	struct rlimit wall;
+
+	if (prlimit(kid->pid, RLIMIT_DATA, NULL, &wall) == 0) {
+		wall.rlim_max = wall.rlim_max < max ? wall.rlim_max : max;
+		wall.rlim_cur = wall.rlim_cur < max ? wall.rlim_cur : max;
+		if (prlimit(kid->pid, RLIMIT_DATA, &wall, NULL) == 0)
+			return;
+	}
+	if (errno != ESRCH)
+		sd_log(SD_LOG_WARN, "%s (pid %d): limiting its memory failed: %m", kid->name, kid->pid);
+}
+
+void sd_confine(struct sd_kid *kid)
+{
+	const struct sd_conf_pool *pool = kid->group->pool;
+	struct sd_err err;
+
+	if (!sd_limit_any(pool))
+		return;
+	if (!kid->su->cgroup_tried) /* limits that came with a reload */
+		open_cgroup(kid->su, NULL);
+	if (kid->su->cgroup != NULL && put_into_box(kid, &err) == 0)
+		return;
+	if (kid->su->cgroup != NULL)
+		sd_log_err(SD_LOG_WARN, &err, "%s (pid %d): no cgroup for it", kid->name, kid->pid);
+	if (pool->max_memory > 0)
+		set_wall(kid, (rlim_t)sd_limit_wall(pool));
+}
+
+void sd_confine_usage(const struct sd_kid *kid, const struct sd_orphan *orphans, size_t n, struct sd_usage *out)
+{
+	const struct sd_conf_pool *pool = kid->group->pool;
+
+	if (kid->box[0] == '\0' || !sd_cgroup_usage(kid->su->cgroup, kid->box, out))
+		sd_usage_of(kid->pid, orphans, n, pool->max_memory > 0, pool->max_memory, out);
+}
+
+void sd_confine_dead(struct sd_kid *kid)
+{
+	if (kid->box[0] == '\0')
+		return;
+	kid->out_of_memory = sd_cgroup_out_of_memory(kid->su->cgroup, kid->box);
+	sd_cgroup_drop(kid->su->cgroup, kid->box);
+}
