@@ -1,6 +1,15 @@
 -- For measurements: a worker in SQL.  drain_step(slot, batch) is one turn of
 -- it, finish(what the last turn claimed) + claim, one transaction; what it
--- holds and its cursor are kept in settings of the session.
+-- holds and its cursor are kept in settings of the session.  A turn that gets
+-- nothing notes how much CPU time the server process has used up to then.
+
+create table drain_cpu (pid int, us bigint);
+
+create function drain_cpu() returns bigint
+language sql as $$
+	select (f[14]::bigint + f[15]::bigint) * 10000
+	from regexp_split_to_array(regexp_replace(pg_read_file('/proc/self/stat'), '\(.*\)', 'x'), ' ') f
+$$;
 
 create function drain_step(node int, slot int, lane int, batch int) returns int
 language plpgsql as $$
@@ -19,5 +28,8 @@ begin
 	from stepd.claim(node, slot, 1, array[lane], array[cur], array[batch], batch) c;
 	perform set_config('drain.leases', coalesce(leases::text, ''), false), set_config('drain.jobs', coalesce(jobs::text, ''), false),
 		set_config('drain.cursor', coalesce(next, 0)::text, false);
+	if leases is null then
+		insert into drain_cpu select pg_backend_pid(), drain_cpu();
+	end if;
 	return n;
 end $$;
