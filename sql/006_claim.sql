@@ -143,6 +143,9 @@ comment on function stepd._fifo_mail(int) is 'Has _fifo_sort anything to do?';
 
 -- Take up to want jobs of one lane; null when there are none.  (The settings for
 -- the planner are those of claim(), which alone calls this.)
+-- To find a row locked costs far more than to read it, so other workers' rows
+-- are left out by their xmax first.  A claim that was rolled back leaves xmax
+-- behind: those rows are taken when nothing else is there, and by cursor 0.
 create or replace function stepd._take(lane_id int, whole boolean, cursor bigint, want int,
 	out ids bigint[], out buckets date[], out attempts smallint[], out last bigint)
 language plpgsql
@@ -160,19 +163,22 @@ begin
 		into ids, buckets, attempts, last from (select * from gone order by rank, pos) g;
 		return;
 	end if;
-	with again as materialized (
-		select x.ctid from stepd.ready x where x.lane_id = _take.lane_id and x.rank < 0
-		order by x.lane_id, x.rank, x.pos limit want for update skip locked
-	), next as materialized (
-		select x.ctid from stepd.ready x where x.lane_id = _take.lane_id and x.rank = 0 and x.pos > cursor
-		order by x.lane_id, x.rank, x.pos limit want - (select count(*) from again) for update skip locked
-	), gone as (
-		delete from stepd.ready r
-		where r.ctid = any (array(select a.ctid from again a union all select n.ctid from next n))
-		returning r.rank, r.pos, r.bucket, r.attempt
-	)
-	select array_agg(g.pos), array_agg(g.bucket), array_agg(g.attempt), max(g.pos) filter (where g.rank = 0)
-	into ids, buckets, attempts, last from (select * from gone order by rank, pos) g;
+	for i in 1 .. 2 loop
+		with again as materialized (
+			select x.ctid from stepd.ready x where x.lane_id = _take.lane_id and x.rank < 0 and (x.xmax = 0 or i = 2)
+			order by x.lane_id, x.rank, x.pos limit want for update skip locked
+		), next as materialized (
+			select x.ctid from stepd.ready x where x.lane_id = _take.lane_id and x.rank = 0 and x.pos > cursor and (x.xmax = 0 or i = 2)
+			order by x.lane_id, x.rank, x.pos limit want - (select count(*) from again) for update skip locked
+		), gone as (
+			delete from stepd.ready r
+			where r.ctid = any (array(select a.ctid from again a union all select n.ctid from next n))
+			returning r.rank, r.pos, r.bucket, r.attempt
+		)
+		select array_agg(g.pos), array_agg(g.bucket), array_agg(g.attempt), max(g.pos) filter (where g.rank = 0)
+		into ids, buckets, attempts, last from (select * from gone order by rank, pos) g;
+		exit when ids is not null;
+	end loop;
 end $$;
 comment on function stepd._take(int, boolean, bigint, int) is
 	'Delete up to want ready rows of a lane and return them in order, with the highest pos of the main flow (null: none of it).';
@@ -196,22 +202,22 @@ begin
 	if cardinality(lanes) <> cardinality(cursors) or cardinality(lanes) <> cardinality(maxes) then
 		perform stepd._bad('lanes', 'has another length than cursors or maxes');
 	end if;
-	if not coalesce((select stepd._node_lives(n) from stepd.node n where n.id = claim.node_id), false) then
-		return;
-	end if;
-
 	for l in
 		select u.lane, coalesce(u.cur, 0) as cur, least(u.most, room) as most, q.id as queue_id, q.name, q.strategy, q.max_concurrency,
 			q.max_retries, q.rate_limit, q.rate_window_ms, q.concurrency_per_group,
 			q.max_concurrency > 0 or q.rate_limit > 0 or q.concurrency_per_group > 0 or (q.strategy = 'fifo' and stepd._fifo_mail(q.id)) as locked
-		from unnest(lanes, cursors, maxes) with ordinality u (lane, cur, most, ord)
+		from stepd.node n
+		cross join unnest(lanes, cursors, maxes) with ordinality u (lane, cur, most, ord)
 		join stepd.lane a on a.id = u.lane
 		join stepd.queue q on q.id = a.queue_id
-		where u.most > 0 and not q.paused
-			and (exists (select from stepd.ready r where r.lane_id = u.lane and r.rank < 0)
-				or case when q.strategy <> 'standard' or coalesce(u.cur, 0) = 0
-					then exists (select from stepd.ready r where r.lane_id = u.lane and r.rank >= 0)
-					else exists (select from stepd.ready r where r.lane_id = u.lane and r.rank = 0 and r.pos > u.cur) end
+		-- _node_lives(n), in the words that the planner can look into
+		where n.id = claim.node_id and n.left_at is null and n.lost_at is null
+			and greatest(n.heartbeat_at, pg_postmaster_start_time()) + n.lease_ms * interval '1 ms' > clock_timestamp()
+			and u.most > 0 and not q.paused
+			and (case when q.strategy <> 'standard' or coalesce(u.cur, 0) = 0
+					then exists (select from stepd.ready r where r.lane_id = u.lane)
+					else exists (select from stepd.ready r where r.lane_id = u.lane and r.rank = 0 and r.pos > u.cur)
+						or exists (select from stepd.ready r where r.lane_id = u.lane and r.rank < 0) end
 				or q.strategy = 'fifo' and stepd._fifo_mail(q.id)
 				or q.concurrency_per_group > 0 and exists (select from stepd.fifo_inbox i where i.queue_id = q.id))
 		order by u.ord
@@ -263,27 +269,31 @@ begin
 		values (claim.node_id, claim.slot, claim.generation, l.lane, at, at,
 			exists (select from stepd.unique_job k where k.job_id = any (t.ids)), t.ids, t.buckets, t.attempts)
 		returning id into lease;
-		-- nearly always all are of one day: then one partition is picked once, not for each row
+		-- Nearly always all are of one day: then one partition is picked once, not for each row.  And row by row: a join
+		-- planned while the day was young would go on reading all of it.
 		day := case when t.buckets[1] = all (t.buckets) then t.buckets[1] end;
-		return query
-			select lease, l.lane, j.id, j.used + 1,
-				stepd._max_attempts(l.max_retries, case when j.used > 0
-					then (select n.attempts_before from stepd.renewal n where n.job_id = j.id) end),
-				j.trigger, j.trigger_index::int, l.name, j.group_id, j.parent_id, j.trace_id,
-				(date_part('epoch', j.enqueued_at) * 1000000)::bigint,
-				case when l.strategy = 'standard' then greatest(coalesce(t.last, 0), l.cur) else l.cur end,
-				j.input::text
-			from (
-				select u.ord, u.attempt as used, x.*
+		t.last := case when l.strategy = 'standard' then greatest(coalesce(t.last, 0), l.cur) else l.cur end;
+		if day is not null then
+			return query
+				select lease, l.lane, x.id, u.attempt + 1,
+					stepd._max_attempts(l.max_retries, case when u.attempt > 0
+						then (select n.attempts_before from stepd.renewal n where n.job_id = x.id) end),
+					x.trigger, x.trigger_index::int, l.name, x.group_id, x.parent_id, x.trace_id,
+					(date_part('epoch', x.enqueued_at) * 1000000)::bigint, t.last, x.input::text
 				from unnest(t.ids, t.attempts) with ordinality u (id, attempt, ord)
-				join stepd.job x on x.id = u.id and x.bucket = day
-				where day is not null
-				union all
-				select u.ord, u.attempt, x.*
+				cross join lateral (select j.* from stepd.job j where j.id = u.id and j.bucket = day limit 1) x
+				order by u.ord;
+		else
+			return query
+				select lease, l.lane, x.id, u.attempt + 1,
+					stepd._max_attempts(l.max_retries, case when u.attempt > 0
+						then (select n.attempts_before from stepd.renewal n where n.job_id = x.id) end),
+					x.trigger, x.trigger_index::int, l.name, x.group_id, x.parent_id, x.trace_id,
+					(date_part('epoch', x.enqueued_at) * 1000000)::bigint, t.last, x.input::text
 				from unnest(t.ids, t.attempts, t.buckets) with ordinality u (id, attempt, bucket, ord)
-				join stepd.job x on x.id = u.id and x.bucket = u.bucket
-				where day is null) j
-			order by j.ord;
+				cross join lateral (select j.* from stepd.job j where j.id = u.id and j.bucket = u.bucket limit 1) x
+				order by u.ord;
+		end if;
 	end loop;
 end $$;
 comment on function stepd.claim(int, int, bigint, int[], bigint[], int[], int) is

@@ -10,6 +10,7 @@
 #define LAG_US (10 * SD_SEC)
 #define RESCAN_US (1 * SD_SEC)
 #define RESCAN_SHARE 20 /* at most 1/20 of the time is spent reading from the start */
+#define GROWTH 8.0	/* of a batch against the one before */
 #define WEIGHT 0.3	/* of the newest value in a moving mean */
 
 void sd_lane_init(struct sd_lane *l, int id, int step_index, int64_t timeout_ms)
@@ -30,8 +31,8 @@ int sd_lane_want(const struct sd_lane *l, int64_t budget_us)
 		n = (double)budget_us / l->mean_us;
 	if (l->mean_bytes * n > BATCH_BYTES)
 		n = BATCH_BYTES / l->mean_bytes;
-	if (n > 2.0 * l->last_batch)
-		n = 2.0 * l->last_batch;
+	if (n > GROWTH * l->last_batch)
+		n = GROWTH * l->last_batch;
 	return n < 1 ? 1 : (int)n;
 }
 

@@ -37,7 +37,7 @@ struct sd_lane {
 
 	double mean_us;	     /* moving mean of the handler's time; < 0: not known */
 	double mean_bytes;   /* moving mean of the input's size */
-	int last_batch;	     /* what was asked last: batches grow by doubling */
+	int last_batch;	     /* what was asked last: batches grow step by step */
 
 	/* the claim under way, and what the caller found in its answer */
 	int asked;

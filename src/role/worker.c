@@ -263,6 +263,7 @@ static void on_wake(struct ev_loop *loop, ev_io *io, int revents)
 	if (sd_worker_stopping(w))
 		sd_worker_hand_over(w);
 	w->sleeping = false;
+	w->woken = true;
 	sd_worker_pump(w);
 }
 

@@ -19,6 +19,7 @@
 #include "base/log.h"
 #include "queue/sqlcalls.h"
 
+#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -185,6 +186,19 @@ static void on_exchange(void *arg, PGresult *const *results, size_t n, const str
 	sd_worker_pump(w);
 }
 
+/*
+ * A claim does what a wake-up asks for, so it takes one along: otherwise workers that are never idle
+ * for long leave theirs in the descriptor, and when the work is done each costs a claim of nothing.
+ * Not more than one: the others are for others, who are to start at the same time.
+ */
+static void take_wakeup(struct sd_worker *w)
+{
+	uint64_t one;
+	if (!w->woken && read(w->child->wake, &one, sizeof one) < 0 && errno != EAGAIN)
+		sd_log(SD_LOG_WARN, "reading the wake-up descriptor failed: %m");
+	w->woken = false;
+}
+
 void sd_worker_exchange(struct sd_worker *w, bool with_claim)
 {
 	struct sd_db_call calls[2];
@@ -195,8 +209,10 @@ void sd_worker_exchange(struct sd_worker *w, bool with_claim)
 		calls[n++] = sd_finish_call(&w->finish, atomic_load(&w->child->scoreboard->node_id), (int)getpid());
 	w->exchange_us = sd_now_us();
 	w->claiming = with_claim && w->one_by_one == 0;
-	if (w->claiming)
+	if (w->claiming) {
+		take_wakeup(w);
 		calls[n++] = sd_worker_claim_call(w, w->exchange_us);
+	}
 	if (n == 0)
 		return;
 	w->busy = true;
