@@ -194,7 +194,7 @@ static void on_exchange(void *arg, PGresult *const *results, size_t n, const str
 static void take_wakeup(struct sd_worker *w)
 {
 	uint64_t one;
-	if (!w->woken && read(w->child->wake, &one, sizeof one) < 0 && errno != EAGAIN)
+	if (!w->woken && read(w->wake_io.fd, &one, sizeof one) < 0 && errno != EAGAIN)
 		sd_log(SD_LOG_WARN, "reading the wake-up descriptor failed: %m");
 	w->woken = false;
 }
