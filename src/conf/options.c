@@ -56,7 +56,7 @@ const struct sd_option sd_options[] = {
 {"http.bodyLimit", SD_OPTION_SIZE, CONF(http.body_limit), "1MiB", KIB, 64 * MIB, NULL, NULL, RELOAD, YES,
  "The largest request body; a larger one is answered with 413."},
 {"http.timeout", SD_OPTION_TIME, CONF(http.timeout_ms), "30s", 10, H, NULL, NULL, RELOAD, YES,
- "How long a handler may take for a request before it is answered with 504."},
+ "How long a handler may take for a request, unless its trigger says, before it is answered with 504."},
 {"http.maxInFlight", SD_OPTION_INT, CONF(http.max_in_flight), "1024", 1, 65536, NULL, NULL, RELOAD, YES,
  "Requests waiting or running at the same time; more are answered with 503."},
 {"http.maxConnections", SD_OPTION_INT, CONF(http.max_connections), "20000", 1, 1000000, NULL, NULL, RELOAD, YES,

@@ -68,7 +68,7 @@ static int with_file(SSL_CTX *ctx, int fd, int (*use)(SSL_CTX *ctx, BIO *in))
 	return r;
 }
 
-static const unsigned char http1[] = "\x08http/1.1", http1_and_2[] = "\x02h2\x08http/1.1";
+static const unsigned char http1[] = "\x08http/1.1\x08http/1.0", http1_and_2[] = "\x02h2\x08http/1.1\x08http/1.0";
 
 /* arg is one of the two. */
 static int choose_protocol(SSL *ssl, const unsigned char **out, unsigned char *outlen, const unsigned char *in, unsigned inlen, void *arg)

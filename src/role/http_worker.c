@@ -73,6 +73,8 @@ static void greet(struct sd_http_worker *w, const char *p, size_t size)
 	w->greeted = true;
 	w->b.usable = true;
 	sd_frame_put_welcome(&w->out);
+	if (w->http->draining)
+		sd_frame_put_stop(&w->out);
 	w->dirty = true;
 	w->http->dispatch_due = true;
 }
@@ -115,6 +117,8 @@ static void take_reply(struct sd_http_worker *w, const char *p, size_t size)
 /* Nobody began it: wait for another worker, unless its client is gone or answered. */
 static void take_back(struct sd_http *h, struct sd_http_flight *fl)
 {
+	if (fl->streaming && fl->x) /* it was begun all the same: a worker gone wild */
+		sd_http_answer_error(h, fl, 502, "worker_died", "the process that ran this request ended");
 	if (fl->x)
 		sd_dispatch_return(&h->dispatch, &fl->f);
 	else

@@ -9,6 +9,7 @@ import time
 
 import pytest
 from harness import SLOW, Proc, wait_for
+from test_http_tls import certificate
 
 STREAM = r"""
 #include <stepd/step.h>
@@ -311,21 +312,39 @@ def test_whatever_goes_wrong_cuts_the_reply(stepd, db):
     r.close()
 
 
-def test_real_clients(server):
-    """curl knows a whole reply from a cut one, by both versions of HTTP."""
+@pytest.mark.parametrize("version", ["--http1.1", "--http2-prior-knowledge", "-k"])
+def test_real_clients(stepd, version):
+    """curl knows a whole reply from a cut one, by each version of HTTP and with TLS (-k); streams of one connection do not mix."""
+    tls = {}
+    if version == "-k":
+        certificate(stepd.dir, "x")
+        tls["tls"] = {"cert": str(stepd.dir / "cert.pem"), "key": str(stepd.dir / "key.pem")}
+    server = start(stepd, http2="h2c", web=4, **tls)
+    url = f"http{'s' if tls else ''}://127.0.0.1:{server.http_port}"
+
     def curl(target, *options):
-        p = subprocess.run(["curl", "-sS", "-N", "-m", "20", *options, f"http://127.0.0.1:{server.http_port}{target}"], capture_output=True)
+        p = subprocess.run(["curl", "-sS", "-N", "-m", "20", version, *options, url + target], capture_output=True)
         return p.returncode, p.stdout
 
     assert curl("/plain") == (0, b"part 1\npart 2\nend")
+    assert curl("/plain?status=404") == (0, b"part 1\npart 2\nend")
     assert curl("/events", "-H", "Accept: text/event-stream")[0] == 0
     code, body = curl("/fail")
-    assert code in (18, 56) and body == b"part 1\npart 2\n"
+    assert code in (18, 56, 92) and b"part 1\npart 2\n".startswith(body), "HTTP/2's RST_STREAM may overtake what was not sent yet"
     code, body = curl("/fail", "--http1.0")
     assert code in (18, 56) and b"end" not in body
     code, body = curl("/flood?type=text/plain")
     assert code == 0 and len(body) == 32 << 20
     assert curl("/plain", "-I")[0] == 0
+    if version == "--http2-prior-knowledge":
+        many = subprocess.run(["nghttp", "-ns", *[f"{url}/flood?{i}" for i in range(4)]], capture_output=True, timeout=60)
+        assert many.stdout.count(b"200  32M /flood") == 4, many
+    else:
+        many = subprocess.run(["curl", "-sS", "-Z", "-m", "60", version, f"{url}/flood?[1-4]"], capture_output=True)
+        assert many.returncode == 0 and len(many.stdout) == 128 << 20
+    code, body = curl("/forever", "-m", "0.5")
+    assert code == 28 and b"data" in body
+    wait_for(lambda: curl("/plain")[0] == 0)
 
 
 def test_a_slow_client_holds_the_handler_not_memory(server, note):
@@ -372,6 +391,16 @@ def test_clients_that_leave(server, db, note):
     r = Reader(server, "/slow")
     r.sock.shutdown(socket.SHUT_WR)
     assert r.head() == 200 and r.rest() == b"part 1\npart 2\nend"
+    r.close()
+
+
+def test_a_client_that_takes_nothing_is_cut_off(stepd, note):
+    """http.writeTimeout holds for streams: the handler does not wait for such a client until its own time is over."""
+    server = start(stepd, writeTimeout="1s")
+    r = Reader(server, f"/flood?note={note}", receive=65536)
+    began = time.monotonic()
+    wait_for(lambda: notes(note) and notes(note)[-1] == "the client has left", 25)
+    assert time.monotonic() - began < 20 * SLOW
     r.close()
 
 
