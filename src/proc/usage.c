@@ -196,6 +196,7 @@ void sd_usage_of(pid_t pid, const struct sd_orphan *orphans, size_t n, bool memo
 		if (i == 0)
 			out->peak = peak;
 	}
+	out->sum = out->memory;
 	if (out->memory <= worth || out->processes < 2)
 		return;
 	out->memory = 0;

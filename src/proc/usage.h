@@ -26,6 +26,7 @@ struct sd_orphan {
 
 struct sd_usage {
 	int64_t memory;	 /* bytes */
+	int64_t sum;	 /* the same with shared pages counted for each process */
 	int64_t peak;	 /* bytes: the most that the process alone ever had resident, files included */
 	int64_t cpu_us;	 /* of the living and of the dead that were waited for */
 	unsigned processes; /* 0: the process is gone */

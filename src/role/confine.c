@@ -92,12 +92,14 @@ void sd_confine(struct sd_kid *kid)
 		set_wall(kid, (rlim_t)sd_limit_wall(pool));
 }
 
-void sd_confine_usage(const struct sd_kid *kid, const struct sd_orphan *orphans, size_t n, struct sd_usage *out)
+void sd_confine_usage(struct sd_kid *kid, const struct sd_orphan *orphans, size_t n, struct sd_usage *out)
 {
 	const struct sd_conf_pool *pool = kid->group->pool;
 
-	if (kid->box[0] == '\0' || !sd_cgroup_usage(kid->su->cgroup, kid->box, out))
-		sd_usage_of(kid->pid, orphans, n, pool->max_memory > 0, pool->max_memory, out);
+	if (kid->box[0] != '\0' && sd_cgroup_usage(kid->su->cgroup, kid->box, out))
+		return;
+	sd_usage_of(kid->pid, orphans, n, pool->max_memory > 0, sd_limit_worth(&kid->meter, pool), out);
+	sd_limit_estimate(&kid->meter, out);
 }
 
 void sd_confine_dead(struct sd_kid *kid)

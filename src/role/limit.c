@@ -21,6 +21,7 @@ static void begin(struct sd_meter *m, const struct sd_seen *seen, const struct s
 	m->cpu0_us = now->cpu_us;
 	m->cpu_us = 0;
 	m->peak0 = m->peak;
+	m->exact = m->sum = 0;
 }
 
 int sd_limit_decide(struct sd_meter *m, const struct sd_conf_pool *pool, const struct sd_seen *seen, const struct sd_usage *now)
@@ -40,6 +41,26 @@ int sd_limit_decide(struct sd_meter *m, const struct sd_conf_pool *pool, const s
 	if (pool->max_cpu_ms > 0 && m->cpu_us > pool->max_cpu_ms * SD_MS)
 		return SD_SLOT_REASON_CPU;
 	return SD_SLOT_REASON_NONE;
+}
+
+/* The sum from which on it is worth it. */
+int64_t sd_limit_worth(const struct sd_meter *m, const struct sd_conf_pool *pool)
+{
+	if (m->exact <= 0 || m->sum <= m->exact)
+		return pool->max_memory;
+	return (int64_t)((double)pool->max_memory * ((double)m->sum / (double)m->exact));
+}
+
+void sd_limit_estimate(struct sd_meter *m, struct sd_usage *now)
+{
+	if (now->memory != now->sum) {
+		m->exact = now->memory;
+		m->sum = now->sum;
+	} else if (now->processes < 2) {
+		m->exact = m->sum = 0;
+	} else if (m->sum > m->exact) {
+		now->memory = (int64_t)((double)now->sum * ((double)m->exact / (double)m->sum));
+	}
 }
 
 int64_t sd_limit_wall(const struct sd_conf_pool *pool)

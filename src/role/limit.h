@@ -24,12 +24,19 @@ struct sd_meter {
 	int64_t cpu0_us;  /* the family's CPU time when it was first seen */
 	int64_t cpu_us;	  /* used since; never falls, though a process that nobody waited for takes its time along */
 	int64_t memory;	  /* at the last look */
+	int64_t exact, sum; /* when shared pages were told apart last: what it was, and what it had seemed; 0: never */
 	int64_t peak;	  /* of the worker's life, at the last look; 0: never looked */
 	int64_t peak0;	  /* the same before this attempt */
 };
 
 /* SD_SLOT_REASON_NONE, _MEMORY or _CPU.  Call it also when nothing runs: it keeps the peak. */
 int sd_limit_decide(struct sd_meter *m, const struct sd_conf_pool *pool, const struct sd_seen *seen, const struct sd_usage *now);
+/*
+ * Telling shared pages apart takes the kernel a walk over all of them.  So what the processes seem to hold together is
+ * scaled by what was found last time, and only if that passes the limit we look again.
+ */
+int64_t sd_limit_worth(const struct sd_meter *m, const struct sd_conf_pool *pool);
+void sd_limit_estimate(struct sd_meter *m, struct sd_usage *now);
 /* Past even the tolerance: it has to go now, not after its grace. */
 bool sd_limit_wild(const struct sd_conf_pool *pool, const struct sd_usage *now);
 /* It holds so much between two jobs that the next one had too little left. */

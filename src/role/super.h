@@ -178,7 +178,7 @@ void sd_enforce(struct sd_super *su, int64_t now_us, bool slow);
 /* confine.c: where the limits of pools are the kernel's to keep */
 void sd_confine_prepare(struct sd_super *su, const struct sd_conf *conf, const struct sd_user *user); /* user NULL: none to become */
 void sd_confine(struct sd_kid *kid); /* just forked */
-void sd_confine_usage(const struct sd_kid *kid, const struct sd_orphan *orphans, size_t n, struct sd_usage *out);
+void sd_confine_usage(struct sd_kid *kid, const struct sd_orphan *orphans, size_t n, struct sd_usage *out);
 void sd_confine_dead(struct sd_kid *kid); /* reaped: out_of_memory is known then, and what it left is killed */
 
 /* reload.c */
