@@ -57,7 +57,7 @@ static int handle(struct stepd_ctx *ctx)
 	return STEPD_OK;
 }
 
-STEPD_STEP(.name = "Long", .triggers = STEPD_TRIGGERS(STEPD_QUEUE("long"), STEPD_HTTP("POST", "/long")), .handler = handle);
+STEPD_STEP(.name = "Long", .triggers = STEPD_TRIGGERS(STEPD_QUEUE("long"), STEPD_QUEUE("timed"), STEPD_HTTP("POST", "/long")), .handler = handle);
 """
 
 
@@ -72,7 +72,7 @@ def manual_example():
 def long(stepd, db):
     stepd.step("long", LONG)
     stepd.step("count", manual_example())
-    stepd.start(config=stepd.config(queues={"long": {"maxRetries": 0}}, stop={"killGrace": "800ms"}))
+    stepd.start(config=stepd.config(queues={"long": {"maxRetries": 0}, "timed": {"maxRetries": 0, "timeout": "300ms"}}, stop={"killGrace": "1500ms"}))
     return stepd
 
 
@@ -142,16 +142,42 @@ def test_a_worker_that_lost_its_lease_changes_nothing(long, db):
         os.kill(pid, signal.SIGKILL)
 
 
+def sleepers_of(db, job):
+    """The two processes that its handler started, once they run."""
+    pid = db.wait_status(job, "running")["pid"]
+    return harness.wait_for(lambda: len(s := [p for p in harness.all_procs().values() if p.pgid == pid and p.comm == "sleep"]) == 2 and s,
+                            5, "two sleepers")
+
+
+def test_timeout_and_its_grace(long, db):
+    # one that listens returns in time: its worker is not killed, and ends by itself
+    [job] = db.enqueue("timed", {"ms": 60000})
+    row = db.wait_status(job, "failed", "completed", "cancelled")
+    [a] = db.attempts(job)
+    assert (row["status"], a["outcome"], a["signal"], a["exit_code"], a["error"]) == ("failed", "timeout", None, None, "timed out after 300 ms"), a
+    assert a["max_rss_kb"] > 0 and row["progress"]["message"] == "turning"
+    # one that does not is killed after the grace; what it started had TERM at once
+    [job] = db.enqueue("timed", {"ms": 60000, "deaf": True, "children": True})
+    sleepers = sleepers_of(db, job)
+    harness.wait_for(lambda: not any(p.alive for p in sleepers), 5, f"the handler's children ended: {sleepers}")
+    assert db.job(job)["status"] == "running", "its grace is not over"
+    db.wait_status(job, "failed")
+    [a] = db.attempts(job)
+    assert (a["outcome"], a["signal"]) == ("timeout", 9) and a["error"].startswith("timed out after ") and "SIGKILL" in a["error"], a
+    took = (a["finished_at"] - a["started_at"]).total_seconds()
+    assert 1.8 <= took < 1.8 + 3 * harness.SLOW, took
+    [after] = db.enqueue("timed", {})
+    db.wait_status(after, "completed")
+
+
 def test_cancel_of_a_deaf_handler_ends_its_children_too(long, db, tmp):
     [job] = db.enqueue("long", {"ms": 60000, "deaf": True, "children": True, "say": "deaf"})
-    row = db.wait_status(job, "running")
-    sleepers = harness.wait_for(lambda: len(s := [p for p in harness.all_procs().values() if p.pgid == row["pid"] and p.comm == "sleep"]) == 2 and s,
-                                5, "two sleepers")
+    sleepers = sleepers_of(db, job)
     begin = time.monotonic()
     db.execute("select stepd.cancel(%s)", job)
     assert db.wait_status(job, "cancelled", "failed", "completed")["status"] == "cancelled"
     took = time.monotonic() - begin
-    assert 1.6 <= took < 1.6 + 4 * harness.SLOW, took  # to notice, then from TERM to KILL
+    assert 3.0 <= took < 3.0 + 4 * harness.SLOW, took  # to notice, then from TERM to KILL
     [a] = db.attempts(job)
     assert (a["outcome"], a["signal"], a["exit_code"]) == ("cancelled", 9, None), a
     assert db.job(job)["progress"]["message"] == "deaf"
