@@ -186,13 +186,17 @@ static size_t value_len(const char *s, size_t most, bool *cut)
 
 static void add_value(struct sd_buf *b, const char *key, const char *value, size_t n)
 {
-	bool quoted = needs_quotes(value);
+	bool quoted = needs_quotes(value), number = *key == '#';
 
+	key += number;
 	if (state.json) {
 		sd_buf_chr(b, ',');
 		sd_buf_json_str(b, key);
 		sd_buf_chr(b, ':');
-		sd_buf_json(b, value, n);
+		if (number)
+			sd_buf_append(b, value, n);
+		else
+			sd_buf_json(b, value, n);
 		return;
 	}
 	sd_buf_printf(b, quoted ? " %s=\"" : " %s=", key);

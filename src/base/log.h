@@ -13,7 +13,7 @@
 
 enum sd_loglevel { SD_LOG_DEBUG, SD_LOG_INFO, SD_LOG_WARN, SD_LOG_ERROR };
 
-/* Fields of a line: `sd_log_kv(SD_LOG_INFO, "job failed", "job", "42", "queue", q, NULL)`. */
+/* Fields of a line: `sd_log_kv(SD_LOG_INFO, "job failed", "job", "42", "queue", q, NULL)`; the value of a "#key" is a number, also in JSON. */
 void sd_log(enum sd_loglevel level, const char *fmt, ...) SD_PRINTF(2, 3);
 void sd_log_kv(enum sd_loglevel level, const char *message, ...) __attribute__((sentinel));
 /* message, detail and hint of an error, with what was being done in front. */

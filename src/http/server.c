@@ -185,6 +185,7 @@ static int on_request(h2o_handler_t *handler, h2o_req_t *req)
 	e->x.body = req->entity.base ? req->entity.base : "";
 	e->x.body_len = req->entity.len;
 	e->x.remote = c->remote;
+	e->x.protocol = req->version >= 0x200 ? "HTTP/2" : req->version == 0x100 ? "HTTP/1.0" : "HTTP/1.1";
 	e->x.began_us = sd_now_us();
 	refusal = check(s, c, req, &code, &message);
 	if (refusal) {
@@ -255,7 +256,8 @@ void sd_exchange_reply(struct sd_exchange *x, int status, const struct sd_pair *
 		add_header(req, &headers[i]);
 	if (s->draining) /* here and not in sd_server_drain: who was told keep-alive already must not be closed */
 		req->http1_is_persistent = 0;
-	s->events.replied(s->events.arg, x->listener, x, status, sd_now_us() - x->began_us);
+	x->reply_len = bodiless || strcmp(x->method, "HEAD") == 0 ? 0 : body_len;
+	s->events.replied(s->events.arg, x->listener, x, x->remote, status, sd_now_us() - x->began_us);
 	if (bodiless || body_len == 0 || strcmp(x->method, "HEAD") == 0) {
 		h2o_start_response(req, &generator);
 		h2o_send(req, NULL, 0, H2O_SEND_STATE_FINAL);
@@ -302,7 +304,8 @@ static void answered(struct exchange *e)
 	e->open = false;
 	e->answered = true;
 	sd_server_client_answered(e->client, e->req);
-	e->server->events.replied(e->server->events.arg, e->x.listener, &e->x, e->req->res.status, sd_now_us() - e->x.began_us);
+	e->server->events.replied(e->server->events.arg, e->x.listener, &e->x, e->x.remote, e->req->res.status,
+				   sd_now_us() - e->x.began_us);
 }
 
 bool sd_exchange_begin(struct sd_exchange *x, int status, const struct sd_pair *headers, size_t nheaders)
@@ -336,6 +339,7 @@ void sd_exchange_send(struct sd_exchange *x, const char *p, size_t n)
 	struct exchange *e = (struct exchange *)x;
 
 	sd_buf_append(&e->waiting, p, n);
+	x->reply_len += n;
 	stream_on(e);
 }
 
@@ -404,7 +408,7 @@ static void on_own_error(h2o_filter_t *filter, h2o_req_t *req, h2o_ostream_t **s
 	h2o_set_header(&req->pool, &req->res.headers, H2O_TOKEN_CONTENT_TYPE, H2O_STRLIT("application/json"), 1);
 	sd_server_client_busy(client_of(req));
 	sd_server_client_last(req);
-	s->events.replied(s->events.arg, client_of(req)->which, NULL, status, 0);
+	s->events.replied(s->events.arg, client_of(req)->which, NULL, client_of(req)->remote, status, 0);
 	h2o_setup_next_ostream(req, &e->super.next);
 }
 

@@ -35,6 +35,8 @@ struct sd_exchange {
 	const char *body;
 	size_t body_len;
 	const char *remote; /* address of the peer */
+	const char *protocol; /* "HTTP/1.1" */
+	uint64_t reply_len; /* bytes of the reply's body so far */
 	int64_t began_us;   /* when its head was complete */
 	void *data;	    /* the receiver's */
 };
@@ -47,7 +49,8 @@ struct sd_server_events {
 	/* The client took n more bytes of what sd_exchange_send was given.  No sd_exchange_… of x may be called from here. */
 	void (*taken)(void *arg, struct sd_exchange *x, size_t n);
 	/* A reply was sent, also one the server made itself (broken, late or too large requests). */
-	void (*replied)(void *arg, enum sd_listener listener, const struct sd_exchange *x, int status, int64_t took_us); /* x NULL: the server's own */
+	void (*replied)(void *arg, enum sd_listener listener, const struct sd_exchange *x, const char *remote, int status,
+			int64_t took_us); /* x NULL: the server's own */
 	void *arg;
 };
 

@@ -271,7 +271,7 @@ static void refuse(struct client *c, int status, const char *code, const char *m
 	v = h2o_iovec_init(out.data, out.len);
 	unlink_hook(c);
 	wait_for(c, WAIT_NONE);
-	c->server->events.replied(c->server->events.arg, c->which, NULL, status, 0);
+	c->server->events.replied(c->server->events.arg, c->which, NULL, c->remote, status, 0);
 	h2o_socket_read_stop(c->sock);
 	h2o_socket_write(c->sock, &v, 1, on_refused);
 }

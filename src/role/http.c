@@ -21,6 +21,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -45,19 +46,30 @@ static void on_taken(void *arg, struct sd_exchange *x, size_t n)
 	sd_http_stream_taken(arg, x, n);
 }
 
+/* Neither headers nor the query: either may hold secrets. */
 static void log_access(const struct sd_exchange *x, int status, int64_t took_us)
 {
 	const struct sd_http_flight *fl = x->data;
-	char path[1024], code[16], ms[32];
+	char path[1024], code[16], ms[32], bytes[32];
 
 	snprintf(path, sizeof(path), "%.*s", (int)(x->path_len < sizeof(path) ? x->path_len : sizeof(path) - 1), x->path);
 	snprintf(code, sizeof(code), "%d", status);
 	snprintf(ms, sizeof(ms), "%.3f", (double)took_us / 1000.);
-	sd_log_kv(SD_LOG_INFO, "request", "remote", x->remote, "method", x->method, "path", path, "status", code, "ms", ms, "trace",
-		  fl ? fl->trace_id : "", NULL);
+	snprintf(bytes, sizeof(bytes), "%" PRIu64, x->reply_len);
+	sd_log_kv(SD_LOG_INFO, "request", "remote", x->remote, "method", x->method, "path", path, "protocol", x->protocol, "#status", code,
+		  "#bytes", bytes, "#ms", ms, "trace", fl ? fl->trace_id : "", NULL);
 }
 
-static void on_replied(void *arg, enum sd_listener listener, const struct sd_exchange *x, int status, int64_t took_us)
+/* What was refused before it was a request. */
+static void log_refused(const char *remote, int status)
+{
+	char code[16];
+
+	snprintf(code, sizeof(code), "%d", status);
+	sd_log_kv(SD_LOG_INFO, "request", "remote", remote, "#status", code, NULL);
+}
+
+static void on_replied(void *arg, enum sd_listener listener, const struct sd_exchange *x, const char *remote, int status, int64_t took_us)
 {
 	struct sd_http *h = arg;
 
@@ -67,7 +79,7 @@ static void on_replied(void *arg, enum sd_listener listener, const struct sd_exc
 	if (h->child->conf->http.access_log && x)
 		log_access(x, status, took_us);
 	else if (h->child->conf->http.access_log)
-		sd_log_kv(SD_LOG_INFO, "request", "status", status == 413 ? "413" : "400", NULL); /* its head was not understood */
+		log_refused(remote, status);
 }
 
 static void drain(struct sd_http *h)
