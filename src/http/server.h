@@ -1,7 +1,7 @@
 /*
  * An HTTP server as the http role sees it: requests in, replies out, and the
- * event loop they live in.  Behind it are server.c (requests and replies) and
- * server_conn.c (connections), the two files that know h2o.
+ * event loop they live in.  Behind it are server.c (requests and replies),
+ * server_conn.c (connections) and server_linger.c, the files that know h2o.
  *
  * Not thread-safe; made after fork.
  */

@@ -12,9 +12,8 @@
  *   - What is wrong behind a good request (pipelining) waits until that is
  *     answered; then the connection is closed.
  *   - HTTP/2 has no budgets and no deadlines: http/h2guard.h, called the same way.
- *   - It closes a refused upload's connection while the client still sends,
- *     which resets it before the reply is read: such a socket is duplicated,
- *     shut for writing and read empty for a while (linger_*).
+ *   - It closes a refused upload's connection while the client still sends:
+ *     server_linger.c.
  */
 #include "http/server_impl.h"
 
@@ -32,7 +31,6 @@
 #include <unistd.h>
 
 #define ACCEPTS_A_TURN 64
-#define LINGER_US (5 * SD_SEC)
 #define CHECK_US (500 * SD_MS)
 #define GOAWAY_US (2 * SD_SEC)
 #define CLOSED "closed by us" /* for h2o, which closes on any error */
@@ -41,70 +39,7 @@ static void on_acceptable(h2o_socket_t *listen_sock, const char *err);
 static void on_http1_read(h2o_socket_t *sock, const char *err);
 static void on_http2_read(h2o_socket_t *sock, const char *err);
 
-/* --- lingering close --- */
-
-struct lingerer {
-	struct lingerer *next, *prev;
-	struct sd_server *server;
-	h2o_socket_t *sock;
-	int64_t until_us;
-};
-
-static void linger_end(struct lingerer *l)
-{
-	struct sd_server *s = l->server;
-
-	if (l->prev)
-		l->prev->next = l->next;
-	else
-		s->lingerers = l->next;
-	if (l->next)
-		l->next->prev = l->prev;
-	s->nlingerers--;
-	h2o_socket_close(l->sock);
-	free(l);
-}
-
-static void linger_read(h2o_socket_t *sock, const char *err)
-{
-	struct lingerer *l = sock->data;
-	char waste[16384];
-	ssize_t n;
-
-	do
-		n = recv(h2o_socket_get_fd(sock), waste, sizeof(waste), MSG_DONTWAIT);
-	while (n > 0 || (n < 0 && errno == EINTR));
-	if (n == 0 || err || (errno != EAGAIN && errno != EWOULDBLOCK))
-		linger_end(l);
-}
-
-static void linger_begin(struct sd_server *s, int fd)
-{
-	struct lingerer *l = sd_xcalloc(1, sizeof(*l));
-
-	shutdown(fd, SHUT_WR);
-	l->server = s;
-	l->until_us = sd_now_us() + LINGER_US;
-	l->sock = h2o_evloop_socket_create(s->ctx.loop, fd, H2O_SOCKET_FLAG_DONT_READ);
-	l->sock->data = l;
-	l->next = s->lingerers;
-	if (l->next)
-		l->next->prev = l;
-	s->lingerers = l;
-	s->nlingerers++;
-	h2o_socket_read_start(l->sock, linger_read);
-}
-
-static void linger_expire(struct sd_server *s)
-{
-	int64_t now = sd_now_us();
-
-	for (struct lingerer *l = s->lingerers, *next; l; l = next) {
-		next = l->next;
-		if (now >= l->until_us || s->draining)
-			linger_end(l);
-	}
-}
+/* --- the end, later --- */
 
 static void linger_later(struct client *c)
 {
@@ -210,7 +145,7 @@ static void on_closed(void *data)
 	unlink_hook(c);
 	s->nclients[c->which]--;
 	if (c->linger_fd >= 0)
-		linger_begin(s, c->linger_fd);
+		sd_server_linger(s, c->linger_fd);
 	if (s->paused[c->which] && s->nclients[c->which] < s->max_clients[c->which])
 		pause_accepting(s, c->which, false);
 	free(c->guard);
@@ -617,7 +552,7 @@ void sd_server_client_turn(struct sd_server *s)
 		hook(c);
 	}
 	if (s->lingerers)
-		linger_expire(s);
+		sd_server_linger_turn(s);
 	expire(s, WAIT_IDLE, s->options.idle_ms, now);
 	expire(s, WAIT_HEAD, s->options.head_ms, now);
 	expire(s, WAIT_BODY, s->options.read_ms, now);

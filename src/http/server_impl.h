@@ -1,4 +1,4 @@
-/* Inside of the HTTP server; included by server.c and server_conn.c only, the two files that know h2o. */
+/* Inside of the HTTP server; included by the server*.c only, the files that know h2o. */
 #ifndef SD_HTTP_SERVER_IMPL_H
 #define SD_HTTP_SERVER_IMPL_H
 
@@ -111,5 +111,9 @@ void sd_server_client_last(h2o_req_t *req);
 /* Each turn of the loop. */
 void sd_server_client_turn(struct sd_server *s);
 void sd_server_client_drain(struct sd_server *s, int64_t drained_for_us); /* close what is idle */
+
+/* server_linger.c: fd, which is its own from now on, is read empty for a while. */
+void sd_server_linger(struct sd_server *s, int fd);
+void sd_server_linger_turn(struct sd_server *s);
 
 #endif
