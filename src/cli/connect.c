@@ -6,6 +6,7 @@
 #include "cli/find.h"
 #include "db/db.h"
 #include "db/migrate.h"
+#include "db/schema_version.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -119,23 +120,23 @@ PGresult *sd_cli_query(struct sd_cli *cli, const char *sql, int n, const char *c
 static int check_schema(struct sd_cli *cli)
 {
 	struct sd_err err;
-	int have, known;
+	int have;
 
-	if (sd_migrate_versions(cli->db, NULL, &have, &known, &err) < 0)
+	if (sd_schema_version(cli->db, &have, &err) < 0)
 		return sd_cli_fail(PQstatus(cli->db) == CONNECTION_OK ? SD_EXIT_FAILED : SD_EXIT_DATABASE, &err);
-	if (have == known)
+	if (have == SD_SCHEMA_VERSION)
 		return SD_EXIT_OK;
 	if (have == 0) {
 		sd_err_set(&err, SD_ERR_PERMANENT, "the database \"%s\" has no schema stepd", PQdb(cli->db));
 		sd_err_hint(&err, "It is made when stepd starts, or by \"stepctl migrate\". Is it the right database?");
-	} else if (have < known) {
+	} else if (have < SD_SCHEMA_VERSION) {
 		sd_err_set(&err, SD_ERR_PERMANENT, "the schema in database \"%s\" is version %d, older than this stepctl, which needs %d",
-			   PQdb(cli->db), have, known);
+			   PQdb(cli->db), have, SD_SCHEMA_VERSION);
 		sd_err_hint(&err, "\"stepctl migrate\" brings it up to date, and so does the start of a new stepd.");
 	} else {
 		sd_err_set(&err, SD_ERR_PERMANENT,
 			   "the schema in database \"%s\" is version %d, newer than this stepctl, which knows up to %d",
-			   PQdb(cli->db), have, known);
+			   PQdb(cli->db), have, SD_SCHEMA_VERSION);
 		sd_err_hint(&err, "Use the stepctl that belongs to the stepd that upgraded it.");
 	}
 	return sd_cli_fail(SD_EXIT_FAILED, &err);

@@ -354,19 +354,12 @@ static const char *find_dir(const char *sql_dir)
 	return sql_dir ? sql_dir : env && *env ? env : SD_PKGDATADIR "/sql";
 }
 
-int sd_migrate_versions(PGconn *conn, const char *sql_dir, int *have, int *known, struct sd_err *err)
+int sd_schema_version(PGconn *conn, int *version, struct sd_err *err)
 {
-	struct files files = {.dir = find_dir(sql_dir)};
-	int result = -1;
+	struct files none = {.dir = ""};
 
 	sd_err_clear(err);
-	*have = *known = 0;
-	if (files_load(&files, err) == 0 && look(conn, &files, have, err) == 0) {
-		*known = files.v[files.n - 1].version;
-		result = 0;
-	}
-	files_fini(&files);
-	return result;
+	return look(conn, &none, version, err);
 }
 
 int sd_migrate(PGconn *conn, const char *sql_dir, int *from, int *to, struct sd_err *err)

@@ -24,7 +24,7 @@
  */
 int sd_migrate(PGconn *conn, const char *sql_dir, int *from, int *to, struct sd_err *err) SD_MUST_CHECK;
 
-/* Only look: the database's version (0: empty) and that of the files.  Says nothing about which of them is right. */
-int sd_migrate_versions(PGconn *conn, const char *sql_dir, int *have, int *known, struct sd_err *err) SD_MUST_CHECK;
+/* Only look: the database's version; 0: it has no schema of ours. */
+int sd_schema_version(PGconn *conn, int *version, struct sd_err *err) SD_MUST_CHECK;
 
 #endif

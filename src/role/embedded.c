@@ -267,7 +267,7 @@ static void find_pointer(struct sd_embedded *e, const struct sd_user *user)
 	struct stat st;
 	struct sd_err err;
 
-	mkdir(dir, root ? 0755 : 0700);
+	e->made_pointer_dir = mkdir(dir, root ? 0755 : 0700) == 0;
 	if (root && lstat(dir, &st) == 0 && S_ISDIR(st.st_mode) && own(dir, user, 0755, &err) != 0)
 		sd_log_err(SD_LOG_DEBUG, &err, "pointer for stepctl");
 	if (lstat(dir, &st) != 0 || !S_ISDIR(st.st_mode) || st.st_uid != uid || (st.st_mode & 022) != 0)
@@ -353,8 +353,9 @@ void sd_embedded_close(struct sd_embedded *e)
 		if (e->pointer != NULL) {
 			unlink_if_ours(e->pointer, line, len);
 			*strrchr(e->pointer, '/') = '\0';
-			if (strncmp(e->pointer, "/tmp/", 5) == 0)
-				rmdir(e->pointer); /* unless another instance points from there */
+			/* Not when another instance points from there; and in /run only root may, if it did not become `user:`. */
+			if (e->made_pointer_dir || strncmp(e->pointer, "/tmp/", 5) == 0)
+				rmdir(e->pointer);
 		}
 		free(path);
 		free(line);

@@ -24,6 +24,7 @@ struct sd_embedded {
 	char *bindir;	      /* of PostgreSQL's programs */
 	int major;	      /* their version */
 	char *pointer;	      /* NULL: there is no safe place for it */
+	bool made_pointer_dir;
 	bool socket_in_tmp;
 	int lock_fd;
 	unsigned connections; /* max_connections */
