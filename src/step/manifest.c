@@ -93,7 +93,12 @@ struct sd_manifest *sd_manifest_parse(const char *json, size_t len, struct sd_ar
 		sd_err_prefix(err, "the manifest");
 		return NULL;
 	}
-	sd_json_keep_digits(tree, json);
+	if (!cJSON_IsArray(steps)) {
+		sd_err_set(err, SD_ERR_BUG, "the manifest has no list of steps");
+		cJSON_Delete(tree);
+		return NULL;
+	}
+	sd_json_keep_digits(tree, json); /* which reads to the last number's end: an object goes on behind it */
 	m->nsteps = count(steps);
 	m->steps = sd_arena_zalloc(arena, (m->nsteps + 1) * sizeof *m->steps);
 	cJSON_ArrayForEach(item, steps)

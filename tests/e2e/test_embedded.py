@@ -76,12 +76,26 @@ def make_emb(make_stepd, tmp):
     return make
 
 
+@pytest.fixture(scope="module")
+def made(stage, session_dir):
+    """A directory as a first start leaves it; to be copied, for initdb takes its time."""
+    d = session_dir / "embedded"
+    d.mkdir()
+    first = Embedded(harness.Stepd(stage, d), d / "emb").start()
+    assert first.stop() == 0
+    first.daemon.close()
+    return first.dir
+
+
 @pytest.fixture
-def emb(make_emb):
-    return make_emb().start()
+def emb(make_emb, made):
+    emb = make_emb()
+    subprocess.run(["cp", "-a", made, emb.dir], check=True)
+    return emb.start()
 
 
-def test_first_start(emb):
+def test_first_start(make_emb):
+    emb = make_emb().start()
     job = emb.run_job()
     assert job >= 1
     assert re.search(rf'psql "host={emb.dir}/run port=5432 user=stepd dbname=stepd"', emb.daemon.log())
