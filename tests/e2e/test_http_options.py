@@ -19,7 +19,7 @@ static int handle(struct stepd_ctx *ctx)
 	if (!strcmp(what, "fail"))
 		return stepd_fail(ctx, "no");
 	if (!strcmp(what, "effect"))
-		stepd_state_set(ctx, "g", "k", stepd_bool(ctx, true));
+		stepd_state_set(ctx, "g", "k", stepd_object(ctx, stepd_bool("yes", true)));
 	if (!strcmp(what, "big"))
 		return stepd_reply_raw(ctx, 200, NULL, big, sizeof(big));
 	return stepd_reply(ctx, 200, stepd_object(ctx, stepd_str("what", what)));
