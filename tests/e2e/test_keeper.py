@@ -357,8 +357,11 @@ def test_cancel_reaches_the_handler(note, db):
 # --- settings ----------------------------------------------------------------------------------------------------
 
 def test_pause_holds_within_a_second(note, db):
+    [running] = db.enqueue("note", {"ms": 500})
+    db.wait_status(running, "running")
     db.execute("select stepd.pause('note')")
     [job] = db.enqueue("note", {})
+    assert db.wait_status(running, "completed")["attempt"] == 1
     began = time.monotonic()
     harness.wait_for(lambda: time.monotonic() - began > 1, 5, "a second")
     assert db.job(job)["status"] == "ready"
