@@ -399,6 +399,8 @@ static void on_own_error(h2o_filter_t *filter, h2o_req_t *req, h2o_ostream_t **s
 
 	if (status == 413)
 		sd_error_body(&b, "body_too_large", "the body is larger than http.bodyLimit", NULL);
+	else if (status == 417)
+		sd_error_body(&b, "expectation_failed", "the only expectation known is 100-continue", NULL);
 	else
 		sd_error_body(&b, "bad_request", "the request's framing is broken", NULL);
 	e->super.do_send = send_error;

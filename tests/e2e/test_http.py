@@ -285,7 +285,7 @@ def test_chunked_and_expect(server):
     c.send("{}")
     assert c.reply()[0] == 200
     status, _, body = ask(server, "POST /json HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\nExpect: wonders\r\n\r\n{}")
-    assert status == 417
+    assert status == 417 and error_of(body) == "expectation_failed"
 
 
 SMUGGLING = [
