@@ -47,6 +47,7 @@ struct sd_conf_pool {
 	int64_t max_age_ms; /* recycle a worker that has run for this long; 0: never */
 	int64_t max_memory; /* bytes a worker may hold in an attempt, with what it started; 0: no limit */
 	int64_t max_cpu_ms; /* CPU time of an attempt; 0: no limit */
+	double max_cpus;    /* that a worker may use at a time; 0: no limit */
 	int nice;	  /* added to the daemon's own */
 	const char *user; /* its workers run as; NULL: as the daemon does */
 	int user_line, user_col; /* where that is in the file */

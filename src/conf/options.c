@@ -119,6 +119,8 @@ const struct sd_option sd_options[] = {
  "An attempt whose worker, with all that it started, holds more memory than this is stopped."},
 {"pools.*.maxCpuTime", SD_OPTION_TIME, POOL(max_cpu_ms), "none", 100, 30 * D, "none", NULL, RELOAD, YES,
  "An attempt that used more CPU time than this, with all that it started, is stopped."},
+{"pools.*.maxCpus", SD_OPTION_FACTOR, POOL(max_cpus), "none", 10, 1024000, "none", NULL, RELOAD, YES,
+ "CPUs that a worker, with all that it started, may use at a time; needs a delegated cgroup."},
 {"pools.*.nice", SD_OPTION_INT, POOL(nice), "0", 0, 19, NULL, NULL, RELOAD, YES,
  "How much its workers give way to other processes: added to the daemon's nice value."},
 

@@ -67,11 +67,15 @@ static int set_factor(const struct sd_option *o, double *member, const char *tex
 {
 	char *end;
 	double d = strtod(text, &end);
+	if (o->none && strcmp(text, o->none) == 0) {
+		*member = 0;
+		return 0;
+	}
 	if (*text == '\0' || strspn(text, "0123456789.") != strlen(text) || *end != '\0' || !isfinite(d))
 		return sd_err_set(err, SD_ERR_PERMANENT, "expected a number such as 0.1, found \"%.60s\"", text);
 	if (d * 1000 < (double)o->min || d * 1000 > (double)o->max)
-		return sd_err_set(err, SD_ERR_PERMANENT, "must be from %g to %g, found \"%.60s\"", (double)o->min / 1000,
-				  (double)o->max / 1000, text);
+		return sd_err_set(err, SD_ERR_PERMANENT, "must be from %g to %g%s%s, found \"%.60s\"", (double)o->min / 1000,
+				  (double)o->max / 1000, o->none ? ", or " : "", o->none ? o->none : "", text);
 	*member = d;
 	return 0;
 }

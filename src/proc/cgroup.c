@@ -17,6 +17,7 @@
 #define LEAF "stepd"
 #define MAX_TEXT 65536
 #define MAX_BOX 64
+#define CPU_PERIOD_US 100000 /* the kernel's default; its quota is at least 1000 */
 
 struct leftover {
 	struct leftover *next;
@@ -287,6 +288,16 @@ int sd_cgroup_box(struct sd_cgroup *c, const char *box, int64_t memory_max, stru
 		return 0;
 	try_remove(c, box);
 	return -1;
+}
+
+int sd_cgroup_cpus(struct sd_cgroup *c, const char *box, double cpus, struct sd_err *err)
+{
+	char quota[48];
+
+	snprintf(quota, sizeof quota, "%.0f %d", cpus * CPU_PERIOD_US, CPU_PERIOD_US);
+	if (put(c, "", "cgroup.subtree_control", "+cpu", err) != 0)
+		return -1;
+	return put(c, box, "cpu.max", quota, err);
 }
 
 int sd_cgroup_enter(const struct sd_cgroup *c, const char *box, pid_t pid, struct sd_err *err)

@@ -32,6 +32,8 @@ void sd_cgroup_close(struct sd_cgroup *c); /* boxes that are empty go; NULL is f
 
 /* A box with this much memory at most (0: any); when that is used up all that is in it is killed. */
 int sd_cgroup_box(struct sd_cgroup *c, const char *box, int64_t memory_max, struct sd_err *err) SD_MUST_CHECK;
+/* What is in it gets that many CPUs at most. */
+int sd_cgroup_cpus(struct sd_cgroup *c, const char *box, double cpus, struct sd_err *err) SD_MUST_CHECK;
 /* Put a process into it, which has started no other yet. */
 int sd_cgroup_enter(const struct sd_cgroup *c, const char *box, pid_t pid, struct sd_err *err) SD_MUST_CHECK;
 /* As sd_usage_of, of all that ever was in it; peak is not told.  false: it cannot be read. */

@@ -46,12 +46,23 @@ void sd_confine_prepare(struct sd_super *su, const struct sd_conf *conf, const s
 		open_cgroup(su, user);
 }
 
+/* The rest of the box is worth having without it. */
+static void limit_cpus(const struct sd_kid *kid)
+{
+	struct sd_err err;
+
+	if (kid->group->pool->max_cpus > 0 &&
+	    sd_cgroup_cpus(kid->su->cgroup, kid->box, kid->group->pool->max_cpus, &err) != 0)
+		sd_log_err(SD_LOG_WARN, &err, "%s (pid %d): maxCpus is not kept", kid->name, kid->pid);
+}
+
 static int put_into_box(struct sd_kid *kid, struct sd_err *err)
 {
 	struct sd_cgroup *c = kid->su->cgroup;
 
 	snprintf(kid->box, sizeof kid->box, "worker-%u-%u", kid->slot, kid->slot_generation);
 	if (sd_cgroup_box(c, kid->box, sd_limit_wall(kid->group->pool), err) == 0) {
+		limit_cpus(kid);
 		if (sd_cgroup_enter(c, kid->box, kid->pid, err) == 0)
 			return 0;
 		sd_cgroup_drop(c, kid->box);
@@ -88,6 +99,8 @@ void sd_confine(struct sd_kid *kid)
 		return;
 	if (kid->su->cgroup != NULL)
 		sd_log_err(SD_LOG_WARN, &err, "%s (pid %d): no cgroup for it", kid->name, kid->pid);
+	else if (pool->max_cpus > 0)
+		sd_log(SD_LOG_WARN, "%s (pid %d): maxCpus is not kept: there is no cgroup for it", kid->name, kid->pid);
 	if (pool->max_memory > 0)
 		set_wall(kid, (rlim_t)sd_limit_wall(pool));
 }

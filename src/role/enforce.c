@@ -74,7 +74,7 @@ static bool is_worth_a_look(const struct sd_kid *kid, const struct sd_seen *seen
 {
 	const struct sd_conf_pool *pool = kid->group->pool;
 
-	if (!sd_limit_any(pool))
+	if (pool == NULL || (pool->max_memory == 0 && pool->max_cpu_ms == 0))
 		return false;
 	switch (kid->state) {
 	case SD_KID_READY:
@@ -147,10 +147,10 @@ static void look_at_wear(struct sd_kid *kid, const struct sd_seen *seen, int64_t
 	bool old = pool->max_age_ms > 0 && now_us - kid->ready_us >= pool->max_age_ms * 1000;
 	bool big;
 
-	if (slow && (pool->max_rss > 0 || pool->max_memory > 0))
+	if (slow && pool->max_rss > 0)
 		rss = resident(kid->pid);
 	big = pool->max_rss > 0 && rss > pool->max_rss;
-	if (!worn && !old && !big && !sd_limit_worn(pool, rss))
+	if (!worn && !old && !big && !(slow && sd_limit_worn(&kid->meter, pool, seen)))
 		return;
 	if (one_is_being_replaced(kid->su, kid->group))
 		return; /* one at a time: each costs a database connection twice over */
@@ -161,8 +161,8 @@ static void look_at_wear(struct sd_kid *kid, const struct sd_seen *seen, int64_t
 	else if (old)
 		sd_log(SD_LOG_DEBUG, "%s (pid %d) is older than maxAge: replacing it", kid->name, kid->pid);
 	else
-		sd_log(SD_LOG_INFO, "%s (pid %d) has %lld MiB resident, more than %s: replacing it", kid->name, kid->pid,
-		       (long long)(rss >> 20), big ? "maxRss" : "three quarters of maxMemory");
+		sd_log(SD_LOG_INFO, "%s (pid %d) holds %lld MiB, more than %s: replacing it", kid->name, kid->pid,
+		       (long long)((big ? rss : kid->meter.memory) >> 20), big ? "maxRss" : "three quarters of maxMemory");
 }
 
 void sd_enforce(struct sd_super *su, int64_t now_us, bool slow)

@@ -77,9 +77,9 @@ bool sd_limit_wild(const struct sd_conf_pool *pool, const struct sd_usage *now)
 	return pool->max_memory > 0 && now->memory > sd_limit_wall(pool);
 }
 
-bool sd_limit_worn(const struct sd_conf_pool *pool, int64_t held)
+bool sd_limit_worn(const struct sd_meter *m, const struct sd_conf_pool *pool, const struct sd_seen *seen)
 {
-	return pool->max_memory > 0 && held > pool->max_memory / 4 * 3;
+	return pool->max_memory > 0 && seen->jobs_done > 0 && m->memory > pool->max_memory / 4 * 3;
 }
 
 /* Only one that passed the limit in this very attempt; a worker that had more before dies of something else. */

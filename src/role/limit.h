@@ -39,8 +39,8 @@ int64_t sd_limit_worth(const struct sd_meter *m, const struct sd_conf_pool *pool
 void sd_limit_estimate(struct sd_meter *m, struct sd_usage *now);
 /* Past even the tolerance: it has to go now, not after its grace. */
 bool sd_limit_wild(const struct sd_conf_pool *pool, const struct sd_usage *now);
-/* It holds so much between two jobs that the next one had too little left. */
-bool sd_limit_worn(const struct sd_conf_pool *pool, int64_t held);
+/* Its jobs left so much behind that the next one had too little left. */
+bool sd_limit_worn(const struct sd_meter *m, const struct sd_conf_pool *pool, const struct sd_seen *seen);
 /* A worker died by a signal while this ran, its life's peak was `peak` bytes: did it die of the limit? */
 bool sd_limit_killed(const struct sd_meter *m, const struct sd_conf_pool *pool, const struct sd_seen *seen, int64_t peak);
 
@@ -53,7 +53,7 @@ int64_t sd_limit_wall(const struct sd_conf_pool *pool);
 
 static inline bool sd_limit_any(const struct sd_conf_pool *pool)
 {
-	return pool != NULL && (pool->max_memory > 0 || pool->max_cpu_ms > 0);
+	return pool != NULL && (pool->max_memory > 0 || pool->max_cpu_ms > 0 || pool->max_cpus > 0);
 }
 
 #define SD_LIMIT_TEXT 96

@@ -171,12 +171,18 @@ def test_cpu(hog, db):
 
 def test_limits_are_checked_and_reloaded(stepd, db):
     stepd.step("hog", HOG)
-    bad = {"default": {"maxMemory": "1MiB", "maxCpuTime": "0s"}, "b": {"maxMemory": -1, "maxCpuTime": [1]}, "c": {"maxMemory": "9999999GiB", "maxCpuTme": "1s"}}
+    bad = {"default": {"maxMemory": "1MiB", "maxCpuTime": "0s"}, "b": {"maxMemory": -1, "maxCpuTime": [1]}, "c": {"maxMemory": "9999999GiB", "maxCpuTme": "1s"}, "d": {"maxCpus": 0}}
     assert stepd.run("--check", config=stepd.config(pools=bad)) == 78
     for what in (r"pools.default.maxMemory: .*16MiB", r"pools.default.maxCpuTime: .*100ms", r"pools.b.maxMemory", r"pools.b.maxCpuTime",
-                 r"pools.c.maxMemory", r'maxCpuTme".*did you mean "maxCpuTime"'):
+                 r"pools.c.maxMemory", r"pools.d.maxCpus: must be from 0.01 to 1024, or none", r'maxCpuTme".*did you mean "maxCpuTime"'):
         assert re.search(what, stepd.log()), (what, stepd.log())
-    stepd.start(config=stepd.config(pools={"default": {"processes": 1}}, queues={"hog": {"maxRetries": 0}}))
+    stepd.start(config=stepd.config(pools={"default": {"processes": 1, "maxMemory": "16MiB", "maxCpus": 0.5}}, queues={"hog": {"maxRetries": 0}}))
+    [job] = db.enqueue("hog", {"ms": 2500})
+    db.wait_status(job, "completed")
+    assert "replacing it" not in stepd.log(), "the smallest limit leaves room for the worker itself"
+    stepd.wait_log("maxCpus is not kept|limits of pools: in cgroups")
+    stepd.write_config(stepd.config(pools={"default": {"processes": 1}}, queues={"hog": {"maxRetries": 0}}))
+    stepd.reload()
     [job] = db.enqueue("hog", {"mib": 200, "ms": 300})
     db.wait_status(job, "completed")
     stepd.write_config(stepd.config(pools={"default": {"processes": 1, "maxMemory": "64MiB"}}, queues={"hog": {"maxRetries": 0}}))
@@ -192,7 +198,7 @@ def delegated(stepd):
     with contextlib.suppress(OSError):
         if harness.ROOT and "memory" in (root / "cgroup.controllers").read_text().split():
             box = root / f"stepd-test-{os.getpid()}"
-            (root / "cgroup.subtree_control").write_text("+memory")
+            (root / "cgroup.subtree_control").write_text("+memory +cpu")
             box.mkdir()
             os.setxattr(box, "trusted.delegate", b"1")
             plain = stepd.command
@@ -208,7 +214,7 @@ def delegated(stepd):
 @pytest.mark.parametrize("user", [None, "nobody"])
 def test_limits_in_cgroups(delegated, stepd, db, user):
     stepd.step("hog", HOG)
-    conf = stepd.config(pools={"default": {"processes": 1, "maxMemory": "64MiB", "maxCpuTime": "8s"}},
+    conf = stepd.config(pools={"default": {"processes": 1, "maxMemory": "64MiB", "maxCpuTime": "8s", "maxCpus": 0.75}},
                         queues={"hog": {"maxRetries": 0}}, stop={"killGrace": "5s"})
     if user:
         conf["user"] = user
@@ -216,6 +222,7 @@ def test_limits_in_cgroups(delegated, stepd, db, user):
     stepd.wait_log("limits of pools: in cgroups under " + str(delegated))
     [box] = delegated.glob("worker-*")
     assert (box / "memory.max").read_text() == "134217728\n" and (box / "memory.oom.group").read_text() == "1\n"
+    assert (box / "cpu.max").read_text() == "75000 100000\n"
     assert stepd.child("worker default").pid in map(int, (box / "cgroup.procs").read_text().split())
     [job] = db.enqueue("hog", {"children": 2, "mib": 20, "ms": 500})
     db.wait_status(job, "completed")

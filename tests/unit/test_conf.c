@@ -109,7 +109,7 @@ static void test_values(void **state)
 				      "steps: [ /usr/lib/x, ./steps, ../up, . ]\n"
 				      "http: { listen: '[::1]:80', bodyLimit: 64KiB, timeout: 5m }\n"
 				      "admin: { listen: off }\n"
-				      "pools:\n  a: { processes: 1, serves: http, maxJobs: none, maxRss: 16777216, maxMemory: 64MiB, maxCpuTime: 90s }\n"
+				      "pools:\n  a: { processes: 1, serves: http, maxJobs: none, maxRss: 16777216, maxMemory: 64MiB, maxCpuTime: 90s, maxCpus: 1.5 }\n"
 				      "queues:\n  order.created: { strategy: priority, timeout: 2h, jitter: 0, maxConcurrency: 7,\n"
 				      "    rateLimit: none, history: keep }\n  \"b c\":\n"
 				      "history: { keep: 7d }\nlogging: { file: log/x, database: off }\n");
@@ -130,6 +130,7 @@ static void test_values(void **state)
 	assert_int_equal(c->pools[0].max_rss, 16 << 20);
 	assert_int_equal(c->pools[0].max_memory, 64 << 20);
 	assert_int_equal(c->pools[0].max_cpu_ms, 90000);
+	assert_true(c->pools[0].max_cpus == 1.5);
 	assert_int_equal(c->nqueues, 2);
 	assert_string_equal(c->queues[0].name, "order.created");
 	assert_int_equal(c->queues[0].strategy, SD_PRIORITY);

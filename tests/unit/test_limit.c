@@ -81,9 +81,10 @@ static void test_wall(void **state)
 	assert_false(sd_limit_wild(&large, &(struct sd_usage){.memory = 1250 * MIB}));
 	assert_true(sd_limit_wild(&large, &(struct sd_usage){.memory = 1250 * MIB + 1}));
 	assert_false(sd_limit_wild(&none, &(struct sd_usage){.memory = INT64_MAX}));
-	assert_false(sd_limit_worn(&large, 750 * MIB));
-	assert_true(sd_limit_worn(&large, 750 * MIB + 1));
-	assert_false(sd_limit_worn(&none, INT64_MAX));
+	assert_false(sd_limit_worn(&(struct sd_meter){.memory = 750 * MIB}, &large, &(struct sd_seen){.jobs_done = 1}));
+	assert_true(sd_limit_worn(&(struct sd_meter){.memory = 750 * MIB + 1}, &large, &(struct sd_seen){.jobs_done = 1}));
+	assert_false(sd_limit_worn(&(struct sd_meter){.memory = 750 * MIB + 1}, &large, &(struct sd_seen){.jobs_done = 0}));
+	assert_false(sd_limit_worn(&(struct sd_meter){.memory = INT64_MAX}, &none, &(struct sd_seen){.jobs_done = 1}));
 }
 
 static void test_who_died_of_it(void **state)
@@ -383,6 +384,11 @@ static void test_cgroup_files(void **state)
 	assert_int_equal(sd_cgroup_box(c, "worker-1-1", 80 * MIB, &err), 0);
 	expect_file(box, "memory.max", "83886080");
 	expect_file(box, "memory.oom.group", "1");
+	assert_int_equal(sd_cgroup_cpus(c, "worker-1-1", 1.5, &err), -1);
+	write_file(box, "cpu.max", "");
+	assert_int_equal(sd_cgroup_cpus(c, "worker-1-1", 1.5, &err), 0);
+	expect_file(box, "cpu.max", "150000 100000");
+	expect_file(folder, "cgroup.subtree_control", "+cpuory"); /* the kernel would take both */
 	assert_int_equal(sd_cgroup_enter(c, "worker-1-1", 4711, &err), 0);
 	expect_file(box, "cgroup.procs", "4711");
 	assert_int_equal(sd_cgroup_enter(c, "worker-2-1", 4711, &err), -1);
