@@ -14,48 +14,71 @@
 #include "base/utf8.h"
 
 #include <stdbool.h>
+#include <stdlib.h>
 #include <string.h>
 
-static void put_values(struct sd_buf *b, const struct sd_pair *pairs, size_t n, size_t at, bool *done)
+struct name {
+	const char *name;
+	size_t at;
+};
+
+static int by_name(const void *a, const void *b)
 {
-	size_t count = 0;
+	const struct name *x = a, *y = b;
+	int order = strcmp(x->name, y->name);
+
+	return order ? order : (x->at > y->at) - (x->at < y->at);
+}
+
+/* For each pair the next one of its name (0: none; no pair comes before the first), and whether there is one before it. */
+static void link_names(const struct sd_pair *pairs, size_t n, struct sd_arena *arena, size_t **next, bool **later)
+{
+	struct name *names = sd_arena_alloc(arena, (n + 1) * sizeof(*names));
+
+	*next = sd_arena_zalloc(arena, (n + 1) * sizeof(**next));
+	*later = sd_arena_zalloc(arena, n + 1);
+	for (size_t i = 0; i < n; i++)
+		names[i] = (struct name){pairs[i].name, i};
+	qsort(names, n, sizeof(*names), by_name);
+	for (size_t i = 1; i < n; i++) {
+		if (strcmp(names[i - 1].name, names[i].name) != 0)
+			continue;
+		(*next)[names[i - 1].at] = names[i].at;
+		(*later)[names[i].at] = true;
+	}
+}
+
+static void put_values(struct sd_buf *b, const struct sd_pair *pairs, const size_t *next, size_t at)
+{
+	bool many = next[at] != 0;
 
 	sd_buf_json_str(b, pairs[at].name);
-	sd_buf_chr(b, ':');
-	for (size_t i = at; i < n; i++)
-		count += strcmp(pairs[i].name, pairs[at].name) == 0;
-	if (count == 1) {
+	sd_buf_str(b, many ? ":[" : ":");
+	sd_buf_json(b, pairs[at].value, pairs[at].value_len);
+	while ((at = next[at]) != 0) {
+		sd_buf_chr(b, ',');
 		sd_buf_json(b, pairs[at].value, pairs[at].value_len);
-		return;
 	}
-	sd_buf_chr(b, '[');
-	for (size_t i = at; i < n; i++) {
-		if (strcmp(pairs[i].name, pairs[at].name) != 0)
-			continue;
-		if (i > at)
-			sd_buf_chr(b, ',');
-		sd_buf_json(b, pairs[i].value, pairs[i].value_len);
-		done[i] = true;
-	}
-	sd_buf_chr(b, ']');
+	if (many)
+		sd_buf_chr(b, ']');
 }
 
 static int form_json(const char *p, size_t n, struct sd_arena *arena, struct sd_buf *b, struct sd_err *err)
 {
 	struct sd_pair *pairs;
-	size_t npairs;
-	bool *done;
+	size_t npairs, *next;
+	bool *later;
 
 	if (sd_pairs_parse("form", p, n, arena, &pairs, &npairs, err) != 0)
 		return -1;
-	done = sd_arena_zalloc(arena, npairs + 1);
+	link_names(pairs, npairs, arena, &next, &later);
 	sd_buf_chr(b, '{');
 	for (size_t i = 0; i < npairs; i++) {
-		if (done[i])
+		if (later[i])
 			continue;
 		if (b->len > 1)
 			sd_buf_chr(b, ',');
-		put_values(b, pairs, npairs, i, done);
+		put_values(b, pairs, next, i);
 	}
 	sd_buf_chr(b, '}');
 	return 0;

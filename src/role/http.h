@@ -36,7 +36,7 @@ struct sd_http_flight {
 	uint32_t credit; /* bytes it took that the worker was not told of */
 
 	bool accepted; /* it is in one of the accept lists, not in the dispatcher */
-	const char *data; /* the body as JSON; NULL: it has none that becomes JSON */
+	const char *data; /* the body as JSON: always kept of an accepted one; NULL: there is none */
 	size_t data_len;
 	const char *key; /* Idempotency-Key; NULL: none */
 	uint64_t job_id;    /* accepted: once it is committed.  asks: the job */

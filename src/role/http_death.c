@@ -17,6 +17,7 @@
 #include "base/log.h"
 #include "base/uuid.h"
 #include "http/error.h"
+#include "http/form.h"
 #include "queue/sqlcalls.h"
 #include "role/deaths.h"
 
@@ -140,6 +141,9 @@ void sd_http_deaths_turn(struct sd_http *h)
 static void keep(struct sd_http *h, const struct sd_http_worker *w, const struct sd_http_flight *fl, int64_t started_us, const char *error_id)
 {
 	struct sd_http_lost *l;
+	const char *data;
+	struct sd_err err;
+	size_t len;
 
 	if (h->child->conf->http.history == SD_HTTP_HISTORY_NONE || h->nlost >= MAX_LOST || !w->greeted)
 		return;
@@ -148,10 +152,10 @@ static void keep(struct sd_http *h, const struct sd_http_worker *w, const struct
 				   .trigger = fl->frame.trigger, .started_us = started_us, .lost_us = h->now_us};
 	memcpy(l->trace_id, fl->trace_id, sizeof(l->trace_id));
 	memcpy(l->error_id, error_id, sizeof(l->error_id));
-	if (fl->x && fl->data) {
-		l->input = sd_xmalloc(fl->data_len + 1);
-		memcpy(l->input, fl->data, fl->data_len);
-		l->input[fl->data_len] = '\0';
+	if (fl->x && fl->x->body_len > 0 && sd_body_json(fl->frame.media, fl->x->body, fl->x->body_len, fl->arena, &data, &len, &err) == 0) {
+		l->input = sd_xmalloc(len + 1);
+		memcpy(l->input, data, len);
+		l->input[len] = '\0';
 	}
 	h->lost = l;
 	h->nlost++;

@@ -211,6 +211,19 @@ static bool set_query(struct sd_http *h, struct sd_http_flight *fl)
 	return false;
 }
 
+/* Check the body; what it becomes, which may be several times as large, is kept only if we are who needs it. */
+static int read_body(struct sd_http_flight *fl, enum sd_media media, bool keep, struct sd_err *err)
+{
+	struct sd_arena *arena = keep ? fl->arena : sd_arena_new();
+	int rc = sd_body_json(media, fl->x->body, fl->x->body_len, arena, &fl->data, &fl->data_len, err);
+
+	if (!keep) {
+		fl->data = NULL;
+		sd_arena_free(arena);
+	}
+	return rc;
+}
+
 /*
  * A route with a body schema, or whose body becomes a job, takes what becomes JSON only (no Content-Type counts as JSON
  * there).  Other routes take anything; but what says it is JSON, a form or text must be.
@@ -241,7 +254,7 @@ static bool set_body(struct sd_http *h, struct sd_http_flight *fl, const struct 
 	if (media == SD_MEDIA_OTHER)
 		return true;
 	sd_err_clear(&err);
-	if (sd_body_json(media, x->body, x->body_len, fl->arena, &fl->data, &fl->data_len, &err) != 0) {
+	if (read_body(fl, media, t->accepted || media == SD_MEDIA_JSON, &err) != 0) {
 		refuse(h, fl, 400, codes[media], err.message, err.detail, NULL);
 		return false;
 	}

@@ -38,6 +38,7 @@ static void test_form(void **state)
 	FORM("a=x=y&A=1", "{\"a\":\"x=y\",\"A\":\"1\"}");
 	FORM("&", "{}");
 	FORM("a=%c3%a4", "{\"a\":\"\xc3\xa4\"}");
+	FORM("b=1&a=2&b=3&a=4&b=5&c", "{\"b\":[\"1\",\"3\",\"5\"],\"a\":[\"2\",\"4\"],\"c\":\"\"}");
 	FORM("a=%", NULL);
 	FORM("a=%00", NULL);
 	FORM("a=%c3", NULL);
