@@ -3,13 +3,38 @@
 -- Deaths, rescue, and due times: the keeper's transitions.
 --
 -- A worker runs the first job of its oldest lease (008, 001: stepd.lease); on
--- any death that one alone has used an attempt, the others never started.
--- When the supervisor saw the worker die it knows the running job itself.
+-- any death that one alone has used an attempt.  When the supervisor saw the
+-- worker die it knows the running job itself; those before it in that order
+-- have ended and their outcomes were not stored, so they run again: that is
+-- recorded, but it is not held against them.  The others never started.
 --
 -- died(), rescue() and node_leave() lock lease rows in order of id like
 -- finish(), so whoever comes second finds the job gone.  rescue() goes by
 -- leases without a live node, not by dead nodes: a claim that commits after
 -- its node was declared lost is found by the next rescue.
+
+-- Jobs of a dead worker that had ended (those released with a start): an attempt that was lost, which max_retries does not count.
+create or replace function stepd._ended_untold(held stepd._held[], pid int) returns void
+language plpgsql as $$
+begin
+	insert into stepd.attempt (job_id, bucket, attempt, started_at, finished_at, outcome, error, node_id, pid)
+	select h.job_id, h.bucket, h.attempt, h.started_at, clock_timestamp(), 'lost',
+		'It had ended, but its worker died of another job before the outcome was stored.', h.node_id, _ended_untold.pid
+	from unnest(held) h where h.outcome = 'release' and h.started_at is not null;
+	if not found then
+		return;
+	end if;
+	insert into stepd.renewal as n (job_id, bucket, attempts_before, renewals)
+	select h.job_id, h.bucket, 1, 0 from unnest(held) h where h.outcome = 'release' and h.started_at is not null
+	on conflict (job_id) do update set attempts_before = n.attempts_before + 1;
+	insert into stepd.rate_start (queue_id, at, n)
+	select q.id, clock_timestamp(), count(*)
+	from unnest(held) h join stepd.lane a on a.id = h.lane_id join stepd.queue q on q.id = a.queue_id
+	where h.outcome = 'release' and h.started_at is not null and q.rate_limit > 0
+	group by q.id;
+end $$;
+comment on table stepd.renewal is 'Jobs of which some attempts do not count against max_retries: those before a retry by hand, and those that ended untold.';
+comment on function stepd._ended_untold(stepd._held[], int) is 'Record the attempts of jobs that had ended when their worker died of another one, their outcomes untold.';
 
 create or replace function stepd.died(node_id int, slot int, generation bigint, job bigint, outcome text, error text, exit_code int, signal int,
 	max_rss_kb bigint, cpu_ms bigint, age_us bigint, duration_us bigint, pid int) returns table (job_id bigint, verdict text)
@@ -34,12 +59,16 @@ begin
 				row(l.id, u.job, u.bucket, l.lane_id, u.attempt + 1, died.outcome, at - coalesce(age_us, 0) * interval '1 us',
 					at - coalesce(age_us - duration_us, 0) * interval '1 us', null, died.error, null,
 					died.exit_code, died.signal, died.max_rss_kb, died.cpu_ms, died.node_id, died.pid)::stepd._held
-			else row(l.id, u.job, u.bucket, l.lane_id, u.attempt, 'release', null, null, null, null, null, null, null, null, null,
-				l.node_id, null)::stepd._held end
-		from stepd.lease l cross join lateral unnest(l.ids, l.buckets, l.attempts) with ordinality u (job, bucket, attempt, ord)
-		where l.node_id = died.node_id and l.slot = died.slot and l.generation = died.generation
+			else row(l.id, u.job, u.bucket, l.lane_id, u.attempt + coalesce(u.ran, false)::int, 'release',
+				case when u.ran then l.since end, null, null, null, null, null, null, null, null, l.node_id, null)::stepd._held end
+		from (select x.*, bool_or(x.job = dead) over (order by x.lease, x.ord rows between 1 following and unbounded following) as ran
+			from (select l.id as lease, e.* from stepd.lease l
+				cross join lateral unnest(l.ids, l.buckets, l.attempts) with ordinality e (job, bucket, attempt, ord)
+				where l.node_id = died.node_id and l.slot = died.slot and l.generation = died.generation) x) u
+		join stepd.lease l on l.id = u.lease
 		order by l.id, u.ord);
 	if cardinality(held) > 0 then
+		perform stepd._ended_untold(held, died.pid);
 		perform stepd._unhold(held);
 		return query select s.job_id, s.status from stepd._settle(held, has_unique) s;
 	end if;
@@ -48,7 +77,7 @@ begin
 	end if;
 end $$;
 comment on function stepd.died(int, int, bigint, bigint, text, text, int, int, bigint, bigint, bigint, bigint, int) is
-'A worker''s life ended. job (0: none) was running: its attempt is recorded with the outcome crashed, timeout or cancelled and how the process ended, and it is retried by its queue''s settings; whatever else that life held goes back to ready with no attempt used. Returns what each job became; refused: the running job was not held any more (its outcome had arrived). Safe to repeat.';
+'A worker''s life ended. job (0: none) was running: its attempt is recorded with the outcome crashed, timeout or cancelled and how the process ended, and it is retried by its queue''s settings; what that life had before it ended untold: that is recorded as lost, and it runs again beyond its max_retries; whatever else it held goes back to ready with no attempt used. Returns what each job became; refused: the running job was not held any more (its outcome had arrived). Safe to repeat.';
 
 -- A claim that was sent and whose sender is gone may commit at any later
 -- moment: then nobody knows that its jobs are held.  So before a worker's

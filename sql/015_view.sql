@@ -129,7 +129,7 @@ from stepd.attempt t
 left join stepd.node n on n.id = t.node_id;
 comment on view stepd.attempts is 'Every attempt that did not simply succeed.';
 comment on column stepd.attempts.attempt is 'From 1.';
-comment on column stepd.attempts.outcome is 'error, timeout (past its time, or a memory or CPU limit: error says which), crashed, invalid_input, cancelled or lost (its node vanished).';
+comment on column stepd.attempts.outcome is 'error, timeout (past its time, or a memory or CPU limit: error says which), crashed, invalid_input, cancelled or lost (its node vanished, or its worker died of another job before the outcome was stored).';
 comment on column stepd.attempts.exit_code is 'Of the worker, when it died in this attempt by itself.';
 comment on column stepd.attempts.signal is 'The signal that ended the worker.';
 comment on column stepd.attempts.max_rss_kb is 'Peak memory of the worker that died or was ended.';

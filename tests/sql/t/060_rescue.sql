@@ -20,7 +20,13 @@ select is(cardinality(t.claim(1, 'Std', 3, :a)), 3, 'three held');
 select is(cardinality(t.claim(1, 'Prio', 3, :a)), 1, 'and one more lease');
 select is((select count(*)::int from stepd.died(:a, 1, 2, 1, 'crashed', 'x', null, 6, 1, 1, 1, 1, 1) where verdict <> 'refused'), 0, 'another life of the slot holds nothing');
 select results_eq(format('select * from stepd.died(%s, 1, 1, 2, ''crashed'', ''signal 11 (SIGSEGV)'', null, 11, 2048, 12, 5000, 4000, 99) order by job_id', :a),
-	$$values (1::bigint, 'ready'), (2, 'retrying'), (3, 'ready'), (5, 'ready')$$, 'the one it ran has used an attempt, the others not');
+	$$values (1::bigint, 'ready'), (2, 'retrying'), (3, 'ready'), (5, 'ready')$$, 'the one it ran has used an attempt, those behind it not');
+select results_eq('select attempt, outcome, error, signal from stepd.attempts where job_id = 1', $$values (1, 'lost', 'It had ended, but its worker died of another job before the outcome was stored.', null::int)$$,
+	'the one before it had ended untold: recorded');
+select results_eq('select attempt, max_attempts, status from stepd.jobs where id = 1', $$values (1, 5, 'ready')$$, 'but not held against it');
+delete from stepd.attempt where job_id = 1; -- the rest is about the others
+delete from stepd.renewal;
+update stepd.ready set attempt = 0 where pos = 1;
 select results_eq('select job_id, attempt, outcome, error, exit_code, signal, max_rss_kb, cpu_ms, node, pid, finished_at - started_at from stepd.attempts',
 	$$values (2::bigint, 1, 'crashed', 'signal 11 (SIGSEGV)', null::int, 11, 2048::bigint, 12::bigint, 'a', 99, interval '4 ms')$$, 'recorded how it died');
 select results_eq('select id, attempt, status from stepd.jobs order by id', $$values (1::bigint, 0, 'ready'), (2, 1, 'retrying'), (3, 0, 'ready'), (4, 0, 'ready'), (5, 0, 'ready')$$, 'all back');
