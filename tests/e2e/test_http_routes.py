@@ -18,7 +18,9 @@ static int handle(struct stepd_ctx *ctx)
 	for (const char *const *name = (const char *const[]){"id", "what", "name", NULL}; *name; name++)
 		if (stepd_param(ctx, *name))
 			cJSON_AddStringToObject(params, *name, stepd_param(ctx, *name));
-	return stepd_reply(ctx, 200, stepd_object(ctx, stepd_str("step", "%s"), stepd_json("params", params)));
+	cJSON *reply = stepd_object(ctx, stepd_str("step", "%s"), stepd_json("params", params));
+	cJSON_Delete(params);
+	return stepd_reply(ctx, 200, reply);
 }
 STEPD_STEP(.name = "%s", .handler = handle, .triggers = STEPD_TRIGGERS(STEPD_HTTP("%s", "%s")));
 """
