@@ -1,7 +1,8 @@
 /*
  * Connections: from accept to close, with what h2o 2.2 leaves undone.
  *
- *   - Nothing limits connections: accepting stops while there are too many.
+ *   - Nothing limits connections: accepting stops while there are too many, and
+ *     the idle ones go.
  *   - Its HTTP/1 parser is lax, answers what it cannot parse in plain text, and
  *     knows one deadline for all.  So every byte is looked at first: the
  *     socket's read callback is ours (a "hook") and calls h2o's when
@@ -32,6 +33,7 @@
 
 #define ACCEPTS_A_TURN 64
 #define CHECK_US (500 * SD_MS)
+#define REUSE_US SD_SEC /* so long may a connection be idle even when there are too many */
 #define GOAWAY_US (2 * SD_SEC)
 #define CLOSED "closed by us" /* for h2o, which closes on any error */
 
@@ -530,6 +532,20 @@ static void on_late(struct client *c)
 		       c->wait == WAIT_HEAD ? "the request's head did not arrive in time" : "the request's body did not arrive in time");
 }
 
+/* Others wait to be accepted: close who is idle, longest first. */
+static void make_room(struct sd_server *s, enum sd_listener which, int64_t now)
+{
+	size_t most = ACCEPTS_A_TURN;
+
+	for (struct client *c = s->waiting[WAIT_IDLE].head, *next; c && most > 0 && c->since_us <= now - REUSE_US; c = next) {
+		next = c->next;
+		if (c->which != which)
+			continue;
+		cut(c);
+		most--;
+	}
+}
+
 static void expire(struct sd_server *s, enum wait wait, int64_t ms, int64_t now)
 {
 	struct client *c;
@@ -553,6 +569,9 @@ void sd_server_client_turn(struct sd_server *s)
 	}
 	if (s->lingerers)
 		sd_server_linger_turn(s);
+	for (int which = 0; which < 2; which++)
+		if (s->paused[which] && !s->draining)
+			make_room(s, (enum sd_listener)which, now);
 	expire(s, WAIT_IDLE, s->options.idle_ms, now);
 	expire(s, WAIT_HEAD, s->options.head_ms, now);
 	expire(s, WAIT_BODY, s->options.read_ms, now);

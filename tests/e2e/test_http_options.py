@@ -160,6 +160,20 @@ def test_trace_ids(stepd, db):
     assert len(seen) == len(news) + 2 and good not in seen
 
 
+def test_idle_connections_make_room(stepd):
+    start(stepd, maxConnections=3, idleTimeout="10m")
+    silent = [socket.create_connection(("127.0.0.1", stepd.http_port), timeout=20 * SLOW) for _ in range(2)]
+    with socket.create_connection(("127.0.0.1", stepd.http_port), timeout=20 * SLOW) as half:
+        half.sendall(b"GET /x HTTP/1.1\r\nHo")  # not idle
+        wait_for(lambda: b"stepd_http_connections 4\n" in stepd.get("/metrics", port=stepd.admin_port).body)
+        assert stepd.get("/x").status == 200
+        assert silent[0].recv(1) == b""
+        half.sendall(b"st: x\r\nConnection: close\r\n\r\n")
+        assert half.recv(1000).startswith(b"HTTP/1.1 200 ")
+    for s in silent:
+        s.close()
+
+
 def test_limits_of_connections_and_time(stepd):
     start(stepd, maxConnections=3, idleTimeout="1s", headerTimeout="1s", writeTimeout="1s")
     idle = [socket.create_connection(("127.0.0.1", stepd.http_port)) for _ in range(3)]
