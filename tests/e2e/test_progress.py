@@ -206,3 +206,22 @@ def test_cancel_of_a_deaf_handler_ends_its_children_too(long, db, tmp):
                 time.sleep(0.002)
     ended = db.wait_status(job, "cancelled", "failed", "completed", "retrying")
     assert (ended["status"], ended["error"]) == ("cancelled", "stopped after 1 of 2 files")
+
+
+def test_progress_goes_on_after_a_database_restart(make_stepd, own_pg):
+    db = harness.Database(own_pg.conninfo)
+    stepd = make_stepd(db)
+    stepd.step("long", LONG)
+    stepd.start(config=stepd.config(queues={"long": {"maxRetries": 0}}))
+    [job] = db.enqueue("long", {"ms": 60000})
+    before = harness.wait_for(lambda: progress(db, job), 10, "progress")
+    own_pg.restart()
+    after = harness.wait_for(lambda: (p := progress(db, job)) and p["fields"]["turns"] > before["fields"]["turns"] and p["at"] > before["at"] and p,
+                             20, "progress after the restart")
+    row = db.job(job)
+    assert (row["status"], after["attempt"]) == ("running", 1)
+    assert row["pid"] in [p.pid for p in stepd.procs("worker")]
+    db.execute("select stepd.cancel(%s)", job)
+    db.wait_status(job, "cancelled", deadline=20)
+    stepd.close()
+    db.close()
