@@ -69,6 +69,23 @@ install_packages() {
 	rm -f "$apt_log"
 }
 
+# unpack_packages DIR PACKAGE…: have what they ship in DIR without installing them or what they depend on.  That a package cannot
+# be had is said, and no error.
+unpack_packages() {
+	local dir=$1 p temp; shift
+	for p; do
+		[ ! -e "$dir/usr/share/doc/$p" ] && ! installed "$p" || continue
+		command -v dpkg-deb >/dev/null || return 0
+		say "unpacking the Debian package $p in $dir"
+		temp=$(mktemp -d /tmp/stepd-apt.XXXXXX) && chmod 755 "$temp" || return
+		apt_log=$temp/log
+		(cd "$temp" && apt-get -q download "$p" || { apt update; apt-get -q download "$p"; }) >>"$apt_log" 2>&1 </dev/null
+		mkdir -p "$dir"
+		dpkg-deb -x "$temp/$p"_*.deb "$dir" 2>>"$apt_log" || { tail -3 "$apt_log" >&2; say "$p is not to be had; its tests are skipped"; }
+		rm -rf "$temp"
+	done
+}
+
 # The sources to build from: the checkout, or a copy of it when ./configure was run in the checkout itself (make
 # refuses to build such a tree from another folder).
 build_source() {
