@@ -250,9 +250,10 @@ static int check_owner(const struct sd_embedded *e, const struct sd_user *user, 
 
 static char *pointer_dir(void)
 {
-	const char *runtime = getenv("XDG_RUNTIME_DIR");
+	const char *runtime = getenv("XDG_RUNTIME_DIR"), *unit = getenv("RUNTIME_DIRECTORY");
 
-	if (geteuid() == 0)
+	/* Our unit has RuntimeDirectory=stepd: made by systemd, owned by the user we are. */
+	if (geteuid() == 0 || (unit != NULL && strcmp(unit, "/run/stepd") == 0))
 		return sd_xstrdup("/run/stepd");
 	if (runtime != NULL && runtime[0] == '/' && access(runtime, W_OK) == 0)
 		return sd_xasprintf("%s/stepd", runtime);

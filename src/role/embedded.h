@@ -7,7 +7,7 @@
  *   DIR/log/postgresql.log
  *   DIR/conninfo    one line, while it runs
  *
- * A pointer for stepctl holds the same line: /run/stepd/embedded for root,
+ * A pointer for stepctl holds the same line: /run/stepd/embedded for root and for our systemd unit,
  * else $XDG_RUNTIME_DIR/stepd/embedded, else /tmp/stepd-UID/embedded.
  */
 #ifndef SD_ROLE_EMBEDDED_H
