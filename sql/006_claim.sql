@@ -50,7 +50,8 @@ comment on type stepd._letter is 'A row of fifo_inbox.';
 -- group with a locked letter, or whose next is locked, gets no head for now.
 -- Its letter (for the latter one of our own, with a negative id) stays in the
 -- inbox, so the group is looked at again when the cancel is decided.
-create or replace function stepd._fifo_sort(queue_id int, most int) returns void
+drop function if exists stepd._fifo_sort(int, int);
+create or replace function stepd._fifo_sort(queue_id int, most int) returns int
 language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -77,7 +78,7 @@ begin
 		returning i.id, i.lane_id, i.bucket, i.attempt, i.ended, i.group_id)
 	select array_agg(row(g.id, g.lane_id, g.bucket, g.attempt, g.ended, g.group_id)::stepd._letter) into letters from gone g;
 	if letters is null then
-		return;
+		return 0;
 	end if;
 
 	select array_agg(distinct i.group_id) into undecided
@@ -131,8 +132,9 @@ begin
 	)
 	insert into stepd.ready (lane_id, rank, pos, bucket, attempt)
 	select h.lane_id, 40000, h.id, h.bucket, h.attempt from heads h;
+	return cardinality(letters);
 end $$;
-comment on function stepd._fifo_sort(int, int) is 'Sort up to so many letters of a fifo queue''s inbox into its groups. Only under the queue''s lock.';
+comment on function stepd._fifo_sort(int, int) is 'Sort up to so many letters of a fifo queue''s inbox into its groups. Returns how many there were. Only under the queue''s lock.';
 
 create or replace function stepd._fifo_mail(queue_id int) returns boolean
 language sql stable as $$
@@ -198,6 +200,7 @@ declare
 	at timestamptz;
 	day date;
 	most int;
+	sorted int;
 begin
 	if cardinality(lanes) <> cardinality(cursors) or cardinality(lanes) <> cardinality(maxes) then
 		perform stepd._bad('lanes', 'has another length than cursors or maxes');
@@ -241,7 +244,14 @@ begin
 					continue;
 				end if;
 				if l.strategy = 'fifo' then
-					perform stepd._fifo_sort(l.queue_id, greatest(room * 4, 1000));
+					-- until somebody may go: a thousand letters may all be about a group that is blocked
+					for i in 1 .. 10 loop
+						sorted := stepd._fifo_sort(l.queue_id, greatest(room * 4, 1000));
+						exit when sorted < greatest(room * 4, 1000) or exists (select from stepd.ready r where r.lane_id = l.lane and r.rank >= 40000);
+						if i = 10 then
+							perform stepd._ring(''); -- enough for one claim
+						end if;
+					end loop;
 				end if;
 			elsif l.max_concurrency > 0 then
 				continue;

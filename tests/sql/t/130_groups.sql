@@ -27,6 +27,9 @@ end $$;
 select count(*) from stepd.enqueue_many('fifo', (select jsonb_agg('{"group": "blocked"}'::jsonb) from generate_series(1, 3000)));
 select is(t.claim(1, 'Fifo'), '{1}', 'the head of the group that is to be blocked');
 select is(t.finish(1, 'error', 'x'), 'retrying', 'waits for its retry');
+select stepd.enqueue('fifo', group_id => 'other') as other \gset
+select is(t.claim(1, 'Fifo'), array[:other]::bigint[], 'one that came behind the blocked three thousand goes at once');
+select t.finish(:other);
 select count(*) from stepd.enqueue_many('fifo', (select jsonb_agg(jsonb_build_object('group', 'g' || i)) from generate_series(1, 20000) i));
 select stepd._fifo_sort((select id from stepd.queue where name = 'fifo'), 100000);
 select is((select count(*)::int from stepd.fifo_inbox), 0, 'all are in line');
