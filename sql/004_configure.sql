@@ -102,22 +102,21 @@ language sql stable as $$
 			then n.name || '_ms' else n.name end, n.value), '{}')
 	from (select lower(regexp_replace(e.key, '([A-Z])', '_\1', 'g')) as name, e.value
 		from jsonb_each(coalesce(nullif(block, 'null'), '{}')) e) n
-	where n.value <> 'null' and n.name not in ('id', 'name', 'paused', 'configured_by')
+	where n.value <> 'null' and n.name not in ('id', 'name', 'paused', 'configured_by', 'configured', 'overrides')
 $$;
 comment on function stepd._settings(jsonb) is 'A block of settings with the names of stepd.queue''s columns.';
 
--- One queue's settings from its block, the defaults, or what is built in.
-create or replace function stepd._queue_set(name text, block jsonb, defaults jsonb, configured_by text) returns void
+-- The settings that count: what was set by hand, then what is configured, then what is built in.
+create or replace function stepd._queue_apply(queue_id int, argument text) returns void
 language plpgsql as $$
 #variable_conflict use_column
 declare
 	was stepd.queue;
 	q stepd.queue;
 begin
-	perform stepd._queue_ensure(_queue_set.name);
-	select * into was from stepd.queue x where x.name = _queue_set.name for update;
+	select * into was from stepd.queue x where x.id = _queue_apply.queue_id for update;
 	begin
-		q := jsonb_populate_record(null::stepd.queue, stepd._settings(defaults) || stepd._settings(block));
+		q := jsonb_populate_record(null::stepd.queue, was.configured || was.overrides);
 		update stepd.queue x set
 			strategy = coalesce(q.strategy, 'standard'),
 			max_retries = coalesce(q.max_retries, 3),
@@ -130,12 +129,11 @@ begin
 			rate_limit = coalesce(q.rate_limit, 0),
 			rate_window_ms = coalesce(nullif(q.rate_window_ms, 0), 1000),
 			concurrency_per_group = case when q.strategy = 'fifo' then 0 else coalesce(q.concurrency_per_group, 0) end,
-			history_ms = coalesce(q.history_ms, 0),
-			configured_by = _queue_set.configured_by
+			history_ms = coalesce(q.history_ms, 0)
 		where x.id = was.id
 		returning * into q;
 	exception when check_violation or invalid_text_representation or numeric_value_out_of_range then
-		perform stepd._bad('queues', format('queue "%s": %s', _queue_set.name, sqlerrm));
+		perform stepd._bad(argument, format('queue "%s": %s', was.name, sqlerrm));
 	end;
 	if q.strategy <> was.strategy or was.concurrency_per_group not in (0, q.concurrency_per_group) then
 		perform stepd._queue_move(q.id, q.strategy);
@@ -144,7 +142,19 @@ begin
 		perform stepd._group_recount(q.id, q.concurrency_per_group > 0);
 	end if;
 end $$;
-comment on function stepd._queue_set(text, jsonb, jsonb, text) is 'Give a queue its settings; a change of strategy moves its jobs.';
+comment on function stepd._queue_apply(int, text) is 'Give a queue its settings; a change of strategy moves its jobs. argument: what to name in an error.';
+
+create or replace function stepd._queue_set(name text, block jsonb, defaults jsonb, configured_by text) returns void
+language plpgsql as $$
+#variable_conflict use_column
+declare
+	queue_id int := stepd._queue_ensure(_queue_set.name);
+begin
+	update stepd.queue x set configured = stepd._settings(defaults) || stepd._settings(block), configured_by = _queue_set.configured_by
+	where x.id = queue_id;
+	perform stepd._queue_apply(queue_id, 'queues');
+end $$;
+comment on function stepd._queue_set(text, jsonb, jsonb, text) is 'Give a queue the settings of its block, or the defaults.';
 
 -- One cron trigger.  A row that stays as it is is not written: the cron
 -- processes update the same rows, in another order.

@@ -152,7 +152,7 @@ select q.name, q.strategy, q.paused,
 	clock_timestamp() - (select j.enqueued_at from stepd.job j
 		where j.id = least(r.oldest, h.oldest, i.oldest, b.oldest)) as oldest_ready_age,
 	q.max_retries, q.retry_delay_ms, q.backoff, q.max_retry_delay_ms, q.jitter, q.max_concurrency, q.timeout_ms, q.rate_limit,
-	q.rate_window_ms, q.concurrency_per_group, q.history_ms
+	q.rate_window_ms, q.concurrency_per_group, q.history_ms, q.overrides
 from stepd.queue q
 left join (select a.queue_id, sum(x.n)::bigint as n, min(x.oldest) as oldest
 	from (select lane_id, count(*) as n, min(pos) as oldest from stepd.ready group by lane_id) x
@@ -170,6 +170,7 @@ left join (select a.queue_id, sum(x.n)::bigint as n
 	from (select lane_id, count(*) as n from stepd.outcome where status = 'failed' group by lane_id) x
 	join stepd.lane a on a.id = x.lane_id group by a.queue_id) f on f.queue_id = q.id;
 comment on view stepd.queues is 'Every queue with its settings and how many jobs it has in which status; counted when read.';
+comment on column stepd.queues.overrides is 'The settings among them that were changed by hand, with stepd.queue_set or stepctl queue set.';
 comment on column stepd.queues.failed is 'In the history that is kept; stepd.jobs lists the same.';
 comment on column stepd.queues.oldest_ready_age is 'How long ago the oldest ready job was enqueued.';
 

@@ -59,5 +59,16 @@ comment on column stepd.pools.max is 'So many at most; the same as min when thei
 comment on column stepd.pools.deaths is 'Of its processes, unasked, since the last reload.';
 comment on column stepd.pools.degraded is 'Its processes die at once, so that new ones are started with a delay and one at a time; until one stays up or finishes a job, or a reload.';
 comment on column stepd.pools.retry_at is 'When the next one is started; null: at once.';
+comment on column stepd.pools.node is 'Name of the node.';
+comment on column stepd.pools.node_id is 'stepd.nodes.id.';
+comment on column stepd.pools.pool is 'Name in its configuration.';
+comment on column stepd.pools.serves is 'queue or http.';
+comment on column stepd.pools.changed_at is 'When any of this changed last.';
+comment on column stepd.node_pool.node_id is 'The node.';
+comment on column stepd.node_pool.pool is 'Name in its configuration.';
+comment on column stepd.node_pool.serves is 'queue or http.';
+comment on column stepd.node_pool.min is 'So many are there without any work.';
+comment on column stepd.node_pool.max is 'So many at most.';
+comment on column stepd.node_pool.changed_at is 'When any of this changed last.';
 
 do $$ begin perform stepd._describe(); end $$;

@@ -27,4 +27,6 @@ dist_sql_DATA = \
 	sql/024_node_pool.sql \
 	sql/025_secret.sql \
 	sql/026_http_jobs.sql \
-	sql/027_diagnosis.sql
+	sql/027_diagnosis.sql \
+	sql/028_queue_override.sql \
+	sql/029_queue_set.sql

@@ -53,6 +53,7 @@ int sd_cmd_logs(struct sd_cli *, const struct sd_command *, int, char **);
 int sd_cmd_enqueue(struct sd_cli *, const struct sd_command *, int, char **);
 int sd_cmd_cancel(struct sd_cli *, const struct sd_command *, int, char **);
 int sd_cmd_retry(struct sd_cli *, const struct sd_command *, int, char **);
+int sd_cmd_queue(struct sd_cli *, const struct sd_command *, int, char **);
 int sd_cmd_pause(struct sd_cli *, const struct sd_command *, int, char **);
 int sd_cmd_resume(struct sd_cli *, const struct sd_command *, int, char **);
 int sd_cmd_migrate(struct sd_cli *, const struct sd_command *, int, char **);

@@ -22,6 +22,7 @@ const struct sd_command sd_commands[] = {
 	 "enqueue a job; prints the ids, one for each step", sd_cmd_enqueue},
 	{"cancel", "ID", "cancel a job", sd_cmd_cancel},
 	{"retry", "ID | --queue Q", "run a failed, cancelled or unrouted job again, or all failed ones of a queue", sd_cmd_retry},
+	{"queue", "Q | set Q SETTING=VALUE… | reset Q [SETTING…]", "a queue's settings; change them by hand, and take that back", sd_cmd_queue},
 	{"pause", "Q", "start no more jobs of a queue", sd_cmd_pause},
 	{"resume", "Q", "undo pause", sd_cmd_resume},
 	{"migrate", "", "bring the schema up to date", sd_cmd_migrate},
