@@ -13,6 +13,25 @@ create or replace function stepd._queue_lock(queue_id int) returns void
 language sql as $$ select pg_advisory_xact_lock(1937007984, queue_id) $$;
 comment on function stepd._queue_lock(int) is 'The lock of one queue until the end of the transaction. Several are taken in ascending order.';
 
+-- An exchange finishes, which locks leases and slots of groups, and then claims,
+-- which waits for the queue's lock; a change of settings needs all of them, so
+-- it may not be waited for.  It goes through a gate first: claims only try it,
+-- and pass over the queue while it is shut.  Then the leases, in order of id as
+-- every finish takes them, then everything else.
+create or replace function stepd._queue_shut(queue_id int) returns void
+language plpgsql as $$
+#variable_conflict use_column
+begin
+	perform pg_advisory_xact_lock(1937007985, _queue_shut.queue_id);
+	perform from stepd.lease l join stepd.lane a on a.id = l.lane_id
+	where a.queue_id = _queue_shut.queue_id order by l.id for update of l;
+end $$;
+comment on function stepd._queue_shut(int) is 'Until the end of the transaction no limited claim gets anything of the queue, and no outcome of its jobs is recorded.';
+
+create or replace function stepd._queue_gate(queue_id int) returns boolean
+language sql as $$ select pg_try_advisory_xact_lock_shared(1937007985, queue_id) $$;
+comment on function stepd._queue_gate(int) is 'May a claim take the queue''s lock? False: its settings are being changed.';
+
 create or replace function stepd._rank(strategy text, priority int, again boolean) returns int
 language sql immutable parallel safe as $$
 	select case strategy when 'priority' then -priority when 'fifo' then 40000 else case when again then -1 else 0 end end
@@ -135,6 +154,9 @@ begin
 	exception when check_violation or invalid_text_representation or numeric_value_out_of_range then
 		perform stepd._bad(argument, format('queue "%s": %s', was.name, sqlerrm));
 	end;
+	if q.strategy <> was.strategy or q.concurrency_per_group <> was.concurrency_per_group then
+		perform stepd._queue_shut(q.id);
+	end if;
 	if q.strategy <> was.strategy or was.concurrency_per_group not in (0, q.concurrency_per_group) then
 		perform stepd._queue_move(q.id, q.strategy);
 	end if;

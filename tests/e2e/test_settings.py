@@ -68,7 +68,7 @@ def test_settings_act_everywhere_within_a_second(nodes, db, how):  # noqa: F811
     workers = 2 * NODES
 
     # pause and resume; a reload has no say in that
-    work(db, 400, 40)
+    work(db, 1500, 40)
     wait_for(lambda: db.value("select count(distinct node) from stepd.jobs where status = 'running'") == NODES, 10, "both at work")
     paused = change.pause(True)
     db.wait_value("select running from stepd.queues where name = 'kit'", 0)
@@ -86,13 +86,19 @@ def test_settings_act_everywhere_within_a_second(nodes, db, how):  # noqa: F811
     wait_for(lambda: db.value("select count(*) from stepd.jobs where status = 'running'") == workers, SOON + 1, "all at work")
 
     # concurrencyPerGroup: there are two groups
+    clear(db)
+    work(db, 100, 40)
     at = change(concurrencyPerGroup=1)
-    time.sleep(SOON + 0.5)
+    work(db, 100, 40)
+    time.sleep(SOON + 0.7)
     assert running_at_once(db, at, per="group") == 1
     change(concurrencyPerGroup="none")
+    clear(db)
 
     # rateLimit
+    work(db, 100, 40)
     at = change(rateLimit="4/1s")
+    work(db, 100, 40)
     time.sleep(SOON + 1.5)
     later = db.rows("select started_at from stepd.jobs where started_at > %s + %s * interval '1 s' order by 1", at, SOON)
     assert 2 <= len(later) <= 8
