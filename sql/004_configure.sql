@@ -304,6 +304,7 @@ begin
 	end loop;
 	update stepd.setting set version = version + 1, defaults = coalesce(configure.defaults, '{}');
 	perform pg_notify('stepd_settings', '');
+	perform stepd._ring(''); -- claims may have passed over queues that were shut
 end $$;
 comment on function stepd.configure(text, jsonb, jsonb, jsonb) is
 	'Replace what this node name provides: steps with their triggers (the manifest), and the settings of the queues it has blocks for. Queues without a block get the defaults. NOTIFY stepd_settings.';
