@@ -95,7 +95,7 @@ struct sd_conf {
 		int64_t body_limit, timeout_ms;
 		int max_in_flight, max_connections;
 		int64_t idle_timeout_ms, header_timeout_ms, read_timeout_ms, write_timeout_ms;
-		int64_t header_limit, url_limit;
+		int64_t header_limit, url_limit, body_memory;
 		int http2; /* enum sd_http2 (http/server.h) */
 		const char *tls_cert, *tls_key;
 		struct sd_conf_place tls_cert_at, tls_key_at;

@@ -61,6 +61,8 @@ const struct sd_option sd_options[] = {
  "Requests waiting or running at the same time; more are answered with 503."},
 {"http.maxConnections", SD_OPTION_INT, CONF(http.max_connections), "20000", 1, 1000000, NULL, NULL, RELOAD, YES,
  "Open client connections; more wait until one closes, or was idle for a second."},
+{"http.bodyMemory", SD_OPTION_SIZE, CONF(http.body_memory), "512MiB", MIB, 1024 * GIB, NULL, NULL, RELOAD, YES,
+ "Memory for all bodies that are under way; what comes beyond it is answered with 503."},
 {"http.headerLimit", SD_OPTION_SIZE, CONF(http.header_limit), "32KiB", KIB, 256 * KIB, NULL, NULL, RELOAD, YES,
  "The largest head of a request; a larger one, or one of more than 100 fields, is answered with 431."},
 {"http.urlLimit", SD_OPTION_SIZE, CONF(http.url_limit), "8KiB", 256, 128 * KIB, NULL, NULL, RELOAD, YES,

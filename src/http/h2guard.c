@@ -36,6 +36,7 @@ static void upload_begins(struct sd_h2_guard *g, uint32_t stream, int64_t now_us
 {
 	if (g->nuploads < SD_H2_MAX_UPLOADS) {
 		g->uploads[g->nuploads].stream = stream;
+		g->uploads[g->nuploads].bytes = 0;
 		g->uploads[g->nuploads++].since_us = now_us;
 	}
 }
@@ -46,11 +47,23 @@ static bool upload_ends(struct sd_h2_guard *g, uint32_t stream)
 	for (size_t i = 0; i < g->nuploads; i++) {
 		if (g->uploads[i].stream != stream)
 			continue;
+		g->buffered -= g->uploads[i].bytes;
 		memmove(&g->uploads[i], &g->uploads[i + 1], (g->nuploads - i - 1) * sizeof(g->uploads[0]));
 		g->nuploads--;
 		return true;
 	}
 	return false;
+}
+
+static void upload_goes_on(struct sd_h2_guard *g, uint32_t stream, size_t n)
+{
+	for (size_t i = 0; i < g->nuploads; i++) {
+		if (g->uploads[i].stream == stream) {
+			g->uploads[i].bytes += n;
+			g->buffered += n;
+			return;
+		}
+	}
 }
 
 static const char *make_noise(struct sd_h2_guard *g)
@@ -84,6 +97,8 @@ static const char *count(struct sd_h2_guard *g, const struct frame *f, size_t he
 	case DATA:
 		if (f->flags & END_STREAM)
 			upload_ends(g, f->stream);
+		else
+			upload_goes_on(g, f->stream, f->size);
 		return f->size == 0 && !(f->flags & END_STREAM) ? make_noise(g) : NULL;
 	case RST_STREAM:
 		upload_ends(g, f->stream);

@@ -29,8 +29,10 @@ struct sd_h2_guard {
 	struct {
 		uint32_t stream;
 		int64_t since_us;
+		size_t bytes;
 	} uploads[SD_H2_MAX_UPLOADS]; /* requests whose body is under way, oldest first */
 	size_t nuploads;
+	size_t buffered; /* bytes of their bodies so far, which libh2o holds */
 	bool preface; /* it came */
 };
 

@@ -62,6 +62,7 @@ enum sd_http2 {
 
 struct sd_server_options {
 	size_t body_limit; /* larger bodies are refused with 413, without being read */
+	size_t body_memory; /* of all bodies that are under way; beyond it 503 */
 	size_t head_limit; /* larger heads are refused with 431 */
 	size_t target_limit; /* longer request targets are refused with 414 */
 	int64_t idle_ms;   /* a connection without a request is kept for this long */

@@ -33,6 +33,7 @@
 
 #define ACCEPTS_A_TURN 64
 #define CHECK_US (500 * SD_MS)
+#define SMALL 16384 /* bytes of input that are not worth counting */
 #define REUSE_US SD_SEC /* so long may a connection be idle even when there are too many */
 #define GOAWAY_US (2 * SD_SEC)
 #define CLOSED "closed by us" /* for h2o, which closes on any error */
@@ -138,6 +139,12 @@ static void pause_accepting(struct sd_server *s, enum sd_listener which, bool pa
 	}
 }
 
+static void account(struct client *c, size_t bytes)
+{
+	c->server->buffered += bytes - c->buffered;
+	c->buffered = bytes;
+}
+
 static void on_closed(void *data)
 {
 	struct client *c = data;
@@ -145,6 +152,7 @@ static void on_closed(void *data)
 
 	leave_list(c);
 	unlink_hook(c);
+	account(c, 0);
 	s->nclients[c->which]--;
 	if (c->linger_fd >= 0)
 		sd_server_linger(s, c->linger_fd);
@@ -201,8 +209,8 @@ static void refuse(struct client *c, int status, const char *code, const char *m
 	}
 	sd_error_body(&body, code, message, NULL);
 	h2o_time2str_rfc1123(date, gmtime_r(&now, &tm));
-	sd_buf_printf(&out, "HTTP/1.1 %d %s\r\nDate: %s\r\nConnection: close\r\nContent-Length: %zu\r\nContent-Type: application/json\r\n\r\n%.*s",
-		      status, sd_http_reason(status), date, body.len, (int)body.len, body.data);
+	sd_buf_printf(&out, "HTTP/1.1 %d %s\r\nDate: %s\r\nConnection: close\r\n%sContent-Length: %zu\r\nContent-Type: application/json\r\n\r\n%.*s",
+		      status, sd_http_reason(status), date, status == 503 ? "Retry-After: 1\r\n" : "", body.len, (int)body.len, body.data);
 	sd_buf_fini(&body);
 	c->refusal = out.data;
 	v = h2o_iovec_init(out.data, out.len);
@@ -253,6 +261,11 @@ static void on_http1_read(h2o_socket_t *sock, const char *err)
 	}
 	if (!scan(c, sock->bytes_read))
 		return;
+	account(c, sock->input->size > SMALL ? sock->input->size : 0);
+	if (sd_scan_in_body(&c->scan) && c->buffered > 0 && c->server->buffered > c->server->options.body_memory) {
+		refuse(c, 503, "saturated", "too many bodies are under way (http.bodyMemory)");
+		return;
+	}
 	wait_for_more(c);
 	if (c->scan.heads > heads) /* h2o may answer "100 Continue" and set its own callback then */
 		hook_later(c);
@@ -292,6 +305,9 @@ static void on_http2_read(h2o_socket_t *sock, const char *err)
 	}
 	why = sd_h2_guard_feed(c->guard, (uint8_t *)sock->input->bytes, &sock->input->size, c->server->limits.head, c->server->draining,
 			       sd_now_us());
+	account(c, c->guard->buffered);
+	if (!why && c->buffered > SMALL && c->server->buffered > c->server->options.body_memory)
+		why = "too many bodies are under way";
 	if (why) {
 		sd_log_kv(SD_LOG_WARN, "connection cut", "remote", c->remote, "reason", why, NULL);
 		cut(c);
@@ -509,6 +525,7 @@ void sd_server_client_answered(struct client *c, const h2o_req_t *req)
 void sd_server_client_over(struct client *c, const h2o_req_t *req, bool answered)
 {
 	if (req->version < 0x200) {
+		account(c, 0);
 		hook_later(c);
 		return;
 	}

@@ -46,6 +46,7 @@ struct client {
 	h2o_socket_cb h2o_read; /* what h2o wants called; ours comes before it */
 	int linger_fd;		/* -1: none */
 	struct sd_scan scan;	/* HTTP/1 */
+	size_t buffered;	/* bytes that are held for it */
 	size_t unscanned;	/* bytes at the end of the input that scan has not consumed */
 	uint64_t requests;	/* that h2o gave us */
 	struct sd_h2_guard *guard; /* HTTP/2 */
@@ -77,6 +78,7 @@ struct sd_server {
 	h2o_accept_ctx_t accept[2]; /* by enum sd_listener */
 	struct listener listeners[MAX_LISTENERS];
 	size_t nlisteners, nlingerers;
+	size_t buffered; /* of all clients */
 	size_t nclients[2], max_clients[2]; /* by enum sd_listener: health and metrics answer when the public side is full */
 	struct client_list waiting[WAIT_COUNT]; /* longest waiting first */
 	struct client *to_hook;

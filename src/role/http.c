@@ -189,6 +189,7 @@ static int start(struct sd_http *h, struct sd_err *err)
 {
 	const struct sd_conf *conf = h->child->conf;
 	struct sd_server_options options = {.body_limit = (size_t)conf->http.body_limit,
+					    .body_memory = (size_t)conf->http.body_memory,
 					    .head_limit = (size_t)conf->http.header_limit,
 					    .target_limit = (size_t)conf->http.url_limit,
 					    .idle_ms = conf->http.idle_timeout_ms,

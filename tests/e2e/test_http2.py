@@ -133,6 +133,21 @@ def test_floods_cost_one_connection(stepd):
     c.close()
 
 
+def test_bodies_share_their_memory(stepd):
+    server = start(stepd, bodyLimit="1MiB", bodyMemory="4MiB")
+    c = connect(server)
+    try:
+        for _ in range(8):
+            c.ask("POST", "/echo", b"x" * 900000, end=False)
+        assert c.wait_closed()
+    finally:
+        c.close()
+    server.wait_log("connection cut.*too many bodies")
+    c = connect(server)
+    assert c.reply(c.ask("POST", "/echo", b"x" * 1000000)) == (200, b"x" * 1000000)
+    c.close()
+
+
 def test_deadlines(stepd):
     server = start(stepd, readTimeout="1s", headerTimeout="1s", writeTimeout="1s", idleTimeout="3s")
 

@@ -160,6 +160,35 @@ def test_trace_ids(stepd, db):
     assert len(seen) == len(news) + 2 and good not in seen
 
 
+def test_bodies_share_their_memory(stepd):
+    start(stepd, bodyLimit="1MiB", bodyMemory="4MiB")
+    head = b"POST /x HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\nConnection: close\r\n\r\n"
+    clients = [socket.create_connection(("127.0.0.1", stepd.http_port), timeout=20 * SLOW) for _ in range(10)]
+    refused = []
+    for c in clients:
+        try:
+            c.sendall(head + b"x" * 900000)
+        except (ConnectionResetError, BrokenPipeError):
+            pass
+    for c in clients:
+        c.settimeout(0.5)
+        try:
+            if got := c.recv(10000):
+                assert got.startswith(b"HTTP/1.1 503 ") and b"Retry-After: 1" in got and b'"saturated"' in got
+                refused.append(c)
+        except TimeoutError:
+            pass
+    assert 5 <= len(refused) <= 7, len(refused)
+    assert stepd.get("/x").status == 200
+    for c in set(clients) - set(refused):
+        c.settimeout(20 * SLOW)
+        c.sendall(b"x" * 100000)
+        assert c.recv(10000).startswith(b"HTTP/1.1 200 ")
+    for c in clients:
+        c.close()
+    assert stepd.request("POST", "/x", b"x" * 1000000).status == 200  # all is given back
+
+
 def test_idle_connections_make_room(stepd):
     start(stepd, maxConnections=3, idleTimeout="10m")
     silent = [socket.create_connection(("127.0.0.1", stepd.http_port), timeout=20 * SLOW) for _ in range(2)]

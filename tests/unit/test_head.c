@@ -267,10 +267,15 @@ static void test_bodies(void **state)
 	put(x, 1, 5, 5, 3);
 	assert_null(feed(x, 2));
 	assert_int_equal(x->g.nuploads, 2);
+	put(x, 0, 0, 1, 100);
+	put(x, 0, 0, 3, 50);
+	assert_null(feed(x, 2));
+	assert_int_equal(x->g.buffered, 150);
 	assert_int_equal(sd_h2_guard_body_since(&x->g), 1);
 	put(x, 0, 1, 1, 10);
 	assert_null(feed(x, 3));
 	assert_int_equal(sd_h2_guard_body_since(&x->g), 2);
+	assert_int_equal(x->g.buffered, 50);
 	put(x, 3, 0, 3, 4);
 	assert_null(feed(x, 4));
 	assert_int_equal(sd_h2_guard_body_since(&x->g), INT64_MAX);
