@@ -5,15 +5,15 @@
  * the wall (limit.h) before we have looked.  Without cgroups each process of
  * such a worker gets the wall as RLIMIT_DATA, and we count ourselves.
  *
- * All of it is done by the supervisor, right behind the fork, so that it knows
- * how it went: the child has connected to nothing yet, and run no step.
+ * The supervisor puts it there right behind the fork, so that it knows how it
+ * went: the child has connected to nothing yet, and run no step.
  */
 #include "base/log.h"
 #include "proc/user.h"
 #include "role/super.h"
 
-#include <errno.h>
 #include <stdio.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 
 static bool has_limits(const struct sd_conf *conf)
@@ -71,19 +71,11 @@ static int put_into_box(struct sd_kid *kid, struct sd_err *err)
 	return -1;
 }
 
-/* The hard limit too, so that the handler does not lift it. */
-static void set_wall(const struct sd_kid *kid, rlim_t max)
+bool sd_confine_in_cgroups(const struct sd_kid *kid)
 {
-	struct rlimit wall;
-
-	if (prlimit(kid->pid, RLIMIT_DATA, NULL, &wall) == 0) {
-		wall.rlim_max = wall.rlim_max < max ? wall.rlim_max : max;
-		wall.rlim_cur = wall.rlim_cur < max ? wall.rlim_cur : max;
-		if (prlimit(kid->pid, RLIMIT_DATA, &wall, NULL) == 0)
-			return;
-	}
-	if (errno != ESRCH)
-		sd_log(SD_LOG_WARN, "%s (pid %d): limiting its memory failed: %m", kid->name, kid->pid);
+	if (sd_limit_any(kid->group->pool) && !kid->su->cgroup_tried) /* limits that came with a reload */
+		open_cgroup(kid->su, NULL);
+	return kid->su->cgroup != NULL;
 }
 
 void sd_confine(struct sd_kid *kid)
@@ -93,16 +85,36 @@ void sd_confine(struct sd_kid *kid)
 
 	if (!sd_limit_any(pool))
 		return;
-	if (!kid->su->cgroup_tried) /* limits that came with a reload */
-		open_cgroup(kid->su, NULL);
-	if (kid->su->cgroup != NULL && put_into_box(kid, &err) == 0)
-		return;
-	if (kid->su->cgroup != NULL)
-		sd_log_err(SD_LOG_WARN, &err, "%s (pid %d): no cgroup for it", kid->name, kid->pid);
-	else if (pool->max_cpus > 0)
+	if (kid->su->cgroup != NULL && put_into_box(kid, &err) != 0)
+		sd_log_err(SD_LOG_WARN, &err, "%s (pid %d): no cgroup for it: its memory is only looked at", kid->name, kid->pid);
+	if (pool->max_cpus > 0 && kid->box[0] == '\0')
 		sd_log(SD_LOG_WARN, "%s (pid %d): maxCpus is not kept: there is no cgroup for it", kid->name, kid->pid);
-	if (pool->max_memory > 0)
-		set_wall(kid, (rlim_t)sd_limit_wall(pool));
+}
+
+/* The hard limit too, so that the handler does not lift it. */
+static void set_wall(rlim_t max)
+{
+	struct rlimit wall;
+
+	if (getrlimit(RLIMIT_DATA, &wall) != 0)
+		return;
+	wall.rlim_max = wall.rlim_max < max ? wall.rlim_max : max;
+	wall.rlim_cur = wall.rlim_cur < max ? wall.rlim_cur : max;
+	if (setrlimit(RLIMIT_DATA, &wall) != 0)
+		sd_log(SD_LOG_WARN, "limiting the memory failed: %m");
+}
+
+/*
+ * Who left root is not to be looked into by its equals, and that is inherited.  But without a look at which pages its
+ * processes share, those that a handler forks count in full.
+ */
+void sd_confine_self(const struct sd_conf_pool *pool, bool cgroups)
+{
+	if (pool->max_memory == 0)
+		return;
+	prctl(PR_SET_DUMPABLE, 1);
+	if (!cgroups)
+		set_wall((rlim_t)sd_limit_wall(pool));
 }
 
 void sd_confine_usage(struct sd_kid *kid, const struct sd_orphan *orphans, size_t n, struct sd_usage *out)

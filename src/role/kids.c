@@ -261,6 +261,7 @@ static void fill_slot(struct sd_kid *kid)
 struct birth {
 	struct sd_child child;
 	const struct sd_user *user; /* of its pool; NULL: none is set */
+	bool cgroups; /* it is put into one, if it has limits */
 	bool own_log; /* of a generation whose logging the supervisor has not taken over yet */
 };
 
@@ -290,6 +291,8 @@ static _Noreturn void enter_role(void *arg)
 		if (nice(birth->child.pool->nice) == -1 && errno != 0)
 			sd_log(SD_LOG_WARN, "setting the nice value failed: %m");
 	}
+	if (birth->child.pool != NULL)
+		sd_confine_self(birth->child.pool, birth->cgroups);
 	sd_roles[birth->child.role].main(&birth->child);
 }
 
@@ -343,6 +346,7 @@ static pid_t fork_kid(const struct sd_kid *kid, int chan, struct sd_err *err)
 	pid_t pid;
 
 	describe_child(kid, chan, &birth.child);
+	birth.cgroups = sd_confine_in_cgroups(kid);
 	if (kid->group->pool != NULL && kid->group->pool->user != NULL)
 		birth.user = &gen->users[kid->group->pool_index];
 	struct sd_spawn spawn = {

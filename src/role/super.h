@@ -177,7 +177,9 @@ void sd_enforce(struct sd_super *su, int64_t now_us, bool slow);
 
 /* confine.c: where the limits of pools are the kernel's to keep */
 void sd_confine_prepare(struct sd_super *su, const struct sd_conf *conf, const struct sd_user *user); /* user NULL: none to become */
+bool sd_confine_in_cgroups(const struct sd_kid *kid); /* about to be forked */
 void sd_confine(struct sd_kid *kid); /* just forked */
+void sd_confine_self(const struct sd_conf_pool *pool, bool cgroups); /* in the child */
 void sd_confine_usage(struct sd_kid *kid, const struct sd_orphan *orphans, size_t n, struct sd_usage *out);
 void sd_confine_dead(struct sd_kid *kid); /* reaped: out_of_memory is known then, and what it left is killed */
 
