@@ -28,10 +28,6 @@ begin
 end $$;
 comment on function stepd._queue_shut(int) is 'Until the end of the transaction no limited claim gets anything of the queue, and no outcome of its jobs is recorded.';
 
-create or replace function stepd._queue_gate(queue_id int) returns boolean
-language sql as $$ select pg_try_advisory_xact_lock_shared(1937007985, queue_id) $$;
-comment on function stepd._queue_gate(int) is 'May a claim take the queue''s lock? False: its settings are being changed.';
-
 create or replace function stepd._rank(strategy text, priority int, again boolean) returns int
 language sql immutable parallel safe as $$
 	select case strategy when 'priority' then -priority when 'fifo' then 40000 else case when again then -1 else 0 end end

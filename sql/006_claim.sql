@@ -196,7 +196,7 @@ declare
 	t record;
 	room int := coalesce(total, 0);
 	locks int[];
-	shut int[];
+	shut int[] := '{}';
 	lease bigint;
 	at timestamptz;
 	day date;
@@ -233,10 +233,15 @@ begin
 				from (select distinct q.id from stepd.queue q join stepd.lane a on a.queue_id = q.id
 					where a.id = any (lanes) and not q.paused
 						and (q.max_concurrency > 0 or q.rate_limit > 0 or q.concurrency_per_group > 0 or (q.strategy = 'fifo' and stepd._fifo_mail(q.id)))) x;
-				select coalesce(array_agg(x.id), '{}') into shut from unnest(locks) x (id) where not stepd._queue_gate(x.id);
-				select coalesce(array_agg(x.id order by x.id), '{}') into locks from unnest(locks) x (id) where x.id <> all (shut);
+				for i in 1 .. cardinality(locks) loop -- all of the gates (004), before any lock is waited for
+					if not pg_try_advisory_xact_lock_shared(1937007985, locks[i]) then
+						shut := shut || locks[i];
+					end if;
+				end loop;
 				for i in 1 .. cardinality(locks) loop
-					perform stepd._queue_lock(locks[i]);
+					if locks[i] <> all (shut) then
+						perform stepd._queue_lock(locks[i]);
+					end if;
 				end loop;
 			end if;
 			continue when l.queue_id = any (shut);
