@@ -316,6 +316,13 @@ class Stage:
         return so
 
 
+# With pytest-xdist several of us work side by side: each takes its own share of the ports, and root its own SysV shared
+# memory, so that nobody takes another's dead server for a leak of its own.
+WORKER, WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+CLONE_NEWIPC = 0x08000000
+if WORKERS > 1 and ROOT:
+    ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWIPC)
+
 _ports = set()
 
 
@@ -324,7 +331,7 @@ def free_port():
     top = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
     while True:
         port = random.randrange(10240, max(top, 20000))
-        if port in _ports:
+        if port in _ports or port % WORKERS != WORKER:
             continue
         _ports.add(port)
         with socket.socket() as s:

@@ -229,8 +229,8 @@ def test_finished_job_is_seen_while_the_next_runs(stepd, db):
     db.wait_value("select count(*) from stepd.jobs where status = 'completed'", 200)
     unseen = []
     for _ in range(5):
-        first, second = db.values("select stepd.enqueue('kit', case when i = 1 then '{}' else '{\"ms\": 400}' end::jsonb)"
-                                  " from generate_series(1, 2) i")
+        first, second = db.values("select stepd.enqueue('kit', case when i = 1 then '{}' else %s end::jsonb) from generate_series(1, 2) i",
+                                  f'{{"ms": {400 * harness.SLOW:.0f}}}')
         late = harness.wait_for(lambda: db.value("select extract(epoch from clock_timestamp() - finished_at)::float8 from stepd.jobs where id = %s", first), 5, interval=0.001)
         assert db.job(second)["status"] in ("running", "ready")
         unseen.append(late)
