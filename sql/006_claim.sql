@@ -29,6 +29,11 @@
 -- one job at a time, so no more of its jobs can run than there are holders.
 -- A worker that dies keeps its leases, and so its place, until died() or
 -- rescue() has taken them back: never exceeded, and nothing to leak.
+-- A worker that finishes jobs of the queue in the same transaction keeps the
+-- place it has: finish() holds its lease's row, so nobody can have taken the
+-- lease away, and others see the old lease until they see the new one.  It
+-- needs no lock, and looks at the number only because the limit may have been
+-- lowered.
 --
 -- rateLimit and concurrencyPerGroup, under the same lock: see 018_limit.sql.
 --
@@ -195,13 +200,18 @@ declare
 	l record;
 	t record;
 	room int := coalesce(total, 0);
-	locks int[];
-	shut int[] := '{}';
+	locked boolean := false; -- the locks of queues were taken
+	alone int[] := '{}'; -- queues whose lock nobody else has
+	far int; -- what all sessions together may take unseen, see 018_limit.sql
+	shut int[] := '{}'; -- queues whose settings are being changed
+	kept int[]; -- queues in which finish() says that we have a place
+	s record;
 	lease bigint;
 	at timestamptz;
 	day date;
 	most int;
 	sorted int;
+	used int;
 begin
 	if cardinality(lanes) <> cardinality(cursors) or cardinality(lanes) <> cardinality(maxes) then
 		perform stepd._bad('lanes', 'has another length than cursors or maxes');
@@ -209,7 +219,7 @@ begin
 	for l in
 		select u.lane, coalesce(u.cur, 0) as cur, least(u.most, room) as most, q.id as queue_id, q.name, q.strategy, q.max_concurrency,
 			q.max_retries, q.rate_limit, q.rate_window_ms, q.concurrency_per_group,
-			q.max_concurrency > 0 or q.rate_limit > 0 or q.concurrency_per_group > 0 or (q.strategy = 'fifo' and stepd._fifo_mail(q.id)) as locked
+			q.max_concurrency > 0 or q.rate_limit > 0 or q.concurrency_per_group > 0 or (q.strategy = 'fifo' and stepd._fifo_mail(q.id)) as limited
 		from stepd.node n
 		cross join unnest(lanes, cursors, maxes) with ordinality u (lane, cur, most, ord)
 		join stepd.lane a on a.id = u.lane
@@ -223,52 +233,66 @@ begin
 					else exists (select from stepd.ready r where r.lane_id = u.lane and r.rank = 0 and r.pos > u.cur)
 						or exists (select from stepd.ready r where r.lane_id = u.lane and r.rank < 0) end
 				or q.strategy = 'fifo' and stepd._fifo_mail(q.id)
-				or q.concurrency_per_group > 0 and exists (select from stepd.fifo_inbox i where i.queue_id = q.id))
+				or q.concurrency_per_group > 0 and stepd._group_mail(q.id))
 		order by u.ord
 	loop
 		exit when room <= 0;
-		if l.locked then
-			if locks is null then
-				select coalesce(array_agg(x.id order by x.id), '{}') into locks
-				from (select distinct q.id from stepd.queue q join stepd.lane a on a.queue_id = q.id
-					where a.id = any (lanes) and not q.paused
-						and (q.max_concurrency > 0 or q.rate_limit > 0 or q.concurrency_per_group > 0 or (q.strategy = 'fifo' and stepd._fifo_mail(q.id)))) x;
-				for i in 1 .. cardinality(locks) loop -- all of the gates (004), before any lock is waited for
-					if not pg_try_advisory_xact_lock_shared(1937007985, locks[i]) then
-						shut := shut || locks[i];
+		if l.limited then
+			if not locked then
+				locked := true;
+				far := 500 * current_setting('max_connections')::int;
+				if current_setting('stepd.kept', true) like claim.node_id || ' ' || claim.slot || ' %' then
+					kept := (string_to_array(current_setting('stepd.kept', true), ' ')::int[])[3:];
+				end if;
+				for s in
+					select distinct x.id, x.rate_limit, x.rate_window_ms,
+						x.max_concurrency > 0 and x.id <> all (coalesce(kept, '{}')) or x.concurrency_per_group > 0
+							or x.strategy = 'fifo' and stepd._fifo_mail(x.id) as alone
+					from stepd.queue x join stepd.lane a on a.queue_id = x.id
+					where a.id = any (lanes) and not x.paused and (x.max_concurrency > 0 and x.id <> all (coalesce(kept, '{}'))
+						or x.rate_limit > 0 or x.concurrency_per_group > 0 or x.strategy = 'fifo' and stepd._fifo_mail(x.id))
+					order by x.id
+				loop
+					if not pg_try_advisory_xact_lock_shared(1937007985, s.id) then -- the gate, see 004_configure.sql
+						shut := shut || s.id;
+						continue;
 					end if;
-				end loop;
-				for i in 1 .. cardinality(locks) loop
-					if locks[i] <> all (shut) then
-						perform stepd._queue_lock(locks[i]);
+					if s.alone or s.rate_limit <= far or s.rate_limit - stepd._rate_used(s.id, s.rate_window_ms) <= far then
+						perform stepd._queue_lock(s.id);
+						alone := alone || s.id;
+					else
+						perform pg_advisory_xact_lock_shared(1937007984, s.id);
 					end if;
 				end loop;
 			end if;
 			continue when l.queue_id = any (shut);
 			-- a fifo queue that is not among them has been sorted by somebody else meanwhile: its heads are there to be taken
-			if l.queue_id = any (locks) then
-				if l.max_concurrency > 0 and l.max_concurrency <= (
-					select count(distinct (e.node_id, e.slot)) from stepd.lease e join stepd.lane a on a.id = e.lane_id
-					where a.queue_id = l.queue_id and (e.node_id, e.slot) <> (claim.node_id, claim.slot)) then
-					continue;
-				end if;
-				if l.strategy = 'fifo' then
-					-- until somebody may go: a thousand letters may all be about a group that is blocked
-					for i in 1 .. 10 loop
-						sorted := stepd._fifo_sort(l.queue_id, greatest(room * 4, 1000));
-						exit when sorted < greatest(room * 4, 1000) or exists (select from stepd.ready r where r.lane_id = l.lane and r.rank >= 40000);
-						if i = 10 then
-							perform stepd._ring(''); -- enough for one claim
-						end if;
-					end loop;
-				end if;
-			elsif l.max_concurrency > 0 then
+			continue when l.queue_id <> all (alone) and (l.concurrency_per_group > 0
+				or l.max_concurrency > 0 and l.queue_id <> all (coalesce(kept, '{}')));
+			if l.max_concurrency > 0 and l.max_concurrency <= (
+				select count(distinct (e.node_id, e.slot)) from stepd.lease e join stepd.lane a on a.id = e.lane_id
+				where a.queue_id = l.queue_id and (e.node_id, e.slot) <> (claim.node_id, claim.slot)) then
 				continue;
+			end if;
+			if l.strategy = 'fifo' and l.queue_id = any (alone) then
+				-- until somebody may go: a thousand letters may all be about a group that is blocked
+				for i in 1 .. 10 loop
+					sorted := stepd._fifo_sort(l.queue_id, greatest(room * 4, 1000));
+					exit when sorted < greatest(room * 4, 1000) or exists (select from stepd.ready r where r.lane_id = l.lane and r.rank >= 40000);
+					if i = 10 then
+						perform stepd._ring(''); -- enough for one claim
+					end if;
+				end loop;
 			end if;
 		end if;
 		most := least(l.most, room);
 		if l.rate_limit > 0 then
-			most := least(most, l.rate_limit - stepd._rate_used(l.queue_id, l.rate_window_ms));
+			used := stepd._rate_used(l.queue_id, l.rate_window_ms);
+			most := least(most, l.rate_limit - used);
+			if l.queue_id <> all (alone) then
+				continue when l.rate_limit - used <= far; -- next time alone
+				most := least(most, 500);
+			end if;
 			continue when most <= 0;
 		end if;
 
@@ -288,6 +312,9 @@ begin
 		values (claim.node_id, claim.slot, claim.generation, l.lane, at, at,
 			exists (select from stepd.unique_job k where k.job_id = any (t.ids)), t.ids, t.buckets, t.attempts)
 		returning id into lease;
+		if l.concurrency_per_group > 0 and exists (select from stepd.fifo_backlog b where b.queue_id = l.queue_id) then
+			perform stepd._group_note(l.queue_id); -- what is put aside waits for the end of jobs that are noted
+		end if;
 		-- Nearly always all are of one day: then one partition is picked once, not for each row.  And row by row: a join
 		-- planned while the day was young would go on reading all of it.
 		day := case when t.buckets[1] = all (t.buckets) then t.buckets[1] end;

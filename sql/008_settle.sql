@@ -142,10 +142,7 @@ begin
 		select e.queue_id, e.job_id, e.lane_id, e.bucket, true, coalesce(j.group_id, '')
 		from e join stepd.job j on j.id = e.job_id and j.bucket = e.bucket
 		where e.strategy = 'fifo' and e.status in ('completed', 'failed', 'cancelled', 'skipped')
-			or (e.queue).concurrency_per_group > 0 and j.group_id is not null
 		on conflict do nothing
-	), slots as (
-		delete from stepd.group_slot g using e where (e.queue).concurrency_per_group > 0 and g.job_id = e.job_id
 	), starts as (
 		insert into stepd.rate_start (queue_id, at, n)
 		select e.queue_id, max(e.started_at), count(*) from e

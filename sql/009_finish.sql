@@ -77,6 +77,8 @@ declare
 	simple boolean;
 	rated boolean;
 	lanes int[];
+	kept text;
+	slot int;
 	whole bigint;
 	done int;
 	n int := coalesce(cardinality(jobs), 0);
@@ -88,14 +90,18 @@ begin
 		perform stepd._bad('outcomes', 'has one that is none of completed, error, fail, snooze, invalid_input, cancelled, skipped');
 	end if;
 
-	select bool_or(x.has_unique), sum(cardinality(x.ids)), array_agg(x.lane_id)
-	into has_unique, whole, lanes
-	from (select l.has_unique, l.ids, l.lane_id from stepd.lease l
+	select bool_or(x.has_unique), sum(cardinality(x.ids)), array_agg(x.lane_id), case when min(x.slot) = max(x.slot) then min(x.slot) end
+	into has_unique, whole, lanes, slot
+	from (select l.has_unique, l.ids, l.lane_id, l.slot from stepd.lease l
 		where l.id = any (leases) and l.node_id = finish.node_id order by l.id for update) x;
 	-- a statement of its own: who changes settings holds the leases meanwhile (_queue_shut), and we waited for it
-	select coalesce(bool_and(q.strategy <> 'fifo' and q.concurrency_per_group = 0), false), bool_or(q.rate_limit > 0)
-	into simple, rated
+	select coalesce(bool_and(q.strategy <> 'fifo'), false), bool_or(q.rate_limit > 0),
+		finish.node_id || ' ' || slot || ' ' || string_agg(q.id::text, ' ') filter (where q.max_concurrency > 0)
+	into simple, rated, kept
 	from stepd.lane a join stepd.queue q on q.id = a.queue_id where a.id = any (lanes);
+	if kept is not null then
+		perform set_config('stepd.kept', kept, true); -- a claim in this transaction keeps the worker's place, see 006_claim.sql
+	end if;
 
 	if simple and whole = n and not has_unique and outcomes <@ '{completed}' and not exists (select from stepd.cancel_request) then
 		done := stepd._complete(finish.node_id, finish.pid, leases, jobs, ages_us, durations_us, outputs);

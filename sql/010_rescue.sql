@@ -202,7 +202,7 @@ begin
 	end if;
 	-- letters to a queue that is fifo no more
 	for q in select i.queue_id from (select distinct x.queue_id from stepd.fifo_inbox x) i
-		join stepd.queue x on x.id = i.queue_id and x.strategy <> 'fifo' and x.concurrency_per_group = 0 order by i.queue_id
+		join stepd.queue x on x.id = i.queue_id and x.strategy <> 'fifo' order by i.queue_id
 	loop
 		perform stepd._queue_move(q, (select x.strategy from stepd.queue x where x.id = q));
 	end loop;
@@ -212,7 +212,8 @@ begin
 	return query select due.n,
 		exists (select from stepd.lane l join stepd.queue x on x.id = l.queue_id
 			where not x.paused and (exists (select from stepd.ready r where r.lane_id = l.id)
-				or exists (select from stepd.fifo_inbox i where i.queue_id = x.id))
+				or exists (select from stepd.fifo_inbox i where i.queue_id = x.id)
+				or x.concurrency_per_group > 0 and stepd._group_mail(x.id))
 				and (x.max_concurrency = 0 and x.rate_limit = 0 or stepd._has_room(x))),
 		case when next is not null then greatest(ceil(extract(epoch from next - clock_timestamp()) * 1000), 0)::bigint end;
 end $$;

@@ -10,13 +10,24 @@
 -- begin at any moment.  What is given back unstarted never counted.
 -- The worker runs a claimed batch at once, so nothing is asked at the start.
 --
+-- When the limit is so far that all sessions of the server together could not
+-- reach it with batches of 500, claims take the queue's lock shared, and none
+-- waits for another's commit; else alone.
+--
 -- concurrencyPerGroup N.  A worker that holds jobs of a group runs one of them
--- at a time, so workers are counted, as for maxConcurrency: group_slot has the
--- held jobs with their holders.  A claim that meets a job whose group is full
--- puts it aside into fifo_backlog.  When a held job ends, a letter to the
--- queue's inbox says so, and the next claim lets twice as many of the group
--- come back as have ended: enough for batches that grow, and no job is moved
--- to and fro more than a few times.  Jobs without a group are not limited.
+-- at a time, so workers are counted, as for maxConcurrency.  While fewer than N
+-- others hold jobs of the queue no group can be full, and nothing is noted.
+-- Else, and while any job is put aside, group_hold gets the groups of each
+-- lease, once.  Only claims write it, under the queue's lock; that a job ended
+-- shows in its lease, so finishing costs nothing more than elsewhere.
+-- A claim that meets a job whose group is full leaves it where it is, if those
+-- who hold the group work off batches: they come for more in a moment.  If one
+-- has nothing left but what it runs, that may take long, and the job is put
+-- aside into fifo_backlog, so that nobody reads past it again and again.  When
+-- a job of the group has ended, the next claim lets twice as many come back as
+-- have ended: enough for batches that grow, and no job is moved to and fro more
+-- than a few times.  Jobs without a group are not limited.  What is left behind
+-- the workers' cursors gets rank -1, as if it had come again.
 
 create or replace function stepd._rate_used(queue_id int, window_ms bigint) returns int
 language plpgsql
@@ -27,8 +38,10 @@ declare
 	done bigint;
 	held bigint;
 begin
-	delete from stepd.rate_start s where s.queue_id = _rate_used.queue_id and s.at <= opened;
-	select sum(s.n) into done from stepd.rate_start s where s.queue_id = _rate_used.queue_id;
+	delete from stepd.rate_start s where s.ctid = any (array(
+		select x.ctid from stepd.rate_start x where x.queue_id = _rate_used.queue_id and x.at <= opened
+		limit 1000 for update skip locked));
+	select sum(s.n) into done from stepd.rate_start s where s.queue_id = _rate_used.queue_id and s.at > opened;
 	-- 50 ms for the way from the claim to the handler's start
 	select sum(cardinality(l.ids) - (l.since <= opened - interval '50 ms')::int) into held
 	from stepd.lease l join stepd.lane a on a.id = l.lane_id where a.queue_id = _rate_used.queue_id;
@@ -78,39 +91,55 @@ begin
 end $$;
 comment on function stepd._rate_started(bigint[], bigint[]) is 'Note when attempts began that have just ended; their leases are still there.';
 
-create or replace function stepd._group_sort(queue_id int, per_group int, most int) returns void
+drop function if exists stepd._group_sort(int, int, int);
+drop function if exists stepd._group_admit(int, int, int, text, int, int, bigint[], date[], smallint[]);
+
+create or replace function stepd._group_mail(queue_id int) returns boolean
+language sql stable as $$
+	select exists (select from stepd.fifo_backlog b where b.queue_id = $1)
+		and exists (select from stepd.group_hold h where h.queue_id = $1
+			and not exists (select from stepd.lease l where l.id = h.lease_id and cardinality(l.ids) = h.whole))
+$$;
+comment on function stepd._group_mail(int) is 'Is a job put aside in a queue with concurrencyPerGroup, and has a held one ended since a claim looked?';
+
+-- Bring group_hold up to what the leases hold, and let jobs come back of groups that have room now.
+create or replace function stepd._group_sort(queue_id int, per_group int) returns void
 language plpgsql
 set enable_seqscan = off set enable_bitmapscan = off as $$
 #variable_conflict use_column
 declare
-	groups text[];
+	freed text[];
 	counts bigint[];
 begin
-	with gone as (
-		delete from stepd.fifo_inbox i
-		where i.ctid = any (array(
-			select x.ctid from stepd.fifo_inbox x where x.queue_id = _group_sort.queue_id
-			order by x.queue_id, x.id, x.ended limit most for update skip locked))
-		returning i.id, i.lane_id, i.bucket, i.attempt, i.ended, i.group_id
-	), direct as ( -- enqueued while the queue's strategy changed
-		insert into stepd.ready (lane_id, rank, pos, bucket, attempt)
-		select g.lane_id, stepd._rank(q.strategy, j.priority, true), g.id, g.bucket, g.attempt
-		from gone g join stepd.queue q on q.id = _group_sort.queue_id join stepd.job j on j.id = g.id and j.bucket = g.bucket
-		where not g.ended
+	with seen as materialized (
+		select h.lease_id, h.ids, h.groups, l.ids as held
+		from stepd.group_hold h left join stepd.lease l on l.id = h.lease_id
+		where h.queue_id = _group_sort.queue_id and cardinality(l.ids) is distinct from h.whole
+	), gone as (
+		delete from stepd.group_hold h
+		where h.queue_id = _group_sort.queue_id and h.lease_id = any (array(select s.lease_id from seen s where s.held is null))
+	), fewer as (
+		update stepd.group_hold h set whole = cardinality(s.held),
+			ids = array(select u.id from unnest(h.ids) with ordinality u (id, ord) where u.id = any (s.held) order by u.ord),
+			groups = array(select u.g from unnest(h.ids, h.groups) with ordinality u (id, g, ord) where u.id = any (s.held) order by u.ord)
+		from seen s where h.queue_id = _group_sort.queue_id and h.lease_id = s.lease_id and s.held is not null
 	)
-	select array_agg(e.group_id), array_agg(e.n) into groups, counts
-	from (select g.group_id, count(*) as n from gone g where g.ended group by g.group_id) e;
-	if groups is null then
+	select array_agg(e.g), array_agg(e.n) into freed, counts
+	from (select u.g, count(*) as n from seen s cross join lateral unnest(s.ids, s.groups) u (id, g)
+		where s.held is null or u.id <> all (s.held) group by u.g) e;
+	if freed is null or not exists (select from stepd.fifo_backlog b where b.queue_id = _group_sort.queue_id) then
 		return;
 	end if;
-	with next as materialized (
+	with busy as (
+		select x.g from (select distinct h.node_id, h.slot, u.g from stepd.group_hold h cross join lateral unnest(h.groups) u (g)
+			where h.queue_id = _group_sort.queue_id) x
+		group by x.g having count(*) >= per_group
+	), next as materialized (
 		select b.ctid
-		from (select u.group_id, u.n from unnest(groups, counts) u (group_id, n)
-			where per_group > (select count(distinct (s.node_id, s.slot)) from stepd.group_slot s
-				where s.queue_id = _group_sort.queue_id and s.group_id = u.group_id)) g
+		from (select u.g, u.n from unnest(freed, counts) u (g, n) except select y.g, u.n from busy y join unnest(freed, counts) u (g, n) on u.g = y.g) f
 		cross join lateral (
-			select x.ctid from stepd.fifo_backlog x where x.queue_id = _group_sort.queue_id and x.group_id = g.group_id
-			order by x.queue_id, x.group_id, x.rank, x.id limit g.n * 2 for update skip locked) b
+			select x.ctid from stepd.fifo_backlog x where x.queue_id = _group_sort.queue_id and x.group_id = f.g
+			order by x.queue_id, x.group_id, x.rank, x.id limit f.n * 2 for update skip locked) b
 	), gone as (
 		delete from stepd.fifo_backlog b where b.ctid = any (array(select n.ctid from next n))
 		returning b.lane_id, b.rank, b.id, b.bucket, b.attempt
@@ -118,63 +147,110 @@ begin
 	insert into stepd.ready (lane_id, rank, pos, bucket, attempt)
 	select g.lane_id, g.rank, g.id, g.bucket, g.attempt from gone g;
 end $$;
-comment on function stepd._group_sort(int, int, int) is 'Read up to so many letters of a queue with concurrencyPerGroup: let jobs of groups that have room come back. Only under the queue''s lock.';
+comment on function stepd._group_sort(int, int) is 'See which jobs of a queue with concurrencyPerGroup have ended, and let those come back whose group has room. Only under the queue''s lock.';
 
--- Of jobs just taken: those whose group is full are put aside, the others get their group's slot.
-create or replace function stepd._group_admit(node_id int, slot int, queue_id int, strategy text, per_group int, lane_id int,
-	inout ids bigint[], inout buckets date[], inout attempts smallint[])
+-- One look at the first jobs of a lane: those whose group is not full are taken, up to want.
+create or replace function stepd._group_pick(queue_id int, lane_id int, strategy text, whole boolean, cursor bigint, busy text[], stuck text[],
+	want int, look int, out ids bigint[], out buckets date[], out attempts smallint[], out last bigint, out aside bigint)
 language plpgsql
-set jit = off as $$
+set enable_seqscan = off set enable_bitmapscan = off set enable_mergejoin = off as $$
 #variable_conflict use_column
 begin
-	with e as materialized (
-		select u.id, u.bucket, u.attempt, u.ord, j.group_id, j.priority
-		from unnest(ids, buckets, attempts) with ordinality u (id, bucket, attempt, ord)
-		join stepd.job j on j.id = u.id and j.bucket = u.bucket
-	), "full" as materialized (
-		select g.group_id from (select distinct e.group_id from e where e.group_id is not null) g
-		where per_group <= (select count(distinct (s.node_id, s.slot)) from stepd.group_slot s
-			where s.queue_id = _group_admit.queue_id and s.group_id = g.group_id
-				and (s.node_id, s.slot) <> (_group_admit.node_id, _group_admit.slot))
-	), aside as (
+	with again as materialized (
+		select x.ctid as at, x.rank, x.pos, x.bucket, x.attempt from stepd.ready x
+		where x.lane_id = _group_pick.lane_id and x.rank < case when whole then 2147483647 else 0 end
+		order by x.lane_id, x.rank, x.pos limit look for update skip locked
+	), next as materialized (
+		select x.ctid as at, x.rank, x.pos, x.bucket, x.attempt from stepd.ready x
+		where x.lane_id = _group_pick.lane_id and x.rank = 0 and x.pos > cursor and not whole
+		order by x.lane_id, x.rank, x.pos limit look - (select count(*) from again) for update skip locked
+	), f as materialized (
+		select c.*, j.group_id, j.priority
+		from (select * from again union all select * from next) c
+		cross join lateral (select x.group_id, x.priority from stepd.job x where x.id = c.pos and x.bucket = c.bucket limit 1) j
+	), g as materialized (
+		select f.*, b.g is not null as busy from f left join (select distinct u.g from unnest(busy) u (g)) b on b.g = f.group_id
+	), free as materialized (
+		select g.* from g where not g.busy order by g.rank, g.pos limit want
+	), moved as materialized (
+		select g.* from g where g.busy and g.group_id in (select u.g from unnest(stuck) u (g))
+	), gone as (
+		delete from stepd.ready r where r.ctid = any (array(select x.at from free x union all select x.at from moved x))
+	), line as (
 		insert into stepd.fifo_backlog (queue_id, group_id, id, lane_id, bucket, attempt, rank)
-		select _group_admit.queue_id, e.group_id, e.id, _group_admit.lane_id, e.bucket, e.attempt,
-			stepd._rank(_group_admit.strategy, e.priority, true)
-		from e where e.group_id in (select f.group_id from "full" f)
-	), held as (
-		insert into stepd.group_slot (job_id, queue_id, group_id, node_id, slot)
-		select e.id, _group_admit.queue_id, e.group_id, _group_admit.node_id, _group_admit.slot
-		from e where e.group_id is not null and e.group_id not in (select f.group_id from "full" f)
+		select _group_pick.queue_id, m.group_id, m.pos, _group_pick.lane_id, m.bucket, m.attempt, stepd._rank(_group_pick.strategy, m.priority, true)
+		from moved m
+	), behind as (
+		update stepd.ready r set rank = -1 where _group_pick.strategy = 'standard' and r.ctid = any (array(
+			select g.at from g where g.busy and g.rank = 0 and g.pos < (select max(x.pos) from free x where x.rank = 0)
+				and g.at not in (select m.at from moved m)))
 	)
-	select array_agg(e.id order by e.ord), array_agg(e.bucket order by e.ord), array_agg(e.attempt order by e.ord)
-	into ids, buckets, attempts
-	from e where e.group_id is null or e.group_id not in (select f.group_id from "full" f);
+	select array_agg(x.pos order by x.rank, x.pos), array_agg(x.bucket order by x.rank, x.pos), array_agg(x.attempt order by x.rank, x.pos),
+		max(x.pos) filter (where x.rank = 0), (select count(*) from moved)
+	into ids, buckets, attempts, last, aside from free x;
 end $$;
-comment on function stepd._group_admit(int, int, int, text, int, int, bigint[], date[], smallint[]) is
-	'Keep of taken jobs those whose group has room for this worker; null: none. Only under the queue''s lock.';
+comment on function stepd._group_pick(int, int, text, boolean, bigint, text[], text[], int, int) is
+	'Take jobs of groups that are not busy, put aside those of groups that are stuck. Only under the queue''s lock.';
+
+create or replace function stepd._group_note(queue_id int) returns void
+language sql
+set enable_seqscan = off set enable_bitmapscan = off as $$
+	insert into stepd.group_hold (queue_id, lease_id, node_id, slot, whole, ids, groups)
+	select $1, l.id, l.node_id, l.slot, cardinality(l.ids), coalesce(g.ids, '{}'), coalesce(g.groups, '{}')
+	from stepd.lease l
+	join stepd.lane a on a.id = l.lane_id and a.queue_id = $1
+	cross join lateral (
+		select array_agg(j.id order by u.ord) as ids, array_agg(j.group_id order by u.ord) as groups
+		from unnest(l.ids, l.buckets) with ordinality u (id, bucket, ord)
+		cross join lateral (select x.id, x.group_id from stepd.job x where x.id = u.id and x.bucket = u.bucket limit 1) j
+		where j.group_id is not null) g
+	where not exists (select from stepd.group_hold h where h.queue_id = $1 and h.lease_id = l.id)
+$$;
+comment on function stepd._group_note(int) is 'Note the groups of leases that have not been looked at. Only under the queue''s lock.';
 
 create or replace function stepd._take_grouped(node_id int, slot int, queue_id int, strategy text, per_group int, lane_id int, whole boolean,
 	cursor bigint, want int, out ids bigint[], out buckets date[], out attempts smallint[], out last bigint)
 language plpgsql as $$
 #variable_conflict use_column
 declare
+	crowd boolean := per_group <= (select count(distinct (l.node_id, l.slot)) from stepd.lease l join stepd.lane a on a.id = l.lane_id
+		where a.queue_id = _take_grouped.queue_id and (l.node_id, l.slot) <> (_take_grouped.node_id, _take_grouped.slot));
+	busy text[]; -- groups that are full without this worker
+	stuck text[]; -- those that may stay so for long
 	t record;
-	a record;
 begin
-	perform stepd._group_sort(_take_grouped.queue_id, per_group, 1000);
-	for i in 1 .. 500 loop
-		t := stepd._take(_take_grouped.lane_id, whole, greatest(cursor, coalesce(last, 0)), want);
-		exit when t.ids is null;
+	if crowd or exists (select from stepd.fifo_backlog b where b.queue_id = _take_grouped.queue_id) then
+		perform stepd._group_note(_take_grouped.queue_id);
+		perform stepd._group_sort(_take_grouped.queue_id, per_group);
+	end if;
+	if crowd then
+		select array_agg(x.g), array_agg(x.g) filter (where x.single) into busy, stuck
+		from (select y.g, bool_or(y.single) as single
+			from (select h.node_id, h.slot, u.g, bool_and(h.whole <= 1) as single
+				from stepd.group_hold h cross join lateral unnest(h.groups) u (g)
+				where h.queue_id = _take_grouped.queue_id and (h.node_id, h.slot) <> (_take_grouped.node_id, _take_grouped.slot)
+				group by h.node_id, h.slot, u.g) y
+			group by y.g having count(*) >= per_group) x;
+	end if;
+	if busy is null then
+		t := stepd._take(_take_grouped.lane_id, whole, cursor, want);
+		ids := t.ids;
+		buckets := t.buckets;
+		attempts := t.attempts;
+		last := t.last;
+		return;
+	end if;
+	for i in 1 .. 50 loop
+		t := stepd._group_pick(_take_grouped.queue_id, _take_grouped.lane_id, strategy, whole,
+			greatest(cursor, coalesce(last, 0)), busy, stuck, want, least(greatest(want * 2, 64), 1000));
+		ids := ids || t.ids;
+		buckets := buckets || t.buckets;
+		attempts := attempts || t.attempts;
 		last := greatest(last, t.last);
-		a := stepd._group_admit(_take_grouped.node_id, _take_grouped.slot, _take_grouped.queue_id, strategy, per_group,
-			_take_grouped.lane_id, t.ids, t.buckets, t.attempts);
-		ids := ids || a.ids;
-		buckets := buckets || a.buckets;
-		attempts := attempts || a.attempts;
-		want := want - coalesce(cardinality(a.ids), 0);
-		exit when want <= 0;
+		want := want - coalesce(cardinality(t.ids), 0);
+		exit when want <= 0 or t.aside = 0;
 	end loop;
-	if t.ids is not null and ids is null then
+	if ids is null and t.aside > 0 then
 		perform stepd._ring(''); -- enough for one claim; there is more to look at
 	end if;
 end $$;
@@ -185,23 +261,13 @@ language plpgsql as $$
 #variable_conflict use_column
 begin
 	perform stepd._queue_lock(_group_recount.queue_id);
-	delete from stepd.group_slot s where s.queue_id = _group_recount.queue_id;
+	delete from stepd.group_hold h where h.queue_id = _group_recount.queue_id;
 	if limited then
-		insert into stepd.group_slot (job_id, queue_id, group_id, node_id, slot)
-		select j.id, _group_recount.queue_id, j.group_id, l.node_id, l.slot
-		from (select l.* from stepd.lease l join stepd.lane a on a.id = l.lane_id
-			where a.queue_id = _group_recount.queue_id order by l.id for update of l) l
-		cross join lateral unnest(l.ids, l.buckets) u (id, bucket)
-		join stepd.job j on j.id = u.id and j.bucket = u.bucket
-		where j.group_id is not null;
+		perform l.id from stepd.lease l join stepd.lane a on a.id = l.lane_id where a.queue_id = _group_recount.queue_id order by l.id for update of l;
+		perform stepd._group_note(_group_recount.queue_id);
 	end if;
 end $$;
-comment on column stepd.group_slot.job_id is 'A held job.';
-comment on column stepd.group_slot.queue_id is 'Its queue.';
-comment on column stepd.group_slot.group_id is 'Its group.';
-comment on column stepd.group_slot.node_id is 'Who holds it: the node,';
-comment on column stepd.group_slot.slot is 'and the worker''s slot there.';
+comment on function stepd._group_recount(int, boolean) is 'concurrencyPerGroup was switched on or off: count what is held now.';
 comment on column stepd.rate_start.queue_id is 'The queue.';
 comment on column stepd.rate_start.at is 'When the last of these attempts began.';
 comment on column stepd.rate_start.n is 'How many attempts began within 10 ms.';
-comment on function stepd._group_recount(int, boolean) is 'concurrencyPerGroup was switched on or off: count what is held now.';

@@ -29,4 +29,5 @@ dist_sql_DATA = \
 	sql/026_http_jobs.sql \
 	sql/027_diagnosis.sql \
 	sql/028_queue_override.sql \
-	sql/029_queue_set.sql
+	sql/029_queue_set.sql \
+	sql/030_group_hold.sql

@@ -37,7 +37,40 @@ select is(t.claim(13, 'Fan1', 1), (:'f'::bigint[])[2:2], 'the next of a');
 select stepd.cancel((:'f'::bigint[])[4]);
 select is(t.status((:'f'::bigint[])[4]), 'cancelled', 'one that waits for its group can be cancelled');
 select is(t.finish((:'f'::bigint[])[2], 'error', 'x'), 'retrying', 'the running one fails');
-select is((select count(*)::int from stepd.group_slot where group_id = 'a'), 0, 'which frees its slot');
+select is(t.claim(13, 'Fan1', 9), '{}', 'which waits for its retry');
+select stepd.enqueue('fan', '{}', group_id => 'a');
+select is(cardinality(t.claim(14, 'Fan1', 9)), 1, 'and frees its slot');
+select is(t.claim(13, 'Fan1', 9), '{}', 'for one');
+select is(t.sound(), 'sound', 'sound');
+
+-- put aside by another worker, and come back one after the other though only one worker asks
+select t.finish(j) from (select unnest(ids) j from stepd.lease) x;
+select stepd.enqueue_many('fan', '[{"group": "z"}, {"group": "z"}, {"group": "z"}, {"group": "z"}, {"group": "z"}, {"group": "z"}, {"group": "z"}]');
+select t.claim(11, 'Fan1', 1) as z \gset
+select is(t.claim(12, 'Fan1', 9), '{}', 'all of a full group');
+select is((select count(*)::int from stepd.fifo_backlog), 6, 'are put aside');
+create function pg_temp.turns(step text, job bigint) returns int language plpgsql as $$
+declare
+	n int := 0;
+begin
+	while job is not null loop
+		perform t.finish(job);
+		n := n + 1;
+		job := (t.claim(11, step, 1))[1];
+	end loop;
+	return n;
+end $$;
+select is(pg_temp.turns('Fan1', (:'z'::bigint[])[1]), 7, 'and run');
+select is(t.sound(), 'sound', 'sound');
+
+-- batches: what is behind a held one is left where it is, and found again behind the cursor
+select stepd.enqueue_many('fan', '[{"group": "x"}, {"group": "x"}, {"group": "x"}, {"group": "y"}]');
+select t.claim(11, 'Fan1', 2) as x \gset
+select array_agg(c.job_id) as y, max(c.cursor) as cursor from stepd.claim(t.n(), 12, 1, array[t.lane('Fan1')], array[(:'x'::bigint[])[2]], '{9}', 9) c \gset
+select is(cardinality(:'y'::bigint[]), 1, 'past the group of a batch');
+select is((select count(*)::int from stepd.fifo_backlog), 0, 'nothing is put aside');
+select t.finish(j) from unnest(:'x'::bigint[]) j;
+select is((select array_agg(c.group_id) from stepd.claim(t.n(), 12, 1, array[t.lane('Fan1')], array[:cursor::bigint], '{9}', 9) c), '{x}', 'and what was left comes first');
 select is(t.sound(), 'sound', 'sound');
 
 -- by priority within the group
@@ -51,7 +84,7 @@ select is(t.claim(23, 'Prio', 1), array[:p + 3]::bigint[], 'the next by priority
 select is((select count(*)::int from stepd.died(t.n(), 23, 1, :p + 3, 'crashed', 'x', null, 11, 1, 1, 10, 10, 7)), 1, 'its worker dies');
 select is(t.claim(24, 'Prio', 1), array[:p + 2]::bigint[], 'no slot leaks');
 select stepd.configure('n1', t.steps(), jsonb_build_array(t.queue('std'), t.queue('fan'), t.queue('prio', 'strategy', 'priority')), '{}');
-select is((select count(*)::int from stepd.group_slot) + (select count(*)::int from stepd.fifo_backlog), 0, 'limits switched off');
+select is((select count(*)::int from stepd.group_hold) + (select count(*)::int from stepd.fifo_backlog), 0, 'limits switched off');
 select is(cardinality(t.claim(5, 'Std')), 4, 'no rate limit');
 select is(t.sound(), 'sound', 'sound');
 select * from finish();
