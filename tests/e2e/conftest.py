@@ -136,9 +136,9 @@ def make_stepd(stage, tmp, leak_check, request):
 
     request.node.daemons = made
     yield make
-    stuck = [d.name for d in made if not d.close()]
+    stuck = [d for d in made if not d.close()]
     if stuck:
-        pytest.fail(f"did not stop after TERM: {stuck}")
+        pytest.fail("\n".join(f"{d.name} did not stop after TERM:\n{d.log()[-6000:]}" for d in stuck))
 
 
 @pytest.fixture

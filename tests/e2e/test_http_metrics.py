@@ -57,7 +57,8 @@ def test_without_a_database(own_pg, make_stepd):
     db = harness.Database(own_pg.conninfo)
     stepd = make_stepd(db, name="away")
     stepd.step("odd", STEP)
-    stepd.start()
+    # a worker whose claim was under way waits for the database to give it back, as long as a stop may take
+    stepd.start(config=stepd.config(stop={"timeout": "2s", "killGrace": "1s"}))
     db.close()
     own_pg.stop("immediate")
     f = wait_for(lambda: (f := scrape(stepd)) and value(f, "stepd_database_up") == 0 and "stepd_jobs" not in f and f, 20)
