@@ -31,6 +31,7 @@
 #define LONG_US (60 * SD_MS) /* … nor anybody at all: who is idle in a moment is not known */
 #define SLOW_SECONDS 0.01
 #define PREFETCH_US (2 * SD_MS)
+#define PATIENCE_SECONDS 5. /* like the keeper's at the end */
 
 void sd_chain_init(struct sd_chain *c)
 {
@@ -176,11 +177,20 @@ static void arm_timers(struct sd_worker *w, bool idle)
 	watch_wake(w, w->sleeping && idle && !w->busy && !sd_worker_stopping(w));
 }
 
-/* Everything told, nothing held: the end of a drain or of a TERM. */
+/*
+ * Everything told, nothing held: the end of a drain or of a TERM.  For outcomes
+ * we wait as long as we may.  What only is to be given back comes back without
+ * us too (our death is recorded, or the node's leases are rescued), so for that
+ * a database that is away is waited for a moment and no longer.
+ */
 static void leave_when_done(struct sd_worker *w, bool idle)
 {
 	if (!w->draining && !w->ending)
 		return;
+	if (w->impatient && !sd_db_is_up(w->db) && idle && w->finished.n + w->sending.n == 0 && w->ended == NULL) {
+		sd_log(SD_LOG_INFO, "the database is away; what this worker holds comes back without it");
+		sd_leave(0);
+	}
 	if (w->busy || w->releasing > 0 || w->finished.n > 0)
 		return;
 	if (w->leaving || (idle && w->ended == NULL && !w->lost_claim))
@@ -272,6 +282,13 @@ static void on_pump_timer(struct ev_loop *loop, ev_timer *t, int revents)
 	sd_worker_pump(t->data);
 }
 
+static void on_patience_timer(struct ev_loop *loop, ev_timer *t, int revents)
+{
+	struct sd_worker *w = t->data;
+	w->impatient = true;
+	sd_worker_pump(w);
+}
+
 static void on_slow_timer(struct ev_loop *loop, ev_timer *t, int revents)
 {
 	struct sd_worker *w = t->data;
@@ -289,6 +306,7 @@ static void drain(struct sd_worker *w)
 {
 	uint64_t one;
 	w->draining = true;
+	ev_timer_start(w->loop, &w->patience_timer);
 	if (atomic_exchange(&w->child->slot->asleep, 0) && read(w->wake_io.fd, &one, sizeof one) == sizeof one)
 		sd_worker_hand_over(w);
 	sd_runner_set_stopping(w->runner);
@@ -330,6 +348,7 @@ static void on_term(struct ev_loop *loop, ev_signal *s, int revents)
 	const struct sd_attempt *a = sd_runner_current(w->runner, &since);
 	if (a == NULL || w->ending) {
 		w->draining = true;
+		ev_timer_start(w->loop, &w->patience_timer);
 		sd_worker_pump(w);
 		return;
 	}
@@ -358,7 +377,8 @@ static void on_db_up(void *arg, struct sd_db *db)
 	struct sd_worker *w = arg;
 	atomic_store(&w->child->slot->db_up, 1);
 	w->backend = sd_db_backend(db);
-	atomic_store(&w->child->slot->backend, w->backend);
+	if (!w->lost_claim) /* should we die, it is the lost one that must have ended before our leases are given back */
+		atomic_store(&w->child->slot->backend, w->backend);
 	ev_timer_stop(w->loop, &w->retry_timer);
 	w->sleeping = false;
 	sd_worker_pump(w);
@@ -369,6 +389,7 @@ static void on_db_down(void *arg, struct sd_db *db, const struct sd_err *err)
 	struct sd_worker *w = arg;
 	atomic_store(&w->child->slot->db_up, 0);
 	sd_log_err(SD_LOG_WARN, err, "database connection lost");
+	sd_worker_pump(w);
 }
 
 /* ---- start ---- */
@@ -381,10 +402,11 @@ static void init_watchers(struct sd_worker *w)
 	ev_timer_init(&w->flush_timer, on_pump_timer, 0., 0.);
 	ev_timer_init(&w->slow_timer, on_slow_timer, 0., SLOW_SECONDS);
 	ev_timer_init(&w->retry_timer, on_pump_timer, 0., 0.);
+	ev_timer_init(&w->patience_timer, on_patience_timer, PATIENCE_SECONDS, 0.);
 	ev_signal_init(&w->term, on_term, SIGTERM);
 	sd_worker_report_init(w);
 	w->chan_io.data = w->wake_io.data = w->runner_io.data = w->flush_timer.data = w->slow_timer.data =
-		w->retry_timer.data = w->term.data = w;
+		w->retry_timer.data = w->patience_timer.data = w->term.data = w;
 	ev_io_start(w->loop, &w->chan_io);
 	ev_io_start(w->loop, &w->runner_io);
 	ev_signal_start(w->loop, &w->term);

@@ -42,6 +42,7 @@ struct sd_worker {
 	ev_timer flush_timer; /* a finished job becomes visible in time */
 	ev_timer slow_timer;  /* nothing waits behind a slow job */
 	ev_timer retry_timer; /* after a failed exchange */
+	ev_timer patience_timer; /* with a database that is away while we drain */
 	ev_timer report_timer; /* what the handler says of its progress is told */
 	ev_signal term;
 
@@ -68,6 +69,7 @@ struct sd_worker {
 	bool sleeping;		   /* the last claim was empty: wait for a wake-up */
 	int releasing;		   /* release calls under way */
 
+	bool impatient;		   /* has drained for so long that it only waits for a database that is there */
 	bool draining;		   /* take no more work, exit when all is told */
 	bool ending;		   /* TERM: the running attempt is to end … */
 	int64_t ending_job;

@@ -309,6 +309,7 @@ static void on_given_back(void *arg, PGresult *const *results, size_t n, const s
 		return;
 	}
 	w->lost_claim = false;
+	atomic_store(&w->child->slot->backend, w->backend);
 	sd_worker_pump(w);
 }
 

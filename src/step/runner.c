@@ -174,10 +174,16 @@ static void withdraw(struct sd_slot *slot, const struct sd_attempt *a)
 		PUT(jobs_failed, atomic_load_explicit(&slot->jobs_failed, memory_order_relaxed) + 1);
 }
 
+/*
+ * The keeper writes the lease of a new life before its node_id, and takes the old node_id away before both.  So the lease
+ * is read first: if the node is still ours after that, it is ours that was read, however long we were stopped in between.
+ */
 static bool is_leased(const struct sd_runner *r, const struct sd_attempt *a)
 {
-	return r->board == NULL ||
-	       (a->node_id == atomic_load(&r->board->node_id) && sd_boot_us() < atomic_load(&r->board->lease_until_us));
+	if (r->board == NULL)
+		return true;
+	int64_t until = atomic_load(&r->board->lease_until_us);
+	return a->node_id == atomic_load(&r->board->node_id) && sd_boot_us() < until;
 }
 
 /*
