@@ -616,12 +616,12 @@ class Stepd:
 # --- what sanitizers found ---------------------------------------------------------------------------------------
 
 def take_findings():
-    """The reports written since the last call, and then no more."""
+    """The reports written since the last call, and then no more.  An empty one is of a process killed before it wrote it."""
     files = sorted(FINDINGS.iterdir()) if FINDINGS else []
     texts = [f.read_text(errors="replace") for f in files]
     for f in files:
         f.unlink()
-    return texts
+    return [t for t in texts if t.strip()]
 
 
 # --- leaks -------------------------------------------------------------------------------------------------------

@@ -61,7 +61,7 @@ def began_within(db, since, seconds):
     return db.value("select count(*) from stepd.jobs where started_at between %s and %s + %s * interval '1 s'", since, since, seconds)
 
 
-@pytest.mark.parametrize("how", ["sql", "stepctl", "reload"])
+@pytest.mark.parametrize("how", ["sql", pytest.param("stepctl", marks=pytest.mark.slow), pytest.param("reload", marks=pytest.mark.slow)])
 def test_settings_act_everywhere_within_a_second(nodes, db, how):  # noqa: F811
     made = nodes({"kit": {}})
     change = Change(how, made, db)
@@ -125,7 +125,8 @@ def test_settings_act_everywhere_within_a_second(nodes, db, how):  # noqa: F811
 
     # timeout, retries and their delays: of jobs that fail on either node
     change(timeout="150ms", maxRetries=1, retryDelay="200ms", backoff="fixed", jitter=0)
-    jobs = [db.enqueue("kit", {"ms": 5000})[0] for _ in range(workers)] + [db.enqueue("kit", {"do": "retry"})[0]]
+    time.sleep(SOON)
+    jobs = [db.enqueue("kit", {"ms": 1000})[0] for _ in range(workers)] + [db.enqueue("kit", {"do": "retry"})[0]]
     for job in jobs:
         assert db.wait_status(job, "failed", deadline=15)["attempt"] == 2
         first, second = db.attempts(job)
