@@ -30,10 +30,10 @@
 -- A worker that dies keeps its leases, and so its place, until died() or
 -- rescue() has taken them back: never exceeded, and nothing to leak.
 -- A worker that finishes jobs of the queue in the same transaction keeps the
--- place it has: finish() holds its lease's row, so nobody can have taken the
--- lease away, and others see the old lease until they see the new one.  It
--- needs no lock, and looks at the number only because the limit may have been
--- lowered.
+-- place it has (stepd.kept): finish() holds its lease's row, so nobody can have
+-- taken the lease away, and others see the old lease until they see the new
+-- one.  It needs no lock, and looks at the number only because the limit may
+-- have been lowered.
 --
 -- rateLimit and concurrencyPerGroup, under the same lock: see 018_limit.sql.
 --
@@ -190,6 +190,49 @@ end $$;
 comment on function stepd._take(int, boolean, bigint, int) is
 	'Delete up to want ready rows of a lane and return them in order, with the highest pos of the main flow (null: none of it).';
 
+-- The locks that the claim of these lanes needs; see above and 018_limit.sql.
+-- A worker has a place in the queues that stepd.kept names: it finished jobs of
+-- theirs in this transaction.
+create or replace function stepd._claim_lock(node_id int, slot int, lanes int[], out alone int[], out shared int[], out shut int[], out far int)
+language plpgsql as $$
+#variable_conflict use_column
+declare
+	kept int[] := '{}';
+	s record;
+begin
+	far := 500 * current_setting('max_connections')::int;
+	alone := '{}';
+	shared := '{}';
+	shut := '{}';
+	if current_setting('stepd.kept', true) like _claim_lock.node_id || ' ' || _claim_lock.slot || ' %' then
+		kept := (string_to_array(current_setting('stepd.kept', true), ' ')::int[])[3:];
+	end if;
+	for s in
+		select x.id, x.max_concurrency, x.rate_limit, x.rate_window_ms, x.concurrency_per_group, x.id = any (kept) as mine,
+			x.strategy = 'fifo' and stepd._fifo_mail(x.id) as mail
+		from stepd.queue x
+		where x.id in (select a.queue_id from stepd.lane a where a.id = any (lanes)) and not x.paused
+			and (x.max_concurrency > 0 or x.rate_limit > 0 or x.concurrency_per_group > 0 or x.strategy = 'fifo' and stepd._fifo_mail(x.id))
+		order by x.id
+	loop
+		if s.mine and s.rate_limit = 0 and s.concurrency_per_group = 0 and not s.mail then
+			shared := shared || s.id; -- nothing but a place, and that is ours
+		elsif not pg_try_advisory_xact_lock_shared(1937007985, s.id) then -- the gate, see 004_configure.sql
+			shut := shut || s.id;
+		elsif s.mail or s.max_concurrency > 0 and not s.mine
+			or s.concurrency_per_group > 0 and not (s.mine and stepd._group_calm(s.id, s.concurrency_per_group, _claim_lock.node_id, _claim_lock.slot))
+			or s.rate_limit > 0 and (s.rate_limit <= far or s.rate_limit - stepd._rate_used(s.id, s.rate_window_ms) <= far) then
+			perform stepd._queue_lock(s.id);
+			alone := alone || s.id;
+		else
+			perform pg_advisory_xact_lock_shared(1937007984, s.id);
+			shared := shared || s.id;
+		end if;
+	end loop;
+end $$;
+comment on function stepd._claim_lock(int, int, int[]) is
+	'Take the locks of those queues of these lanes that have limits or letters. alone: nobody else claims there; shared: others may, as far as limits go; shut: the settings are being changed. far: what all sessions of the server together may take of a queue while none sees the others.';
+
 create or replace function stepd.claim(node_id int, slot int, generation bigint, lanes int[], cursors bigint[], maxes int[], total int)
 returns table (lease_id bigint, lane_id int, job_id bigint, attempt int, max_attempts int, trigger text, trigger_index int,
 	queue text, group_id text, parent_id bigint, trace_id uuid, enqueued_at_us bigint, cursor bigint, input text)
@@ -200,12 +243,8 @@ declare
 	l record;
 	t record;
 	room int := coalesce(total, 0);
-	locked boolean := false; -- the locks of queues were taken
-	alone int[] := '{}'; -- queues whose lock nobody else has
-	far int; -- what all sessions together may take unseen, see 018_limit.sql
-	shut int[] := '{}'; -- queues whose settings are being changed
-	kept int[]; -- queues in which finish() says that we have a place
-	s record;
+	locked boolean := false;
+	locks record; -- of queues with limits, see _claim_lock
 	lease bigint;
 	at timestamptz;
 	day date;
@@ -240,41 +279,17 @@ begin
 		if l.limited then
 			if not locked then
 				locked := true;
-				far := 500 * current_setting('max_connections')::int;
-				if current_setting('stepd.kept', true) like claim.node_id || ' ' || claim.slot || ' %' then
-					kept := (string_to_array(current_setting('stepd.kept', true), ' ')::int[])[3:];
-				end if;
-				for s in
-					select distinct x.id, x.rate_limit, x.rate_window_ms,
-						x.max_concurrency > 0 and x.id <> all (coalesce(kept, '{}')) or x.concurrency_per_group > 0
-							or x.strategy = 'fifo' and stepd._fifo_mail(x.id) as alone
-					from stepd.queue x join stepd.lane a on a.queue_id = x.id
-					where a.id = any (lanes) and not x.paused and (x.max_concurrency > 0 and x.id <> all (coalesce(kept, '{}'))
-						or x.rate_limit > 0 or x.concurrency_per_group > 0 or x.strategy = 'fifo' and stepd._fifo_mail(x.id))
-					order by x.id
-				loop
-					if not pg_try_advisory_xact_lock_shared(1937007985, s.id) then -- the gate, see 004_configure.sql
-						shut := shut || s.id;
-						continue;
-					end if;
-					if s.alone or s.rate_limit <= far or s.rate_limit - stepd._rate_used(s.id, s.rate_window_ms) <= far then
-						perform stepd._queue_lock(s.id);
-						alone := alone || s.id;
-					else
-						perform pg_advisory_xact_lock_shared(1937007984, s.id);
-					end if;
-				end loop;
+				locks := stepd._claim_lock(claim.node_id, claim.slot, lanes);
 			end if;
-			continue when l.queue_id = any (shut);
+			continue when l.queue_id = any (locks.shut);
 			-- a fifo queue that is not among them has been sorted by somebody else meanwhile: its heads are there to be taken
-			continue when l.queue_id <> all (alone) and (l.concurrency_per_group > 0
-				or l.max_concurrency > 0 and l.queue_id <> all (coalesce(kept, '{}')));
+			continue when l.queue_id <> all (locks.alone || locks.shared) and (l.max_concurrency > 0 or l.rate_limit > 0 or l.concurrency_per_group > 0);
 			if l.max_concurrency > 0 and l.max_concurrency <= (
 				select count(distinct (e.node_id, e.slot)) from stepd.lease e join stepd.lane a on a.id = e.lane_id
 				where a.queue_id = l.queue_id and (e.node_id, e.slot) <> (claim.node_id, claim.slot)) then
 				continue;
 			end if;
-			if l.strategy = 'fifo' and l.queue_id = any (alone) then
+			if l.strategy = 'fifo' and l.queue_id = any (locks.alone) then
 				-- until somebody may go: a thousand letters may all be about a group that is blocked
 				for i in 1 .. 10 loop
 					sorted := stepd._fifo_sort(l.queue_id, greatest(room * 4, 1000));
@@ -289,21 +304,21 @@ begin
 		if l.rate_limit > 0 then
 			used := stepd._rate_used(l.queue_id, l.rate_window_ms);
 			most := least(most, l.rate_limit - used);
-			if l.queue_id <> all (alone) then
-				continue when l.rate_limit - used <= far; -- next time alone
+			if l.queue_id <> all (locks.alone) then
+				continue when l.rate_limit - used <= locks.far; -- next time alone
 				most := least(most, 500);
 			end if;
 			continue when most <= 0;
 		end if;
 
 		if l.concurrency_per_group > 0 then
-			t := stepd._take_grouped(claim.node_id, claim.slot, l.queue_id, l.strategy, l.concurrency_per_group, l.lane,
+			t := stepd._take_grouped(claim.node_id, claim.slot, l.queue_id, l.strategy, l.concurrency_per_group, l.queue_id = any (locks.alone), l.lane,
 				l.strategy <> 'standard' or l.cur = 0, l.cur, most);
 		else
 			t := stepd._take(l.lane, l.strategy <> 'standard' or l.cur = 0, l.cur, most);
 		end if;
 		continue when t.ids is null;
-		if l.rate_limit > 0 and cardinality(t.ids) = most then
+		if l.rate_limit > 0 and l.rate_limit - used <= cardinality(t.ids) then
 			perform stepd._ring('due'); -- promote() knows when the next may start
 		end if;
 		room := room - cardinality(t.ids);

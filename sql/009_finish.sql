@@ -96,7 +96,7 @@ begin
 		where l.id = any (leases) and l.node_id = finish.node_id order by l.id for update) x;
 	-- a statement of its own: who changes settings holds the leases meanwhile (_queue_shut), and we waited for it
 	select coalesce(bool_and(q.strategy <> 'fifo'), false), bool_or(q.rate_limit > 0),
-		finish.node_id || ' ' || slot || ' ' || string_agg(q.id::text, ' ') filter (where q.max_concurrency > 0)
+		finish.node_id || ' ' || slot || ' ' || string_agg(q.id::text, ' ') filter (where q.max_concurrency > 0 or q.concurrency_per_group > 0)
 	into simple, rated, kept
 	from stepd.lane a join stepd.queue q on q.id = a.queue_id where a.id = any (lanes);
 	if kept is not null then

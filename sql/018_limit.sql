@@ -94,6 +94,19 @@ comment on function stepd._rate_started(bigint[], bigint[]) is 'Note when attemp
 drop function if exists stepd._group_sort(int, int, int);
 drop function if exists stepd._group_admit(int, int, int, text, int, int, bigint[], date[], smallint[]);
 
+create or replace function stepd._group_others(queue_id int, node_id int, slot int) returns bigint
+language sql stable as $$
+	select count(distinct (l.node_id, l.slot)) from stepd.lease l join stepd.lane a on a.id = l.lane_id
+	where a.queue_id = $1 and (l.node_id, l.slot) <> ($2, $3)
+$$;
+comment on function stepd._group_others(int, int, int) is 'How many other workers hold jobs of a queue.';
+
+create or replace function stepd._group_calm(queue_id int, per_group int, node_id int, slot int) returns boolean
+language sql stable as $$
+	select $2 > stepd._group_others($1, $3, $4) and not exists (select from stepd.fifo_backlog b where b.queue_id = $1)
+$$;
+comment on function stepd._group_calm(int, int, int, int) is 'Is no group of a queue with concurrencyPerGroup full, nor can be while those who hold jobs take more, and no job put aside?';
+
 create or replace function stepd._group_mail(queue_id int) returns boolean
 language sql stable as $$
 	select exists (select from stepd.fifo_backlog b where b.queue_id = $1)
@@ -208,18 +221,22 @@ set enable_seqscan = off set enable_bitmapscan = off as $$
 $$;
 comment on function stepd._group_note(int) is 'Note the groups of leases that have not been looked at. Only under the queue''s lock.';
 
-create or replace function stepd._take_grouped(node_id int, slot int, queue_id int, strategy text, per_group int, lane_id int, whole boolean,
-	cursor bigint, want int, out ids bigint[], out buckets date[], out attempts smallint[], out last bigint)
+drop function if exists stepd._take_grouped(int, int, int, text, int, int, boolean, bigint, int);
+create or replace function stepd._take_grouped(node_id int, slot int, queue_id int, strategy text, per_group int, alone boolean,
+	lane_id int, whole boolean, cursor bigint, want int, out ids bigint[], out buckets date[], out attempts smallint[], out last bigint)
 language plpgsql as $$
 #variable_conflict use_column
 declare
-	crowd boolean := per_group <= (select count(distinct (l.node_id, l.slot)) from stepd.lease l join stepd.lane a on a.id = l.lane_id
-		where a.queue_id = _take_grouped.queue_id and (l.node_id, l.slot) <> (_take_grouped.node_id, _take_grouped.slot));
+	aside boolean := exists (select from stepd.fifo_backlog b where b.queue_id = _take_grouped.queue_id);
+	crowd boolean := per_group <= stepd._group_others(_take_grouped.queue_id, _take_grouped.node_id, _take_grouped.slot);
 	busy text[]; -- groups that are full without this worker
 	stuck text[]; -- those that may stay so for long
 	t record;
 begin
-	if crowd or exists (select from stepd.fifo_backlog b where b.queue_id = _take_grouped.queue_id) then
+	if (crowd or aside) and not alone then
+		perform stepd._ring(''); -- others came while we took the lock; next time alone
+		return;
+	elsif crowd or aside then
 		perform stepd._group_note(_take_grouped.queue_id);
 		perform stepd._group_sort(_take_grouped.queue_id, per_group);
 	end if;
@@ -254,7 +271,7 @@ begin
 		perform stepd._ring(''); -- enough for one claim; there is more to look at
 	end if;
 end $$;
-comment on function stepd._take_grouped(int, int, int, text, int, int, boolean, bigint, int) is '_take for a queue with concurrencyPerGroup. Only under the queue''s lock.';
+comment on function stepd._take_grouped(int, int, int, text, int, boolean, int, boolean, bigint, int) is '_take for a queue with concurrencyPerGroup. Only under the queue''s lock, shared where not alone.';
 
 create or replace function stepd._group_recount(queue_id int, limited boolean) returns void
 language plpgsql as $$

@@ -140,6 +140,13 @@ $$;
 create function t.finish_any(variadic jobs bigint[]) returns text language sql as $$
 	select string_agg(j || ' ' || t.finish(j), ', ') from unnest(jobs) j where t.lease(j) is not null
 $$;
+-- Complete what a worker holds of a lane; returns how many jobs.  Claim, and name the groups.
+create function t.finish_held(slot int, step text) returns bigint language sql as $$
+	select count(t.finish(j)) from (select unnest(l.ids) as j from stepd.lease l where l.slot = $1 and l.lane_id = t.lane(step)) x
+$$;
+create function t.claim_groups(slot int, step text, most int) returns text language sql as $$
+	select string_agg(c.group_id, ',') from stepd.claim(t.n(), slot, 1, array[t.lane(step)], array[0], array[most], most) c
+$$;
 -- As it was before t.setup().
 create function t.reset() returns void language sql as $$
 	truncate stepd.node_pool, stepd.group_hold, stepd.node, stepd.step, stepd.step_provider, stepd.queue, stepd.lane, stepd.subscription, stepd.schedule, stepd.tick,
