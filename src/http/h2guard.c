@@ -82,6 +82,8 @@ static const char *header_block(struct sd_h2_guard *g, const struct frame *f, si
 		if (g->nuploads == SD_H2_MAX_UPLOADS)
 			return "too many requests under way";
 		g->block_us = now_us;
+		if (f->stream > g->last_stream)
+			g->last_stream = f->stream;
 	}
 	g->block += f->size + 1;
 	if (g->block > 2 * head_limit + BLOCK_SPARE) /* what is only a little too large gets a 431 */
@@ -91,7 +93,7 @@ static const char *header_block(struct sd_h2_guard *g, const struct frame *f, si
 	return NULL;
 }
 
-static const char *count(struct sd_h2_guard *g, const struct frame *f, size_t head_limit, bool draining, int64_t now_us)
+static const char *count(struct sd_h2_guard *g, const struct frame *f, size_t head_limit, int64_t now_us)
 {
 	switch (f->type) {
 	case DATA:
@@ -104,8 +106,6 @@ static const char *count(struct sd_h2_guard *g, const struct frame *f, size_t he
 		upload_ends(g, f->stream);
 		return --g->resets < 0 ? "too many streams were reset" : NULL;
 	case CONTINUATION:
-		if (draining) /* libh2o 2.2 never finishes with one after its GOAWAY */
-			return "a header block goes on after the shutdown";
 		if (make_noise(g))
 			return "too many frames that carry nothing";
 		return header_block(g, f, head_limit, now_us);
@@ -127,7 +127,7 @@ static struct frame frame_at(const uint8_t *p)
 			      ((uint32_t)p[5] << 24 | (uint32_t)p[6] << 16 | (uint32_t)p[7] << 8 | p[8]) & 0x7fffffff};
 }
 
-const char *sd_h2_guard_feed(struct sd_h2_guard *g, uint8_t *p, size_t *n, size_t head_limit, bool draining, int64_t now_us)
+const char *sd_h2_guard_feed(struct sd_h2_guard *g, uint8_t *p, size_t *n, size_t head_limit, int64_t now_us)
 {
 	size_t at = 0;
 
@@ -145,7 +145,7 @@ const char *sd_h2_guard_feed(struct sd_h2_guard *g, uint8_t *p, size_t *n, size_
 
 		if (*n - at - HEADER < f.size)
 			break;
-		why = count(g, &f, head_limit, draining, now_us);
+		why = count(g, &f, head_limit, now_us);
 		if (why)
 			return why;
 		if (f.type >= KNOWN && g->block == 0) { /* to be ignored (RFC 9113, 5.5), but not in the middle of a header block */

@@ -33,6 +33,7 @@ struct sd_h2_guard {
 	} uploads[SD_H2_MAX_UPLOADS]; /* requests whose body is under way, oldest first */
 	size_t nuploads;
 	size_t buffered; /* bytes of their bodies so far, which libh2o holds */
+	uint32_t last_stream; /* the highest whose head began */
 	bool preface; /* it came */
 };
 
@@ -42,7 +43,7 @@ void sd_h2_guard_init(struct sd_h2_guard *g, int64_t now_us);
  * one, which will be given again.  Frames of unknown types are taken out of it;
  * *n is what is left.  NULL, or why the connection is to be cut.
  */
-const char *sd_h2_guard_feed(struct sd_h2_guard *g, uint8_t *p, size_t *n, size_t head_limit, bool draining, int64_t now_us);
+const char *sd_h2_guard_feed(struct sd_h2_guard *g, uint8_t *p, size_t *n, size_t head_limit, int64_t now_us);
 /* Since when the oldest unfinished head or body is under way; INT64_MAX: none. */
 int64_t sd_h2_guard_head_since(const struct sd_h2_guard *g);
 int64_t sd_h2_guard_body_since(const struct sd_h2_guard *g);

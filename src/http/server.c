@@ -7,9 +7,7 @@
  *     every exchange is in the request's pool with a dispose hook (on_dispose);
  *   - errors h2o answers itself are plain text: a filter on the host's fallback
  *     path turns them into our JSON (on_own_error);
- *   - idle connections outlive a shutdown: while draining, each reply is its
- *     connection's last, and who sent nothing for a while is shut.  Not at
- *     once: a busy client's next request is under way at any moment.
+ *   - connections outlive a shutdown, or lose what is under way: server_drain.c.
  */
 #include "http/server_impl.h"
 
@@ -29,7 +27,6 @@
 #define SPARE_FDS 64
 #define MAX_ADMIN 64
 #define OTHER_FDS (SPARE_FDS + MAX_LINGERERS + MAX_ADMIN)
-#define DRAIN_GRACE_US (500 * SD_MS)
 #define LATER_MS 10000 /* our own deadlines come first */
 #define REQUESTS_A_CONNECTION 32 /* at the same time, over HTTP/2; more wait */
 
@@ -255,7 +252,7 @@ void sd_exchange_reply(struct sd_exchange *x, int status, const struct sd_pair *
 	for (size_t i = 0; i < nheaders; i++)
 		add_header(req, &headers[i]);
 	if (s->draining) /* here and not in sd_server_drain: who was told keep-alive already must not be closed */
-		req->http1_is_persistent = 0;
+		sd_server_client_last(req);
 	x->reply_len = bodiless || strcmp(x->method, "HEAD") == 0 ? 0 : body_len;
 	s->events.replied(s->events.arg, x->listener, x, x->remote, status, sd_now_us() - x->began_us);
 	if (bodiless || body_len == 0 || strcmp(x->method, "HEAD") == 0) {
@@ -320,7 +317,7 @@ bool sd_exchange_begin(struct sd_exchange *x, int status, const struct sd_pair *
 	for (size_t i = 0; i < nheaders; i++)
 		add_header(req, &headers[i]);
 	if (e->server->draining)
-		req->http1_is_persistent = 0;
+		sd_server_client_last(req);
 	e->generator = (h2o_generator_t){on_proceed, NULL};
 	e->fate = head ? H2O_SEND_STATE_FINAL : H2O_SEND_STATE_IN_PROGRESS;
 	h2o_start_response(req, &e->generator);
@@ -456,9 +453,8 @@ struct sd_server *sd_server_new(const struct sd_server_options *options, const s
 	s->conf.server_name = h2o_iovec_init(NULL, 0);
 	s->conf.http1.upgrade_to_http2 = 0; /* server_conn.c tells what is HTTP/2 */
 	s->conf.http1.req_timeout = (uint64_t)(options->idle_ms + options->head_ms + options->read_ms + LATER_MS);
-	s->conf.http2.idle_timeout = (uint64_t)options->idle_ms;
+	s->conf.http2.idle_timeout = (uint64_t)options->idle_ms + LATER_MS;
 	s->conf.http2.max_concurrent_requests_per_connection = REQUESTS_A_CONNECTION;
-	s->conf.http2.graceful_shutdown_timeout = 0;
 	/* One more than the limit: a chunked body of exactly the limit would be refused. */
 	s->conf.max_request_entity_size = options->body_limit + 1;
 	host = h2o_config_register_host(&s->conf, h2o_iovec_init(H2O_STRLIT("default")), 65535);
@@ -498,14 +494,14 @@ void sd_server_drain(struct sd_server *s)
 			s->listeners[i].sock = NULL;
 		}
 	}
-	h2o_context_request_shutdown(&s->ctx);
+	sd_server_drain_begin(s);
 }
 
 void sd_server_run(struct sd_server *s, int max_wait_ms)
 {
 	sd_server_client_turn(s);
-	if (s->draining && sd_now_us() >= s->drain_us + DRAIN_GRACE_US)
-		sd_server_client_drain(s, sd_now_us() - s->drain_us);
+	if (s->draining)
+		sd_server_drain_turn(s);
 	if (h2o_evloop_run(s->ctx.loop, max_wait_ms) != 0 && errno != EINTR) {
 		sd_log(SD_LOG_ERROR, "the event loop failed: %s", strerror(errno));
 		abort();
@@ -514,7 +510,7 @@ void sd_server_run(struct sd_server *s, int max_wait_ms)
 
 size_t sd_server_connections(const struct sd_server *s)
 {
-	return s->nclients[SD_LISTENER_PUBLIC] + s->nclients[SD_LISTENER_ADMIN];
+	return s->nclients[SD_LISTENER_PUBLIC] + s->nclients[SD_LISTENER_ADMIN] + s->nlingerers;
 }
 
 /* --- watches --- */

@@ -34,8 +34,8 @@
 #define ACCEPTS_A_TURN 64
 #define CHECK_US (500 * SD_MS)
 #define SMALL 16384 /* bytes of input that are not worth counting */
+#define LATE_US (10 * SD_SEC) /* after its GOAWAY a client may ask for so long */
 #define REUSE_US SD_SEC /* so long may a connection be idle even when there are too many */
-#define GOAWAY_US (2 * SD_SEC)
 #define CLOSED "closed by us" /* for h2o, which closes on any error */
 
 static void on_acceptable(h2o_socket_t *listen_sock, const char *err);
@@ -44,9 +44,9 @@ static void on_http2_read(h2o_socket_t *sock, const char *err);
 
 /* --- the end, later --- */
 
-static void linger_later(struct client *c)
+void sd_server_client_linger(struct client *c)
 {
-	if (c->linger_fd < 0 && c->server->nlingerers < MAX_LINGERERS)
+	if (c->linger_fd < 0 && (c->server->draining || c->server->nlingerers < MAX_LINGERERS))
 		c->linger_fd = fcntl(h2o_socket_get_fd(c->sock), F_DUPFD_CLOEXEC, 3);
 }
 
@@ -55,7 +55,7 @@ void sd_server_client_last(h2o_req_t *req)
 	if (req->version >= 0x200)
 		return;
 	req->http1_is_persistent = 0;
-	linger_later(client_of(req));
+	sd_server_client_linger(client_of(req));
 }
 
 /* --- lists --- */
@@ -163,14 +163,18 @@ static void on_closed(void *data)
 	free(c);
 }
 
+bool sd_server_client_reads_http2(const struct client *c)
+{
+	return c->sock->_cb.read == on_http2_read;
+}
+
 /* Is h2o waiting for input from it?  Then it also closes it when told of an error. */
 static bool is_hooked(const struct client *c)
 {
 	return c->sock->_cb.read == on_http1_read || c->sock->_cb.read == on_http2_read;
 }
 
-/* Close it now; c is gone, or will be when h2o's write that is under way has failed. */
-static void cut(struct client *c)
+void sd_server_client_cut(struct client *c)
 {
 	unlink_hook(c);
 	if (c->proto == PROTO_UNKNOWN) {
@@ -187,7 +191,7 @@ static void on_refused(h2o_socket_t *sock, const char *err)
 	struct client *c = sock->on_close.data;
 
 	if (!err)
-		linger_later(c);
+		sd_server_client_linger(c);
 	if (c->proto == PROTO_UNKNOWN)
 		h2o_socket_close(sock);
 	else
@@ -204,7 +208,7 @@ static void refuse(struct client *c, int status, const char *code, const char *m
 	h2o_iovec_t v;
 
 	if (c->sock->_cb.write || (c->proto == PROTO_HTTP1 && !is_hooked(c))) { /* something is being sent already */
-		cut(c);
+		sd_server_client_cut(c);
 		return;
 	}
 	sd_error_body(&body, code, message, NULL);
@@ -303,14 +307,14 @@ static void on_http2_read(h2o_socket_t *sock, const char *err)
 		c->h2o_read(sock, err);
 		return;
 	}
-	why = sd_h2_guard_feed(c->guard, (uint8_t *)sock->input->bytes, &sock->input->size, c->server->limits.head, c->server->draining,
-			       sd_now_us());
+	c->active_us = sd_now_us();
+	why = sd_h2_guard_feed(c->guard, (uint8_t *)sock->input->bytes, &sock->input->size, c->server->limits.head, c->active_us);
 	account(c, c->guard->buffered);
 	if (!why && c->buffered > SMALL && c->server->buffered > c->server->options.body_memory)
 		why = "too many bodies are under way";
 	if (why) {
 		sd_log_kv(SD_LOG_WARN, "connection cut", "remote", c->remote, "reason", why, NULL);
-		cut(c);
+		sd_server_client_cut(c);
 		return;
 	}
 	c->h2o_read(sock, NULL);
@@ -324,7 +328,7 @@ static void become_http2(struct client *c, struct timeval at)
 	c->proto = PROTO_HTTP2;
 	c->guard = sd_xmalloc(sizeof(*c->guard));
 	sd_h2_guard_init(c->guard, now);
-	c->progress_us = now;
+	c->progress_us = c->active_us = now;
 	wait_for(c, WAIT_NONE);
 	/* What is there already goes through the guard like the rest: h2o must not find it when it is given the socket. */
 	c->sock->input->size = 0;
@@ -356,13 +360,13 @@ static const char *overdue(struct client *c, int64_t now)
 static void check_http2(struct sd_server *s, int64_t now)
 {
 	for (struct client *c = s->waiting[WAIT_NONE].head, *next; c; c = next) {
-		const char *why = c->sock->_cb.read == on_http2_read ? overdue(c, now) : NULL;
+		const char *why;
 
 		next = c->next;
-		if (!why)
+		if (!sd_server_client_reads_http2(c) || sd_server_say_goodbye(c, s->options.idle_ms * SD_MS) || !(why = overdue(c, now)))
 			continue;
 		sd_log_kv(SD_LOG_INFO, "connection cut", "remote", c->remote, "reason", why, NULL);
-		cut(c);
+		sd_server_client_cut(c);
 	}
 }
 
@@ -504,6 +508,7 @@ bool sd_server_client_asked(struct client *c, h2o_req_t *req)
 	unlink_hook(c);
 	if (req->version >= 0x200) {
 		c->streams++;
+		c->late = c->goaway_us && c->goaway_us < sd_now_us() - LATE_US;
 		return true;
 	}
 	if (++c->requests >= c->scan.messages && c->scan.status != 0) /* what follows is not understood */
@@ -530,9 +535,10 @@ void sd_server_client_over(struct client *c, const h2o_req_t *req, bool answered
 		return;
 	}
 	c->streams--;
+	c->active_us = sd_now_us();
 	if (answered) {
 		c->unsent--;
-		c->progress_us = sd_now_us();
+		c->progress_us = c->active_us;
 	}
 }
 
@@ -543,7 +549,7 @@ static void on_late(struct client *c)
 	bool handshake = c->sock->ssl && c->proto == PROTO_UNKNOWN && c->sock->_cb.read != on_first_read;
 
 	if (c->wait == WAIT_IDLE || handshake)
-		cut(c);
+		sd_server_client_cut(c);
 	else
 		refuse(c, 408, "request_timeout",
 		       c->wait == WAIT_HEAD ? "the request's head did not arrive in time" : "the request's body did not arrive in time");
@@ -558,7 +564,7 @@ static void make_room(struct sd_server *s, enum sd_listener which, int64_t now)
 		next = c->next;
 		if (c->which != which)
 			continue;
-		cut(c);
+		sd_server_client_cut(c);
 		most--;
 	}
 }
@@ -596,23 +602,5 @@ void sd_server_client_turn(struct sd_server *s)
 		s->check_us = now + CHECK_US;
 		if (s->options.http2 != SD_HTTP2_OFF)
 			check_http2(s, now);
-	}
-}
-
-void sd_server_client_drain(struct sd_server *s, int64_t drained_for_us)
-{
-	/* Between two requests, and no byte of the next has come. */
-	for (struct client *c = s->waiting[WAIT_IDLE].head, *next; c; c = next) {
-		char byte;
-
-		next = c->next;
-		if (c->sock->input->size == 0 && recv(h2o_socket_get_fd(c->sock), &byte, 1, MSG_PEEK | MSG_DONTWAIT) <= 0)
-			cut(c);
-	}
-	/* h2o says GOAWAY twice, a second apart, and closes; but not to those whose handshake was over only then. */
-	for (struct client *c = s->waiting[WAIT_NONE].head, *next; c && drained_for_us > GOAWAY_US; c = next) {
-		next = c->next;
-		if (c->sock->_cb.read == on_http2_read && c->streams == 0 && c->guard->nuploads == 0)
-			cut(c);
 	}
 }

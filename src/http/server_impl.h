@@ -54,6 +54,9 @@ struct client {
 	size_t streams;		/* HTTP/2: requests that h2o gave us and that are not over */
 	size_t unsent;		/* HTTP/2: those among them whose reply is not wholly sent */
 	int64_t progress_us;	/* HTTP/2: of sending them */
+	int64_t active_us;	/* HTTP/2: something came, or a request ended */
+	int64_t goaway_us;	/* HTTP/2: it was told to ask no more; 0: not */
+	bool late;		/* HTTP/2: long after that it asked */
 	enum wait wait;
 	int64_t since_us; /* of wait */
 	struct client *next, *prev; /* in server->waiting[wait] */
@@ -112,7 +115,17 @@ void sd_server_client_over(struct client *c, const h2o_req_t *req, bool answered
 void sd_server_client_last(h2o_req_t *req);
 /* Each turn of the loop. */
 void sd_server_client_turn(struct sd_server *s);
-void sd_server_client_drain(struct sd_server *s, int64_t drained_for_us); /* close what is idle */
+/* Close it now; c is gone, or will be when h2o's write that is under way has failed. */
+void sd_server_client_cut(struct client *c);
+/* When it is closed, its client shall be able to read all that was sent. */
+void sd_server_client_linger(struct client *c);
+/* h2o reads HTTP/2 from it. */
+bool sd_server_client_reads_http2(const struct client *c);
+
+/* server_drain.c: ends that cost no request. */
+void sd_server_drain_begin(struct sd_server *s);
+void sd_server_drain_turn(struct sd_server *s);
+bool sd_server_say_goodbye(struct client *c, int64_t idle_us); /* HTTP/2, idle for so long: say GOAWAY and close; false: it is not */
 
 /* server_linger.c: fd, which is its own from now on, is read empty for a while. */
 void sd_server_linger(struct sd_server *s, int fd);

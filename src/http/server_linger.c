@@ -1,7 +1,7 @@
 /*
  * A connection that is closed while its client still sends is reset by the
- * kernel, often before the reply is read.  So the socket of a refused upload is
- * duplicated before h2o closes it; the copy comes here, is shut for writing and
+ * kernel, often before the reply is read.  So the socket of a refused upload, or
+ * of a connection that ends because this process does, is duplicated before h2o closes it; the copy comes here, is shut for writing and
  * read empty until the client closes or some seconds have passed.
  */
 #include "http/server_impl.h"
@@ -14,6 +14,7 @@
 #include <sys/socket.h>
 
 #define LINGER_US (5 * SD_SEC)
+#define DRAIN_LINGER_US SD_SEC /* this process is to end */
 
 struct lingerer {
 	struct lingerer *next, *prev;
@@ -73,7 +74,7 @@ void sd_server_linger_turn(struct sd_server *s)
 
 	for (struct lingerer *l = s->lingerers, *next; l; l = next) {
 		next = l->next;
-		if (now >= l->until_us || s->draining)
+		if (now >= (s->draining ? l->until_us - LINGER_US + DRAIN_LINGER_US : l->until_us))
 			linger_end(l);
 	}
 }

@@ -37,7 +37,7 @@ class H2:
 
     def __init__(self, sock, settings=b"", deadline=20):
         self.sock, self.data, self.next = sock, b"", 1
-        self.replies, self.resets, self.goaway = {}, {}, None
+        self.replies, self.resets, self.goaways = {}, {}, []  # goaways: their last streams
         self.timeout = deadline
         sock.settimeout(deadline)
         sock.sendall(PREFACE + frame(SETTINGS, payload=settings))
@@ -91,7 +91,7 @@ class H2:
         elif type == RST_STREAM:
             self.resets[stream] = int.from_bytes(payload, "big")
         elif type == GOAWAY:
-            self.goaway = payload
+            self.goaways.append(int.from_bytes(payload[:4], "big"))
         elif type == SETTINGS and not flags & ACK:
             self.send(frame(SETTINGS, ACK))
         return type, flags, stream, payload

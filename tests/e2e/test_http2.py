@@ -1,11 +1,13 @@
 """HTTP/2: what it serves, what a client may not do with it, and how a connection ends."""
 
+import collections
 import json
 import os
 import shutil
 import socket
 import ssl
 import subprocess
+import threading
 import time
 
 import h2
@@ -177,17 +179,78 @@ def test_reload_tells_and_finishes(stepd):
     c, idle = connect(server), connect(server)
     assert idle.get("/echo") == (200, b"")
     stream = c.ask("GET", "/echo?us=1500000")
-    unfinished = connect(server)  # libh2o 2.2 would turn forever over the end of this head after its GOAWAY
-    unfinished.sock.sendall(h2.frame(h2.HEADERS, 1, 1, h2.block("GET", "/echo")))
+    head = connect(server)
+    head.sock.sendall(h2.frame(h2.HEADERS, 1, 1, h2.block("GET", "/echo")))
+    body = connect(server)
+    upload = body.ask("POST", "/echo", b"x" * 20000, end=False)
+    narrow = socket.socket()  # takes less than is written when the connection is to end
+    narrow.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+    narrow.connect(("127.0.0.1", server.http_port))
+    unread = h2.H2(narrow, deadline=20 * SLOW)
+    large = unread.ask("GET", "/echo?size=3000000")
+    unread.sock.sendall(h2.frame(h2.WINDOW_UPDATE, 0, 0, b"\0\x7f\0\0") + h2.frame(h2.WINDOW_UPDATE, 0, large, b"\0\x7f\0\0"))
+    silent = socket.create_connection(("127.0.0.1", server.http_port))
     old = server.child("stepd: http")
-    wait_for(lambda: counted(server) >= 2)
+    wait_for(lambda: counted(server) >= 3)
+    began = time.monotonic()
     server.reload()
-    assert c.reply(stream) == (200, b"") and c.wait_closed() and c.goaway is not None
-    assert idle.wait_closed() and idle.goaway is not None
-    unfinished.send(h2.frame(h2.CONTINUATION, 4, 1, b""))
-    assert unfinished.wait_closed()
+    # the old process has accepted this one, and hears only now that it is one
+    late = h2.H2(silent, deadline=20 * SLOW)
+    assert late.get("/echo") == (200, b"")
+    assert late.wait_closed() and late.goaways == [0x7FFFFFFF, 1]
+    assert c.reply(stream) == (200, b"") and c.wait_closed() and (c.goaways[0], c.goaways[-1]) == (0x7FFFFFFF, 1)
+    assert idle.wait_closed() and (idle.goaways[0], idle.goaways[-1]) == (0x7FFFFFFF, 1)
+    # heads and bodies that were under way are served, however late they end
+    wait_for(lambda: time.monotonic() > began + 1.5)
+    head.send(h2.frame(h2.CONTINUATION, 4, 1, b""))
+    assert head.reply(1) == (200, b"") and head.wait_closed()
+    body.send(h2.frame(h2.DATA, 1, upload, b"y"))
+    assert body.reply(upload) == (200, b"x" * 20000 + b"y") and body.wait_closed() and body.goaways[-1] == upload
+    assert unread.reply(large) == (200, b"b" * 3000000) and unread.wait_closed()
     wait_for(lambda: not old.alive)
     assert server.get("/echo").status == 200
+
+
+def test_reloads_lose_no_request(stepd):
+    """Clients that always have ten requests under way: each is answered, or named by the GOAWAY as not begun."""
+    server = start(stepd)
+    stop, lost, counts = threading.Event(), [], collections.Counter()
+
+    def one_connection():
+        c, asked = connect(server), []
+        try:
+            while not stop.is_set() and not c.goaways:
+                while len(asked) - len(c.replies) < 10:
+                    asked.append(c.ask("GET", "/echo?size=3000"))
+                c.read_frame()
+            if not c.goaways:
+                return all(c.reply(s)[0] == 200 for s in asked) or lost.append("no 200")
+            c.wait_closed()
+        finally:
+            c.close()
+        done = {s for s, (status, body, end) in c.replies.items() if status == 200 and len(body) == 3000 and end}
+        lost.extend((s, c.goaways) for s in asked if s <= c.goaways[-1] and s not in done)
+        counts.update(connections=1, answered=len(done), refused=sum(s > c.goaways[-1] for s in asked))
+
+    def load():
+        try:
+            while not stop.is_set():
+                one_connection()
+        except Exception as e:
+            lost.append(e)
+
+    threads = [threading.Thread(target=load) for _ in range(4)]
+    for t in threads:
+        t.start()
+    try:
+        for i in (1, 2):
+            server.reload()
+            wait_for(lambda: lost or counts["connections"] >= 4 * i)
+    finally:
+        stop.set()
+        for t in threads:
+            t.join()
+    assert lost == [] and counts["connections"] >= 8 and counts["answered"] > 100, counts
 
 
 def test_over_tls(stepd):

@@ -37,7 +37,7 @@ static void guard(const char *p, size_t n)
 	memcpy(copy, p, n);
 	sd_h2_guard_init(&g, 0);
 	g.preface = true;
-	if (!sd_h2_guard_feed(&g, copy, &left, 4096, false, 1) && (left > n || g.nuploads > SD_H2_MAX_UPLOADS))
+	if (!sd_h2_guard_feed(&g, copy, &left, 4096, 1) && (left > n || g.nuploads > SD_H2_MAX_UPLOADS))
 		abort();
 	free(copy);
 }
