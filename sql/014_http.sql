@@ -62,21 +62,34 @@ end $$;
 comment on function stepd.http_finish(int, int, text, int, uuid, text, bigint, bigint, text, text, text, text) is
 'Record a run of an http trigger that was answered at once: a job of the step''s own queue that has ended already, with its effects, in one transaction. outcome: completed, error, fail, timeout, crashed, ...; no retries. effects as in finish(), with any "job". Returns the job''s id, the parent of what it enqueued.';
 
-create or replace function stepd.http_died(node_id int, pid int, step text, trigger_index int, trace_id uuid, outcome text, age_us bigint,
-	duration_us bigint, input text, error text, exit_code int, signal int, max_rss_kb bigint, cpu_ms bigint) returns bigint
+drop function if exists stepd.http_died(int, int, text, int, uuid, text, bigint, bigint, text, text, int, int, bigint, bigint);
+create or replace function stepd.http_died(node_id int, pid int, step text, trigger_index int, trace_id uuid, error_id uuid, outcome text,
+	age_us bigint, duration_us bigint, input text, error text, exit_code int, signal int, max_rss_kb bigint, cpu_ms bigint) returns bigint
 language plpgsql
 set enable_seqscan = off set jit = off set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 declare
-	id bigint := stepd.http_finish(node_id, pid, step, trigger_index, trace_id, outcome, age_us, duration_us, input, null, error, null);
+	id bigint;
+	bucket date;
+	named text := format('%s (error id %s)', http_died.error, http_died.error_id);
 begin
+	-- who asks again may do so before the first transaction has ended
+	perform pg_advisory_xact_lock(1937007986, hashtext(http_died.error_id::text));
+	select j.id, j.bucket into id, bucket
+	from stepd.job j join stepd.outcome o on o.id = j.id and o.bucket = j.bucket
+	where j.trace_id = http_died.trace_id and o.error like '%(error id ' || http_died.error_id || ')';
+	if not found then
+		id := stepd.http_finish(node_id, pid, step, trigger_index, trace_id, outcome, age_us, duration_us, input, null, named, null);
+		bucket := stepd._today();
+	end if;
 	update stepd.attempt t
-	set exit_code = http_died.exit_code, signal = http_died.signal, max_rss_kb = http_died.max_rss_kb, cpu_ms = http_died.cpu_ms
-	where t.job_id = id and t.bucket = stepd._today();
+	set exit_code = coalesce(t.exit_code, http_died.exit_code), signal = coalesce(t.signal, http_died.signal),
+		max_rss_kb = coalesce(t.max_rss_kb, http_died.max_rss_kb), cpu_ms = coalesce(t.cpu_ms, http_died.cpu_ms)
+	where t.job_id = id and t.bucket = bucket;
 	return id;
 end $$;
-comment on function stepd.http_died(int, int, text, int, uuid, text, bigint, bigint, text, text, int, int, bigint, bigint) is
-'Record a run of an http trigger whose worker died in it, as http_finish() does, with what is known of the death. outcome: crashed or timeout.';
+comment on function stepd.http_died(int, int, text, int, uuid, uuid, text, bigint, bigint, text, text, int, int, bigint, bigint) is
+'Record a run of an http trigger whose worker died in it or was ended, as http_finish() does, with what is known of the death. outcome: crashed or timeout. The error id is the run''s, also in its reply and in the log, and becomes a part of the error; a run that is recorded already is not recorded again, so a call may be repeated. Returns the job''s id.';
 
 -- Bodies kept as jobs.
 --

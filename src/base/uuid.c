@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <stdint.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/random.h>
 
 void sd_random_bytes(void *p, unsigned long n)
@@ -61,6 +62,15 @@ char *sd_uuid_v4(char out[SD_UUID_LEN + 1])
 	unsigned char id[16];
 
 	sd_random_bytes(id, sizeof id);
+	set_version(id, 4);
+	return format(id, out);
+}
+
+char *sd_uuid_v4_of(const uint64_t random[2], char out[SD_UUID_LEN + 1])
+{
+	unsigned char id[16];
+
+	memcpy(id, random, sizeof id);
 	set_version(id, 4);
 	return format(id, out);
 }

@@ -102,6 +102,7 @@ int sd_frame_put_request(struct sd_buf *b, const struct sd_frame_request *f, str
 	put_u32(b, f->trigger);
 	put_u64(b, (uint64_t)f->timeout_ms);
 	put_cstr(b, f->trace_id);
+	put_cstr(b, f->error_id);
 	put_cstr(b, h->method);
 	put_cstr(b, h->path);
 	put_cstr(b, h->remote);
@@ -337,6 +338,7 @@ int sd_frame_get_request(const char *p, size_t size, struct sd_arena *arena, str
 	f->trigger = get_u32(&c);
 	f->timeout_ms = (int64_t)get_u64(&c);
 	f->trace_id = get_cstr(&c);
+	f->error_id = get_cstr(&c);
 	h->method = get_cstr(&c);
 	h->path = get_cstr(&c);
 	h->remote = get_cstr(&c);

@@ -39,7 +39,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define SD_FRAME_VERSION 2
+#define SD_FRAME_VERSION 3
 #define SD_FRAME_MAX_HEAD (1024u * 1024u)
 /* A body of the largest bodyLimit, a head, and room. */
 #define SD_FRAME_MAX (66u * 1024u * 1024u)
@@ -70,6 +70,7 @@ struct sd_frame_request {
 	int64_t timeout_ms;   /* what is left of the request's time; 0: no limit */
 	enum sd_media media;  /* JSON, FORM, TEXT: the body was checked to be that; OTHER: bytes */
 	const char *trace_id; /* UUID */
+	const char *error_id; /* UUID: of whatever goes wrong with it, in the reply, the log and the history */
 	struct sd_http_request http;
 };
 struct sd_frame_reply {
@@ -115,6 +116,7 @@ int sd_frame_next(const char *p, size_t n, size_t *size, enum sd_frame_type *typ
 int sd_frame_get_hello(const char *p, size_t size, struct sd_frame_hello *f, struct sd_err *err) SD_MUST_CHECK;
 int sd_frame_get_request(const char *p, size_t size, struct sd_arena *arena, struct sd_frame_request *f, struct sd_err *err) SD_MUST_CHECK;
 /* Also checked: status 200 to 599, headers that cannot break out of their line. */
+typedef int sd_frame_get_head(const char *p, size_t size, struct sd_arena *arena, struct sd_frame_reply *f, struct sd_err *err);
 int sd_frame_get_reply(const char *p, size_t size, struct sd_arena *arena, struct sd_frame_reply *f, struct sd_err *err) SD_MUST_CHECK;
 int sd_frame_get_stream(const char *p, size_t size, struct sd_arena *arena, struct sd_frame_reply *f, struct sd_err *err) SD_MUST_CHECK;
 int sd_frame_get_part(const char *p, size_t size, enum sd_frame_type type, struct sd_frame_stream *f, struct sd_err *err) SD_MUST_CHECK;

@@ -18,7 +18,7 @@ const struct sd_db_stmt sd_sql_died = {
 const struct sd_db_stmt sd_sql_http_finish = {
 	"http_finish", "select stepd.http_finish($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)", 12};
 const struct sd_db_stmt sd_sql_http_died = {
-	"http_died", "select stepd.http_died($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)", 14};
+	"http_died", "select stepd.http_died($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15)", 15};
 const struct sd_db_stmt sd_sql_http_accept = {
 	"http_accept", "select job_id, verdict from stepd.http_accept($1, $2, $3, $4, $5)", 5};
 const struct sd_db_stmt sd_sql_http_key = {"http_key", "select stepd.http_key()", 0};

@@ -28,7 +28,7 @@ struct sd_http_flight {
 	struct sd_exchange *x;
 	struct sd_arena *arena;
 	struct sd_frame_request frame;
-	char trace_id[37];
+	char trace_id[37], error_id[37]; /* error_id: "" until it is to run */
 	struct sd_http_flight *spare_next;
 
 	bool streaming;	 /* a part of the reply was sent */
@@ -161,11 +161,14 @@ size_t sd_http_headers(struct sd_http *h, struct sd_http_flight *fl, const struc
 struct sd_exchange *sd_http_detach(struct sd_http *h, struct sd_http_flight *fl); /* it is being answered, or gone */
 void sd_http_answer(struct sd_http *h, struct sd_http_flight *fl, const struct sd_frame_reply *r);
 void sd_http_answer_error(struct sd_http *h, struct sd_http_flight *fl, int status, const char *code, const char *message);
+void sd_http_answer_failed(struct sd_http *h, struct sd_http_flight *fl, int status, const char *code, const char *message); /* with its error id, which is logged */
 void sd_http_forget(struct sd_http *h, struct sd_http_flight *fl); /* out of the dispatcher, into spare; an accepted one is in no list any more */
 void sd_http_expire(struct sd_http *h);	/* answer those whose time is over, or whose database is away */
 
 /* http_worker.c: connections of web workers. */
 void sd_http_lose(struct sd_http_worker *w, const char *why); /* it is of no more use; NULL: that is no news */
+/* The head of a reply to a request that has none yet; NULL: it is none, and w is lost. */
+struct sd_http_flight *sd_http_reply_begins(struct sd_http_worker *w, sd_frame_get_head *get, const char *p, size_t size, struct sd_frame_reply *r);
 struct sd_http_flight *sd_http_flight_of(struct sd_http_worker *w, uint64_t id); /* NULL: it has none of that id, and is lost */
 void sd_http_accept_workers(void *arg);
 void sd_http_dispatch(struct sd_http *h);	/* send waiting requests to workers that may take them */

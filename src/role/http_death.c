@@ -15,8 +15,6 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "base/uuid.h"
-#include "http/error.h"
 #include "http/form.h"
 #include "queue/sqlcalls.h"
 #include "role/deaths.h"
@@ -62,8 +60,8 @@ static void on_recorded(void *arg, PGresult *const *results, size_t n, const str
 	struct sd_http_lost *l = arg;
 
 	l->sent = false;
-	if (!results && err->class == SD_ERR_TRANSIENT && strcmp(err->sqlstate, "08007") != 0)
-		return; /* tried again */
+	if (!results && err->class == SD_ERR_TRANSIENT)
+		return; /* tried again: what was recorded is not recorded twice */
 	if (!results)
 		sd_log_err(SD_LOG_WARN, err, "recording a request whose worker died (error id %s)", l->error_id);
 	forget(l);
@@ -79,16 +77,15 @@ static void record(struct sd_http_lost *l)
 {
 	struct sd_http *h = l->http;
 	const struct sd_msg_death *d = &l->death;
-	char b[9][24], error[256], how[160] = "the worker's connection broke";
+	char b[9][24], how[160] = "the worker's connection broke";
 	int64_t now = sd_now_us(), end = l->known && d->died_us < l->lost_us ? d->died_us : l->lost_us;
 
 	if (l->known)
 		sd_death_describe(d, how, sizeof(how));
-	snprintf(error, sizeof(error), "%s (error id %s)", how, l->error_id);
 	const char *values[] = {number(b[0], atomic_load(&h->child->scoreboard->node_id)), l->known ? number(b[1], d->pid) : NULL,
-				h->manifest->steps[l->step].name, number(b[2], l->trigger), l->trace_id,
+				h->manifest->steps[l->step].name, number(b[2], l->trigger), l->trace_id, l->error_id,
 				l->known && sd_death_of_limit(d) ? "timeout" : "crashed", number(b[3], now - l->started_us),
-				number(b[4], end > l->started_us ? end - l->started_us : 0), l->input, error,
+				number(b[4], end > l->started_us ? end - l->started_us : 0), l->input, how,
 				l->known && d->exit_code >= 0 ? number(b[5], d->exit_code) : NULL,
 				l->known && d->signal > 0 ? number(b[6], d->signal) : NULL, l->known ? number(b[7], d->max_rss_kb) : NULL,
 				l->known ? number(b[8], d->cpu_ms) : NULL};
@@ -138,7 +135,7 @@ void sd_http_deaths_turn(struct sd_http *h)
 }
 
 /* Everything about it that is gone once it is answered. */
-static void keep(struct sd_http *h, const struct sd_http_worker *w, const struct sd_http_flight *fl, int64_t started_us, const char *error_id)
+static void keep(struct sd_http *h, const struct sd_http_worker *w, const struct sd_http_flight *fl, int64_t started_us)
 {
 	struct sd_http_lost *l;
 	const char *data;
@@ -151,7 +148,7 @@ static void keep(struct sd_http *h, const struct sd_http_worker *w, const struct
 	*l = (struct sd_http_lost){.next = h->lost, .http = h, .slot = w->slot, .generation = w->generation, .step = fl->frame.step,
 				   .trigger = fl->frame.trigger, .started_us = started_us, .lost_us = h->now_us};
 	memcpy(l->trace_id, fl->trace_id, sizeof(l->trace_id));
-	memcpy(l->error_id, error_id, sizeof(l->error_id));
+	memcpy(l->error_id, fl->error_id, sizeof(l->error_id));
 	if (fl->x && fl->x->body_len > 0 && sd_body_json(fl->frame.media, fl->x->body, fl->x->body_len, fl->arena, &data, &len, &err) == 0) {
 		l->input = sd_xmalloc(len + 1);
 		memcpy(l->input, data, len);
@@ -169,27 +166,9 @@ static void keep(struct sd_http *h, const struct sd_http_worker *w, const struct
 
 void sd_http_worker_died(struct sd_http *h, const struct sd_http_worker *w, struct sd_http_flight *fl, int64_t started_us)
 {
-	const char *step = h->manifest->steps[fl->frame.step].name;
-	struct sd_pair type = {"content-type", "application/json", 16};
-	struct sd_frame_reply r = {.status = 502, .headers = &type, .nheaders = 1};
-	struct sd_buf b = SD_BUF_INIT;
-	char error_id[37], details[64];
-
-	sd_uuid_v4(error_id);
 	if (started_us <= 0 || started_us > h->now_us)
 		started_us = fl->x ? fl->x->began_us : h->now_us;
-	keep(h, w, fl, started_us, error_id);
-	if (!fl->x)
-		return;
-	sd_log_kv(SD_LOG_ERROR, "worker died", "step", step, "error_id", error_id, "trace", fl->trace_id, NULL);
-	if (fl->streaming) {
-		sd_exchange_cut(sd_http_detach(h, fl));
-		return;
-	}
-	snprintf(details, sizeof(details), "{\"errorId\":\"%s\"}", error_id);
-	sd_error_body(&b, "worker_died", "the process that ran this request ended", details);
-	r.body = b.data;
-	r.body_len = b.len;
-	sd_http_answer(h, fl, &r);
-	sd_buf_fini(&b);
+	keep(h, w, fl, started_us);
+	if (fl->x)
+		sd_http_answer_failed(h, fl, 502, "worker_died", "the process that ran this request ended");
 }

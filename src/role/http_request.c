@@ -8,12 +8,14 @@
 #include "role/http.h"
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/uuid.h"
 #include "http/error.h"
 #include "http/form.h"
 #include "http/target.h"
 
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -23,12 +25,19 @@
 
 static uint64_t next_random(struct sd_http *h)
 {
-	uint64_t a = h->random[0], b = h->random[1]; /* xorshift128+: span ids need to differ, not to be secret */
+	uint64_t a = h->random[0], b = h->random[1]; /* xorshift128+: span, trace and error ids need to differ, not to be secret */
 
 	h->random[0] = b;
 	a ^= a << 23;
 	h->random[1] = a ^ b ^ (a >> 17) ^ (b >> 26);
 	return h->random[1] + b;
+}
+
+static void random_uuid(struct sd_http *h, char out[37])
+{
+	const uint64_t v[2] = {next_random(h), next_random(h)};
+
+	sd_uuid_v4_of(v, out);
 }
 
 static struct sd_http_flight *take_flight(struct sd_http *h)
@@ -141,6 +150,27 @@ void sd_http_answer_error(struct sd_http *h, struct sd_http_flight *fl, int stat
 	sd_error_reply_with(sd_http_detach(h, fl), status, code, message, NULL, headers, n);
 }
 
+void sd_http_answer_failed(struct sd_http *h, struct sd_http_flight *fl, int status, const char *code, const char *message)
+{
+	struct sd_pair type = {"content-type", "application/json", 16};
+	struct sd_frame_reply r = {.status = (uint32_t)status, .headers = &type, .nheaders = 1};
+	struct sd_buf b = SD_BUF_INIT;
+	char details[64];
+
+	sd_log_kv(SD_LOG_ERROR, message, "step", h->manifest->steps[fl->frame.step].name, "code", code, "error_id", fl->error_id, "trace",
+		  fl->trace_id, NULL);
+	if (fl->streaming) {
+		sd_exchange_cut(sd_http_detach(h, fl));
+		return;
+	}
+	snprintf(details, sizeof(details), "{\"errorId\":\"%s\"}", fl->error_id);
+	sd_error_body(&b, code, message, details);
+	r.body = b.data;
+	r.body_len = b.len;
+	sd_http_answer(h, fl, &r);
+	sd_buf_fini(&b);
+}
+
 void sd_http_gone(struct sd_http *h, struct sd_exchange *x)
 {
 	struct sd_http_flight *fl = x->data;
@@ -158,13 +188,13 @@ void sd_http_gone(struct sd_http *h, struct sd_exchange *x)
 
 /* --- requests --- */
 
-static void set_trace(struct sd_http_flight *fl)
+static void set_trace(struct sd_http *h, struct sd_http_flight *fl)
 {
 	size_t len;
 	const char *parent = sd_exchange_header(fl->x, "traceparent", &len);
 
 	if (!parent || !sd_traceparent_parse(parent, len, fl->trace_id))
-		sd_uuid_v4(fl->trace_id);
+		random_uuid(h, fl->trace_id);
 }
 
 /* false: refused. */
@@ -313,7 +343,7 @@ void sd_http_request(struct sd_http *h, struct sd_exchange *x)
 	fl = take_flight(h);
 	fl->x = x;
 	x->data = fl;
-	set_trace(fl);
+	set_trace(h, fl);
 	token = sd_http_jobs_token(h, x);
 	if (token) {
 		ask_for_job(h, fl, token);
@@ -328,7 +358,9 @@ void sd_http_request(struct sd_http *h, struct sd_exchange *x)
 		refuse(h, fl, 400, "bad_idempotency_key", "Idempotency-Key is 1 to 255 printable ASCII characters", NULL, NULL);
 		return;
 	}
+	random_uuid(h, fl->error_id);
 	fl->frame.trace_id = fl->trace_id;
+	fl->frame.error_id = fl->error_id;
 	fl->frame.http.method = x->method;
 	fl->frame.http.remote = x->remote;
 	fl->frame.http.headers = (struct sd_pair *)x->headers;
@@ -370,7 +402,7 @@ void sd_http_expire(struct sd_http *h)
 			struct sd_http_flight *fl = (struct sd_http_flight *)f;
 
 			if (fl->x && h->now_us >= f->deadline_us)
-				sd_http_answer_error(h, fl, 504, "timeout", "the handler did not finish in time");
+				sd_http_answer_failed(h, fl, 504, "timeout", "the handler did not finish in time");
 		}
 	}
 }

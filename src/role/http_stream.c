@@ -36,23 +36,12 @@ static void take_stream(struct sd_http_worker *w, const char *p, size_t size)
 {
 	struct sd_http *h = w->http;
 	struct sd_frame_reply r;
-	struct sd_http_flight *fl;
+	struct sd_http_flight *fl = sd_http_reply_begins(w, sd_frame_get_stream, p, size, &r);
 	struct sd_pair *headers;
-	struct sd_err err;
 	size_t n;
 
-	sd_arena_reset(h->scratch);
-	if (sd_frame_get_stream(p, size, h->scratch, &r, &err) != 0) {
-		sd_http_lose(w, err.message);
-		return;
-	}
-	fl = sd_http_flight_of(w, r.id);
 	if (!fl)
 		return;
-	if (fl->streaming) {
-		sd_http_lose(w, "it began a reply twice");
-		return;
-	}
 	fl->streaming = true;
 	if (!fl->x)
 		return;

@@ -88,25 +88,32 @@ struct sd_http_flight *sd_http_flight_of(struct sd_http_worker *w, uint64_t id)
 	return (struct sd_http_flight *)f;
 }
 
+struct sd_http_flight *sd_http_reply_begins(struct sd_http_worker *w, sd_frame_get_head *get, const char *p, size_t size, struct sd_frame_reply *r)
+{
+	struct sd_http_flight *fl;
+	struct sd_err err;
+
+	sd_arena_reset(w->http->scratch);
+	if (get(p, size, w->http->scratch, r, &err) != 0) {
+		sd_http_lose(w, err.message);
+		return NULL;
+	}
+	fl = sd_http_flight_of(w, r->id);
+	if (fl && fl->streaming) {
+		sd_http_lose(w, "it replied twice");
+		return NULL;
+	}
+	return fl;
+}
+
 static void take_reply(struct sd_http_worker *w, const char *p, size_t size)
 {
 	struct sd_http *h = w->http;
 	struct sd_frame_reply r;
-	struct sd_http_flight *fl;
-	struct sd_err err;
+	struct sd_http_flight *fl = sd_http_reply_begins(w, sd_frame_get_reply, p, size, &r);
 
-	sd_arena_reset(h->scratch);
-	if (sd_frame_get_reply(p, size, h->scratch, &r, &err) != 0) {
-		sd_http_lose(w, err.message);
-		return;
-	}
-	fl = sd_http_flight_of(w, r.id);
 	if (!fl)
 		return;
-	if (fl->streaming) {
-		sd_http_lose(w, "it replied twice");
-		return;
-	}
 	sd_dispatch_learn(&h->dispatch, fl->f.step, r.handler_us);
 	if (fl->x)
 		sd_http_answer(h, fl, &r);

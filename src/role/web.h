@@ -37,7 +37,7 @@ struct sd_web_call {
 	bool left, gone;      /* nobody waits for the reply: maybe, for certain; under the lock */
 	size_t room;	      /* bytes of the stream that may be sent; under the lock */
 	bool database_failed; /* a state read failed because the database was away */
-	char error_id[37];    /* "": no error */
+	const char *error_id; /* NULL: no error */
 };
 
 struct sd_web {

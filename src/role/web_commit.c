@@ -14,7 +14,6 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "base/uuid.h"
 #include "queue/finish.h"
 #include "queue/sqlcalls.h"
 
@@ -85,7 +84,7 @@ static void name_error(struct sd_attempt *a)
 	struct sd_web_call *c = sd_web_call_of(a);
 	const char *message = a->error ? a->error : "no message";
 
-	sd_uuid_v4(c->error_id);
+	c->error_id = c->frame.error_id;
 	sd_log_kv(SD_LOG_ERROR, "handler failed", "step", a->queue, "error", message, "error_id", c->error_id, "trace", a->trace_id, NULL);
 	a->error = sd_arena_printf(a->arena, "%s (error id %s)", message, c->error_id);
 }
@@ -174,40 +173,37 @@ static const char *outcome_name(const struct sd_attempt *a)
 	}
 }
 
-/* What is to be told about an attempt, whatever its fields say. */
-struct verdict {
-	const char *outcome, *output, *error, *effects;
-	int64_t duration_us;
+/* The values every record of a run begins with. */
+struct run {
+	char node[16], pid[16], trigger[16], age[24], duration[24];
 };
 
-static void submit(struct sd_web *w, const struct sd_attempt *a, const struct verdict *v, int64_t ms, sd_db_done *done)
+static void describe(struct run *r, const struct sd_web *w, const struct sd_attempt *a, int64_t duration_us)
 {
-	char node[16], pid[16], trigger[16], age[24], duration[24];
-	const char *values[12] = {node, pid,	  a->queue, trigger,   a->trace_id, v->outcome,
-				  age,	duration, a->input, v->output, v->error,    v->effects};
-	struct sd_db_call call = {&sd_sql_http_finish, values};
-
-	snprintf(node, sizeof(node), "%d", atomic_load(&w->child->scoreboard->node_id));
-	snprintf(pid, sizeof(pid), "%d", (int)getpid());
-	snprintf(trigger, sizeof(trigger), "%d", a->trigger_index);
-	snprintf(age, sizeof(age), "%" PRId64, sd_now_us() - a->started_us);
-	snprintf(duration, sizeof(duration), "%" PRId64, v->duration_us);
-	w->asked = true;
-	sd_db_submit(w->db, &call, 1, 0, ms, done, w);
+	snprintf(r->node, sizeof(r->node), "%d", atomic_load(&w->child->scoreboard->node_id));
+	snprintf(r->pid, sizeof(r->pid), "%d", (int)getpid());
+	snprintf(r->trigger, sizeof(r->trigger), "%d", a->trigger_index);
+	snprintf(r->age, sizeof(r->age), "%" PRId64, sd_now_us() - a->started_us);
+	snprintf(r->duration, sizeof(r->duration), "%" PRId64, duration_us);
 }
 
 static void submit_outcome(struct sd_web *w, const struct sd_attempt *a, int64_t ms)
 {
 	struct sd_buf effects = SD_BUF_INIT;
+	struct run r;
 
 	if (has_effects(a)) {
 		sd_buf_chr(&effects, '[');
 		sd_finish_effects(&effects, 0, &a->enqueues, &a->states, &a->logs, NULL);
 		sd_buf_chr(&effects, ']');
 	}
-	const struct verdict v = {outcome_name(a), a->output, a->error, effects.data, a->finished_us - a->started_us};
+	describe(&r, w, a, a->finished_us - a->started_us);
+	const char *values[12] = {r.node, r.pid,	a->queue, r.trigger, a->trace_id, outcome_name(a),
+				  r.age,  r.duration, a->input, a->output, a->error,	effects.data};
+	const struct sd_db_call call = {&sd_sql_http_finish, values};
 
-	submit(w, a, &v, ms, on_stored);
+	w->asked = true;
+	sd_db_submit(w->db, &call, 1, 0, ms, on_stored, w);
 	sd_buf_fini(&effects);
 }
 
@@ -238,7 +234,7 @@ static void on_recorded(void *arg, PGresult *const *results, size_t n, const str
 	struct sd_web *w = arg;
 
 	w->asked = false;
-	w->unrecorded = !results && strcmp(err->sqlstate, "08007") != 0;
+	w->unrecorded = !results; /* as far as we know: the http process does it again, which does nothing if it was recorded */
 	if (!results)
 		sd_log_err(SD_LOG_WARN, err, "recording a request that timed out");
 	sd_web_settle(w);
@@ -249,14 +245,20 @@ void sd_web_timed_out(struct sd_web *w, const struct sd_attempt *a, const char *
 {
 	int64_t ran_us = sd_now_us() - a->started_us;
 	char error[64];
-	const struct verdict v = {"timeout", NULL, why ? why : error, NULL, ran_us};
+	struct run r;
 
 	if (!sd_db_is_up(w->db) || atomic_load(&w->child->scoreboard->node_id) <= 0) {
 		w->unrecorded = true;
 		return;
 	}
 	snprintf(error, sizeof(error), "timed out after %lld ms", (long long)(ran_us / SD_MS));
-	submit(w, a, &v, RECORD_MS, on_recorded);
+	describe(&r, w, a, ran_us);
+	const char *values[15] = {r.node, r.pid, a->queue, r.trigger, a->trace_id, sd_web_call_of(a)->frame.error_id, "timeout",
+				  r.age, r.duration, a->input, why ? why : error};
+	const struct sd_db_call call = {&sd_sql_http_died, values};
+
+	w->asked = true;
+	sd_db_submit(w->db, &call, 1, 0, RECORD_MS, on_recorded, w);
 }
 
 void sd_web_finished(struct sd_web *w, struct sd_attempt *a)

@@ -71,7 +71,7 @@ static void fill(struct sd_web *w, struct sd_attempt *a, struct sd_web_call *c, 
 	c->replied = c->left = c->gone = false;
 	c->room = 0;
 	c->database_failed = false;
-	c->error_id[0] = '\0';
+	c->error_id = NULL;
 	a->step = step;
 	a->step_index = (int)f->step;
 	a->trigger = SD_TRIGGER_HTTP;

@@ -1,6 +1,7 @@
 """HTTP triggers: effects and their commit, and every way a request can fail behind the router."""
 
 import concurrent.futures
+import contextlib
 import os
 import signal
 import threading
@@ -162,6 +163,16 @@ def test_crash_is_recorded(stepd, db):
     slow.join()
     db.wait_value("select count(*) from stepd.attempts where signal = 9 and outcome = 'crashed'", 1)
     assert db.value("select count(*) from stepd.jobs") == 2
+    # The connection is cut while the record is under way: whether it was stored is not known then.
+    wait_for(lambda: server.get("/plain").status == 200)
+    with contextlib.closing(db.connect(autocommit=False)) as other:
+        other.cursor().execute("lock table stepd.attempt in exclusive mode")
+        assert code(server.post("/abort", {"n": 3})) == (502, "worker_died")
+        cut = "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'stepd http' and wait_event_type = 'Lock'"
+        db.wait_value(f"select count(*) from ({cut}) x", 1)
+        other.rollback()
+    db.wait_value("select count(*) from stepd.attempts where signal is not null and outcome = 'crashed'", 3)
+    assert db.value("select count(*) from stepd.jobs") == 3
 
 
 def serving(server, db):
@@ -177,9 +188,13 @@ def test_timeout(stepd, db):
     server = start(stepd, web=1, timeout="1s")
     before = server.child("stepd: web").pid
     began = time.monotonic()
-    assert code(server.get("/loop")) == (504, "timeout")
+    reply = server.get("/loop")
+    assert code(reply) == (504, "timeout")
     assert time.monotonic() - began < 2 * SLOW
-    db.wait_value("select count(*) from stepd.jobs where status = 'failed' and trigger = 'http' and error like 'timed out after 1___ ms'", 1)
+    error_id = reply.json["error"]["details"][0]["errorId"]
+    server.wait_log(f"did not finish in time.*error_id={error_id}")
+    db.wait_value("select count(*) from stepd.jobs where status = 'failed' and trigger = 'http' "
+                  f"and error like 'timed out after 1___ ms (error id {error_id})'", 1)
     assert db.value("select outcome from stepd.attempts") == "timeout"
     wait_for(lambda: [p for p in server.procs("stepd: web") if p.pid != before], 20, "the worker was replaced")
     assert wait_for(lambda: (r := server.get("/plain")).status == 200 and r).json["pid"] != before

@@ -20,7 +20,7 @@ static void put_sample(struct sd_buf *b)
 	struct sd_pair params[] = {pair("id", "42")}, query[] = {pair("a", "1"), pair("a", "2")};
 	struct sd_pair headers[] = {pair("host", "x"), pair("x-empty", "")};
 	struct sd_frame_request f = {
-		.id = 7, .step = 3, .trigger = 1, .timeout_ms = 30000, .media = SD_MEDIA_FORM, .trace_id = "t",
+		.id = 7, .step = 3, .trigger = 1, .timeout_ms = 30000, .media = SD_MEDIA_FORM, .trace_id = "t", .error_id = "e",
 		.http = {.method = "POST", .path = "/a", .remote = "::1", .params = params, .nparams = 1, .query = query, .nquery = 2,
 			 .headers = headers, .nheaders = 2, .raw_body = "{\"n\":\0}", .raw_body_len = 7},
 	};
@@ -53,6 +53,7 @@ static void test_request(void **state)
 	assert_int_equal(f.timeout_ms, 30000);
 	assert_int_equal(f.media, SD_MEDIA_FORM);
 	assert_string_equal(f.trace_id, "t");
+	assert_string_equal(f.error_id, "e");
 	assert_string_equal(f.http.method, "POST");
 	assert_string_equal(f.http.remote, "::1");
 	assert_int_equal(f.http.nquery, 2);

@@ -98,9 +98,13 @@ select results_eq('select status, error from stepd.jobs where id = ' || :j, $$va
 select :j as j2 \gset
 select is((select outcome from stepd.attempts where job_id = :j), 'crashed', 'is an attempt');
 select is(stepd.state_get('g', 'k'), '1', 'without effects');
-select stepd.http_died(:node, 55, 'Web', 0, null, 'crashed', 3000, 2000, null, 'died', null, 9, 4096, 7) as j \gset
+select stepd.http_died(:node, 55, 'Web', 0, '01890000-0000-7000-8000-000000000002', e, 'crashed', 3000, 2000, null, 'died', null, 9, null, 7) as j,
+	stepd.http_died(:node, 55, 'Web', 0, '01890000-0000-7000-8000-000000000002', e, 'crashed', 3000, 2000, null, 'perhaps died', null, null, 4096, 8) as j3,
+	stepd.http_died(:node, 55, 'Web', 0, '01890000-0000-7000-8000-000000000002', gen_random_uuid(), 'crashed', 3000, 2000, null, 'died', null, 9, 4096, 8) as j4
+from (select '11890000-0000-4000-8000-000000000001'::uuid e) x \gset
+select ok(:j = :j3 and :j <> :j4, 'a death is recorded once, another one of the same trace again');
 select results_eq('select outcome, error, signal, exit_code, max_rss_kb, cpu_ms, pid from stepd.attempts where job_id = ' || :j,
-	$$values ('crashed', 'died', 9, null::int, 4096::bigint, 7::bigint, 55)$$, 'a death with what is known of it');
+	$$values ('crashed', 'died (error id 11890000-0000-4000-8000-000000000001)', 9, null::int, 4096::bigint, 7::bigint, 55)$$, 'a death with what is known of it');
 select stepd.http_finish(:node, 55, 'Web', 0, null, 'error', 3000, 2000, null, null, 'oops', '{"enqueues": [{"topic": "std"}, {"topic": "std", "always": true}]}') as j \gset
 select is((select count(*)::int from stepd.jobs where parent_id = :j), 1, 'an error: only what is always');
 select throws_ok($$select stepd.http_finish(1, 55, 'Nix', 0, null, 'completed', 1, 1, null, null, null, null)$$, '22023', 'step: "Nix" is not known', 'unknown step');
