@@ -35,7 +35,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define OLD_POSTMASTER_US (30 * SD_SEC)
+#define OLD_POSTMASTER_US (30 * SD_SEC) /* a shutdown checkpoint may take its time */
+#define OLD_NOT_ENDING_US (3 * SD_SEC)
 #define LOOK_US (20 * SD_MS)
 #define BIG_LOG (16 << 20)
 
@@ -87,29 +88,38 @@ static bool is_postgres(pid_t pid)
 	return yes;
 }
 
-static pid_t old_postmaster(const struct sd_embedded *e, char *path, size_t pathlen)
+/* What postmaster.pid says: whose it is (0: there is none; -1: it is empty), and, in its last line, whether that one is stopping. */
+static pid_t old_postmaster(const struct sd_embedded *e, char *path, size_t pathlen, bool *stopping)
 {
 	struct sd_buf b = SD_BUF_INIT;
 	struct sd_err err;
 	pid_t pid = 0;
 
+	*stopping = false;
 	snprintf(path, pathlen, "%s/postmaster.pid", e->data);
-	if (sd_read_file(path, 4096, &b, &err) == 0)
+	if (sd_read_file(path, 4096, &b, &err) == 0) {
 		pid = b.len > 0 ? atoi(b.data) : -1;
+		*stopping = b.len > 0 && strstr(b.data, "\nstopping") != NULL;
+	}
 	sd_buf_fini(&b);
 	return pid;
 }
 
+/* That of a former run ends by itself, for its supervisor is gone; one that does not begin to is somebody else's. */
 static void wait_for_old_postmaster(const struct sd_child *child)
 {
 	const struct sd_embedded *e = child->embedded;
-	int64_t late = sd_now_us() + OLD_POSTMASTER_US;
+	int64_t began = sd_now_us();
+	bool told = false, stopping;
 	char path[4096];
 	struct sd_err err;
 	pid_t pid;
 
-	while ((pid = old_postmaster(e, path, sizeof path)) > 0 && is_postgres(pid) && lives_in(pid, e->data)) {
-		if (sd_now_us() > late) {
+	while ((pid = old_postmaster(e, path, sizeof path, &stopping)) > 0 && is_postgres(pid) && lives_in(pid, e->data)) {
+		if (!told)
+			sd_log(SD_LOG_INFO, "waiting for the PostgreSQL of a former run to end, pid %d", pid);
+		told = true;
+		if (sd_now_us() > began + (stopping ? OLD_POSTMASTER_US : OLD_NOT_ENDING_US)) {
 			sd_err_set(&err, SD_ERR_PERMANENT, "%s is in use by a PostgreSQL that is not ours, pid %d", e->data, pid);
 			sd_err_hint(&err, "pg_ctl -D %s stop", e->data);
 			sd_child_fail(child, 78, &err);
