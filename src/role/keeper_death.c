@@ -85,9 +85,11 @@ static void on_died(void *arg, PGresult *const *results, size_t n, const struct 
 		}
 		return;
 	}
-	for (int i = 0; i < PQntuples(results[1]); i++)
+	for (int i = 0; i < PQntuples(results[1]); i++) {
+		const char *verdict = PQgetvalue(results[1], i, 1);
 		sd_log(SD_LOG_DEBUG, "job %s of dead process %d: %s", PQgetvalue(results[1], i, 0), e->d.pid,
-		       PQgetvalue(results[1], i, 1));
+		       strcmp(verdict, "refused") == 0 ? "what became of it was known before" : verdict);
+	}
 	acknowledge(k, &e->d);
 	if (PQntuples(results[1]) > 0)
 		sd_keeper_promote(k); /* what it held is ready again, or waits for its retry */

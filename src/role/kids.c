@@ -496,7 +496,7 @@ static void describe_death(const struct sd_kid *kid, int status, const struct ru
 
 static void log_death(const struct sd_kid *kid, int status, const struct sd_seen *seen, const struct sd_msg_death *d)
 {
-	char how[96], job[80] = "";
+	char how[96], job[112] = "";
 	enum sd_loglevel level = SD_LOG_WARN;
 
 	if (WIFSIGNALED(status))
@@ -505,6 +505,8 @@ static void log_death(const struct sd_kid *kid, int status, const struct sd_seen
 		snprintf(how, sizeof how, "ended with exit code %d", WEXITSTATUS(status));
 	if (seen->job != 0)
 		snprintf(job, sizeof job, " while running job %lld (attempt %d)", (long long)seen->job, seen->attempt);
+	else if (kid->reason_job != 0)
+		snprintf(job, sizeof job, " after job %lld, for whose sake it was asked to", (long long)kid->reason_job);
 	else if (seen->request != 0)
 		snprintf(job, sizeof job, " while running an HTTP request");
 	if (kid->asked && (status == 0 || sd_super_stopping(kid->su)) && seen->job == 0)

@@ -21,6 +21,8 @@
 #include "proc/spawn.h"
 
 #include <errno.h>
+#include <pthread.h>
+#include <signal.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -177,6 +179,19 @@ static void arm_timers(struct sd_worker *w, bool idle)
 	watch_wake(w, w->sleeping && idle && !w->busy && !sd_worker_stopping(w));
 }
 
+/* The supervisor sees a crash, and has it recorded. */
+static _Noreturn void die_of_term(void)
+{
+	sigset_t term;
+
+	signal(SIGTERM, SIG_DFL);
+	sigemptyset(&term);
+	sigaddset(&term, SIGTERM);
+	pthread_sigmask(SIG_UNBLOCK, &term, NULL);
+	raise(SIGTERM);
+	abort();
+}
+
 /*
  * Everything told, nothing held: the end of a drain or of a TERM.  For outcomes
  * we wait as long as we may.  What only is to be given back comes back without
@@ -193,6 +208,8 @@ static void leave_when_done(struct sd_worker *w, bool idle)
 	}
 	if (w->busy || w->releasing > 0 || w->finished.n > 0)
 		return;
+	if (w->struck && !idle)
+		die_of_term();
 	if (w->leaving || (idle && w->ended == NULL && !w->lost_claim))
 		sd_leave(0);
 }
@@ -336,7 +353,8 @@ static void on_chan(struct ev_loop *loop, ev_io *io, int revents)
  * daemon stops and the drain time is over.  In the first three the handler may
  * still return within the grace.  In the last we go at once, and the supervisor has what ran given
  * back when we are gone: only then may it run elsewhere.  Somebody else's TERM
- * it knows nothing of, so we give back ourselves.
+ * may be the handler's own, which would come again on each attempt: we die of
+ * it, when what ended before is told, and that is a crash like any other.
  */
 static void on_term(struct ev_loop *loop, ev_signal *s, int revents)
 {
@@ -365,8 +383,9 @@ static void on_term(struct ev_loop *loop, ev_signal *s, int revents)
 		snprintf(w->ending_error, sizeof w->ending_error, "cancelled while it ran");
 	} else {
 		w->leaving = true;
-		if (atomic_load(&slot->state) != SD_SLOT_DRAINING)
-			sd_worker_release_running(w, a);
+		w->struck = atomic_load(&slot->state) != SD_SLOT_DRAINING;
+		if (w->struck)
+			w->ending_job = 0; /* should it end before us, that counts */
 	}
 	atomic_store(&slot->cancel_job, a->job_id);
 	sd_worker_pump(w);

@@ -73,10 +73,11 @@ struct sd_worker {
 	bool draining;		   /* take no more work, exit when all is told */
 	bool ending;		   /* TERM: the running attempt is to end … */
 	int64_t ending_job;
-	const char *ending_outcome; /* … as this; NULL: it is given back */
+	const char *ending_outcome; /* … as this; NULL: not by us */
 	char ending_error[SD_LIMIT_TEXT];
 	struct sd_attempt *ended;   /* the attempt that was to end and did */
-	bool leaving;		    /* exit without waiting for the handler: its job was given back */
+	bool leaving;		    /* exit without waiting for the handler … */
+	bool struck;		    /* … by a TERM that was none of the supervisor's */
 
 	int64_t report_us;	    /* when progress was told last */
 	struct sd_attempt *spare;
@@ -108,7 +109,6 @@ struct sd_lane *sd_worker_lane(struct sd_worker *w, int lane_id);
 /* worker_commit.c */
 void sd_worker_exchange(struct sd_worker *w, bool with_claim);
 void sd_worker_release(struct sd_worker *w, struct sd_attempt *list); /* unstarted ones, back to ready */
-void sd_worker_release_running(struct sd_worker *w, const struct sd_attempt *a); /* the handler may go on; its outcome is void */
 void sd_worker_give_back(struct sd_worker *w); /* what a lost claim may have left */
 void sd_worker_end_attempt(struct sd_worker *w, struct sd_attempt *a, const char *outcome, const char *error);
 

@@ -255,48 +255,25 @@ static void send_release(struct release *r)
 	sd_db_submit(r->worker->db, &call, 1, SD_DB_WAIT, 0, on_release, r);
 }
 
-static struct release *open_release(struct sd_worker *w)
-{
-	struct release *r = sd_xcalloc(1, sizeof *r);
-	r->worker = w;
-	sd_buf_chr(&r->leases, '{');
-	sd_buf_chr(&r->jobs, '{');
-	return r;
-}
-
-static void add_release(struct release *r, const struct sd_attempt *a)
-{
-	sd_buf_pgarray_i64(&r->leases, a->lease_id);
-	sd_buf_pgarray_i64(&r->jobs, a->job_id);
-}
-
-static void close_release(struct release *r)
-{
-	sd_buf_chr(&r->leases, '}');
-	sd_buf_chr(&r->jobs, '}');
-	r->worker->releasing++;
-	send_release(r);
-}
-
 void sd_worker_release(struct sd_worker *w, struct sd_attempt *list)
 {
 	if (list == NULL)
 		return;
-	struct release *r = open_release(w);
+	struct release *r = sd_xcalloc(1, sizeof *r);
+	r->worker = w;
+	sd_buf_chr(&r->leases, '{');
+	sd_buf_chr(&r->jobs, '{');
 	while (list != NULL) {
 		struct sd_attempt *a = list;
 		list = a->next;
-		add_release(r, a);
+		sd_buf_pgarray_i64(&r->leases, a->lease_id);
+		sd_buf_pgarray_i64(&r->jobs, a->job_id);
 		sd_worker_forget(w, a);
 	}
-	close_release(r);
-}
-
-void sd_worker_release_running(struct sd_worker *w, const struct sd_attempt *a)
-{
-	struct release *r = open_release(w);
-	add_release(r, a);
-	close_release(r);
+	sd_buf_chr(&r->leases, '}');
+	sd_buf_chr(&r->jobs, '}');
+	w->releasing++;
+	send_release(r);
 }
 
 static void on_given_back(void *arg, PGresult *const *results, size_t n, const struct sd_err *err)
@@ -344,9 +321,16 @@ void sd_worker_give_back(struct sd_worker *w)
 static void on_ended(void *arg, PGresult *const *results, size_t n, const struct sd_err *err)
 {
 	struct sd_worker *w = arg;
+	char job[24];
 	w->busy = false;
-	if (results == NULL)
+	snprintf(job, sizeof job, "%" PRId64, w->ending_job);
+	if (results == NULL) {
 		sd_log_err(SD_LOG_WARN, err, "recording the end of an attempt failed; the rescue will");
+	} else {
+		sd_log_kv(SD_LOG_INFO, "the handler came to an end within its grace; what it did is void", "job", job, "outcome",
+			  w->ending_outcome, "error", w->ending_error, NULL);
+		log_refused(w, results[0]);
+	}
 	sd_worker_pump(w);
 }
 

@@ -156,6 +156,7 @@ def test_timeout_and_its_grace(long, db):
     [a] = db.attempts(job)
     assert (row["status"], a["outcome"], a["signal"], a["exit_code"], a["error"]) == ("failed", "timeout", None, None, "timed out after 300 ms"), a
     assert a["max_rss_kb"] > 0 and row["progress"]["message"] == "turning"
+    long.wait_log(rf"the handler came to an end within its grace; what it did is void.*{job}.*timeout")
     # one that does not is killed after the grace; what it started had TERM at once
     [job] = db.enqueue("timed", {"ms": 60000, "deaf": True, "children": True})
     sleepers = sleepers_of(db, job)

@@ -47,6 +47,10 @@ static int kit(struct stepd_ctx *ctx)
 		raise(SIGSEGV);
 	if (strcmp(what, "exit") == 0)
 		_exit(7);
+	if (strcmp(what, "term") == 0) {
+		kill(getpid(), SIGTERM);
+		nap(5000);
+	}
 	if (strcmp(what, "loop") == 0)
 		for (volatile int i = 0;; i++)
 			;
@@ -102,7 +106,7 @@ def test_rolled_back_enqueue_adds_nothing(kit, db):
     assert db.job(job) is None
 
 
-@pytest.mark.parametrize("what, signal_, code", [("abort", 6, None), ("segv", 11, None), ("exit", None, 7)])
+@pytest.mark.parametrize("what, signal_, code", [("abort", 6, None), ("segv", 11, None), ("term", 15, None), ("exit", None, 7)])
 def test_death_is_recorded_and_costs_one_attempt(kit, db, what, signal_, code):
     [job] = db.enqueue("kit", {"do": what, "until_attempt": 2, "key": what})
     others = [db.enqueue("kit", {})[0] for _ in range(20)]
