@@ -25,6 +25,7 @@ enum sd_msg_type {
 	SD_MSG_DRAIN = 64,
 	SD_MSG_DEATH,	    /* to the keeper: a worker died; death is filled.  Also to http, when it was a web worker. */
 	SD_MSG_REOPEN_LOGS,
+	SD_MSG_LIVE,	    /* to the keeper: its configuration serves from now on */
 };
 
 struct sd_msg_death {

@@ -115,6 +115,7 @@ static void resume(struct sd_keeper *k)
 	sd_keeper_ask_cancels(k);
 	sd_keeper_promote(k);
 	sd_keeper_rescue(k);
+	sd_keeper_show_pools(k);
 }
 
 static void join_failed(struct sd_keeper *k, const struct sd_err *err, const char *what)
@@ -392,6 +393,8 @@ static void on_chan(struct ev_loop *loop, ev_io *io, int revents)
 			sd_keeper_died(k, &msg.death);
 		else if (msg.type == SD_MSG_DRAIN)
 			drain(k);
+		else if (msg.type == SD_MSG_LIVE)
+			sd_keeper_live(k);
 		else if (msg.type == SD_MSG_REOPEN_LOGS && sd_log_reopen(&err) < 0)
 			sd_log_err(SD_LOG_WARN, &err, "reopening the log");
 	}

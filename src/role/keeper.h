@@ -98,6 +98,7 @@ void sd_keeper_demand_init(struct sd_keeper *k);
 void sd_keeper_demand(struct sd_keeper *k); /* there is work: are there workers for it? */
 
 /* keeper_pools.c */
+void sd_keeper_live(struct sd_keeper *k); /* our configuration serves: show the pools at once */
 void sd_keeper_show_pools(struct sd_keeper *k); /* tell the database how our pools are, when that has changed */
 
 /* keeper_death.c */

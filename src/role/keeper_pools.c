@@ -1,6 +1,7 @@
 /*
  * How the pools of this node are, as stepd.pools shows it: told when it has
- * changed, at most once a second, and again after the database was away.
+ * changed, at most once a second, and again after the database was away.  Also
+ * before anything serves, so that READY=1 finds them there.
  */
 #include "role/keeper.h"
 
@@ -46,16 +47,18 @@ static void on_told(void *arg, PGresult *const *results, size_t n, const struct 
 		if (sd_db_is_up(k->db))
 			sd_log_err(SD_LOG_WARN, err, "telling the database of pools");
 	}
+	if (k->pools_told_us == 0)
+		sd_keeper_show_pools(k);
 }
 
 void sd_keeper_show_pools(struct sd_keeper *k)
 {
 	const struct sd_scoreboard *sb = k->child->scoreboard;
-	int32_t generation = atomic_load(&k->child->slot->conf_generation);
+	int32_t generation = atomic_load(&k->child->slot->conf_generation), live = atomic_load(&sb->live_generation);
 	int64_t now = sd_now_us();
 	struct sd_buf b = SD_BUF_INIT;
 
-	if (k->telling_pools || k->draining || k->node_id == 0 || generation != atomic_load(&sb->live_generation) ||
+	if (k->telling_pools || k->draining || k->node_id == 0 || (live != 0 && generation != live) ||
 	    now - k->pools_told_us < EVERY_US)
 		return;
 	k->pools_told_us = now;
@@ -80,4 +83,10 @@ void sd_keeper_show_pools(struct sd_keeper *k)
 		return;
 	}
 	sd_buf_fini(&b);
+}
+
+void sd_keeper_live(struct sd_keeper *k)
+{
+	k->pools_told_us = 0;
+	sd_keeper_show_pools(k);
 }

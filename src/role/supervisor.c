@@ -93,11 +93,23 @@ static void say_psql(const struct sd_super *su)
 		sd_log(SD_LOG_INFO, "the embedded PostgreSQL: %s/psql \"%s\"", su->embedded->bindir, su->embedded->conninfo);
 }
 
-static void serve(struct sd_super *su)
+/* What is being built serves. */
+static void make_live(struct sd_super *su)
 {
+	struct sd_msg msg = {.type = SD_MSG_LIVE};
+	struct sd_err err;
+
 	su->live = su->building;
 	su->building = NULL;
 	atomic_store(&su->sb->live_generation, (int32_t)su->live->number);
+	for (const struct sd_kid *k = su->kids; k != NULL; k = k->next)
+		if (k->group->role == SD_ROLE_KEEPER && k->chan >= 0 && sd_chan_send(k->chan, &msg, &err) != 0)
+			sd_log_err(SD_LOG_DEBUG, &err, "telling %s that it is live", k->name); /* it looks twice a second */
+}
+
+static void serve(struct sd_super *su)
+{
+	make_live(su);
 	sd_log(SD_LOG_INFO, "ready: %u processes, %zu steps", sd_conf_children(su->live->conf), su->live->nsteps);
 	say_psql(su);
 	snprintf(su->status, sizeof su->status, "ready");
@@ -109,10 +121,8 @@ static void swap(struct sd_super *su)
 	struct sd_gen *old = su->live;
 	struct sd_err err;
 
-	su->live = su->building;
-	su->building = NULL;
+	make_live(su);
 	su->live->give_up_us = 0;
-	atomic_store(&su->sb->live_generation, (int32_t)su->live->number);
 	if (sd_setup_log(su->live->conf, NULL, &err) != 0)
 		sd_log_err(SD_LOG_ERROR, &err, "the log stays as it is");
 	sd_log(SD_LOG_INFO, "reloaded: %zu steps", su->live->nsteps);

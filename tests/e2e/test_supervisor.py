@@ -158,6 +158,8 @@ def test_step_that_kills_the_loader(stepd, db, body, says):
 # --- start and stop ----------------------------------------------------------------------------------------------
 
 def test_ready_means_jobs_can_run(sup, db):
+    assert "no pools" not in sup.stepctl("status").stdout
+    db.wait_value("select count(*) = 2 and bool_and(processes = min) from stepd.pools", True)
     [job] = db.enqueue("sup", {})
     db.wait_status(job, "completed", deadline=2)
     assert sup.get("/hello").status == 200
@@ -361,7 +363,9 @@ def test_killed_supervisor_takes_all_with_it(sup, db, make_stepd):
 def shown_degraded(sup, db):
     """Where one can see that the pool is degraded; what all of them say."""
     ready = sup.get("/ready", port=sup.admin_port)
-    metric = re.search(r'^stepd_pool_degraded\{pool="default"\} (\d)$', sup.get("/metrics", port=sup.admin_port).body.decode(), re.M)
+    metrics = sup.get("/metrics", port=sup.admin_port).body.decode()
+    assert all(f.documentation for f in pytest.importorskip("prometheus_client.parser").text_string_to_metric_families(metrics))
+    metric = re.search(r'^stepd_pool_degraded\{pool="default"\} (\d)$', metrics, re.M)
     status = json.loads(sup.stepctl("--json", "status").stdout)
     says = {"/ready": ready.json["degraded"] == ["default"], "/metrics": metric[1] == "1",
             "stepctl pools": [p["degraded"] for p in status["pools"] if p["pool"] == "default"] == [True],
