@@ -210,9 +210,9 @@ begin
 	for s in
 		select x.id, x.max_concurrency, x.rate_limit, x.rate_window_ms, x.concurrency_per_group, x.id = any (kept) as mine,
 			x.strategy = 'fifo' and stepd._fifo_mail(x.id) as mail
-		from stepd.queue x
-		where x.id in (select a.queue_id from stepd.lane a where a.id = any (lanes)) and not x.paused
-			and (x.max_concurrency > 0 or x.rate_limit > 0 or x.concurrency_per_group > 0 or x.strategy = 'fifo' and stepd._fifo_mail(x.id))
+		from unnest(array(select distinct a.queue_id from stepd.lane a where a.id = any (lanes))) u (id)
+		cross join lateral (select y.* from stepd.queue y where y.id = u.id and not y.paused limit 1) x
+		where x.max_concurrency > 0 or x.rate_limit > 0 or x.concurrency_per_group > 0 or x.strategy = 'fifo' and stepd._fifo_mail(x.id)
 		order by x.id
 	loop
 		if s.mine and s.rate_limit = 0 and s.concurrency_per_group = 0 and not s.mail then
@@ -247,6 +247,8 @@ declare
 	locks record; -- of queues with limits, see _claim_lock
 	lease bigint;
 	at timestamptz;
+	first int;
+	upto int;
 	day date;
 	most int;
 	sorted int;
@@ -327,34 +329,31 @@ begin
 		values (claim.node_id, claim.slot, claim.generation, l.lane, at, at,
 			exists (select from stepd.unique_job k where k.job_id = any (t.ids)), t.ids, t.buckets, t.attempts)
 		returning id into lease;
-		if l.concurrency_per_group > 0 and exists (select from stepd.fifo_backlog b where b.queue_id = l.queue_id) then
-			perform stepd._group_note(l.queue_id); -- what is put aside waits for the end of jobs that are noted
+		if l.concurrency_per_group > 0 then
+			insert into stepd.group_hold (queue_id, lease_id, node_id, slot, whole, groups)
+			select l.queue_id, lease, claim.node_id, claim.slot, cardinality(t.ids), array_remove(t.groups, null) where t.groups is not null;
 		end if;
-		-- Nearly always all are of one day: then one partition is picked once, not for each row.  And row by row: a join
-		-- planned while the day was young would go on reading all of it.
-		day := case when t.buckets[1] = all (t.buckets) then t.buckets[1] end;
 		t.last := case when l.strategy = 'standard' then greatest(coalesce(t.last, 0), l.cur) else l.cur end;
-		if day is not null then
+		-- Day by day (nearly always all are of one): then one partition is picked once, not for each row.  And row by row:
+		-- a join planned while the day was young would go on reading all of it.
+		upto := 0;
+		while upto < cardinality(t.ids) loop
+			first := upto + 1;
+			day := t.buckets[first];
+			upto := case when day = all (t.buckets) then cardinality(t.ids) else first end;
+			while t.buckets[upto + 1] = day loop
+				upto := upto + 1;
+			end loop;
 			return query
 				select lease, l.lane, x.id, u.attempt + 1,
 					stepd._max_attempts(l.max_retries, case when u.attempt > 0
 						then (select n.attempts_before from stepd.renewal n where n.job_id = x.id) end),
 					x.trigger, x.trigger_index::int, l.name, x.group_id, x.parent_id, x.trace_id,
 					(date_part('epoch', x.enqueued_at) * 1000000)::bigint, t.last, x.input::text
-				from unnest(t.ids, t.attempts) with ordinality u (id, attempt, ord)
+				from unnest(t.ids[first:upto], t.attempts[first:upto]) with ordinality u (id, attempt, ord)
 				cross join lateral (select j.* from stepd.job j where j.id = u.id and j.bucket = day limit 1) x
 				order by u.ord;
-		else
-			return query
-				select lease, l.lane, x.id, u.attempt + 1,
-					stepd._max_attempts(l.max_retries, case when u.attempt > 0
-						then (select n.attempts_before from stepd.renewal n where n.job_id = x.id) end),
-					x.trigger, x.trigger_index::int, l.name, x.group_id, x.parent_id, x.trace_id,
-					(date_part('epoch', x.enqueued_at) * 1000000)::bigint, t.last, x.input::text
-				from unnest(t.ids, t.attempts, t.buckets) with ordinality u (id, attempt, bucket, ord)
-				cross join lateral (select j.* from stepd.job j where j.id = u.id and j.bucket = u.bucket limit 1) x
-				order by u.ord;
-		end if;
+		end loop;
 	end loop;
 end $$;
 comment on function stepd.claim(int, int, bigint, int[], bigint[], int[], int) is

@@ -167,7 +167,8 @@ begin
 			l.node_id, null)::stepd._held
 		from stepd.lease l
 		cross join lateral unnest(l.ids, l.buckets, l.attempts) u (job, bucket, attempt)
-		where l.id = any (leases) and exists (select from unnest(leases, jobs) f (lease, job) where f.lease = l.id and f.job = u.job));
+		-- "is true": a join would compare each with each, since the planner thinks that arrays are short
+		where l.id = any (leases) and ((l.id, u.job) in (select f.lease, f.job from unnest(leases, jobs) f (lease, job))) is true);
 	if cardinality(held) > 0 then
 		perform stepd._unhold(held);
 		perform stepd._settle(held, has_unique);

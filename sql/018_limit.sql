@@ -115,34 +115,63 @@ language sql stable as $$
 $$;
 comment on function stepd._group_mail(int) is 'Is a job put aside in a queue with concurrencyPerGroup, and has a held one ended since a claim looked?';
 
+create or replace function stepd._groups(ids bigint[], buckets date[]) returns text[]
+language plpgsql stable
+set enable_seqscan = off set enable_bitmapscan = off as $$
+#variable_conflict use_column
+declare
+	day date := buckets[1];
+begin
+	if day = all (buckets) then -- nearly always; picks one partition once, see claim()
+		return array(select (select x.group_id from stepd.job x where x.id = u.id and x.bucket = day limit 1)
+			from unnest(ids) with ordinality u (id, ord) order by u.ord);
+	end if;
+	return array(select (select x.group_id from stepd.job x where x.id = u.id and x.bucket = u.bucket limit 1)
+		from unnest(ids, buckets) with ordinality u (id, bucket, ord) order by u.ord);
+end $$;
+comment on function stepd._groups(bigint[], date[]) is 'The groups of jobs, by position.';
+
+create or replace function stepd._group_note(queue_id int) returns void
+language sql
+set enable_seqscan = off set enable_bitmapscan = off as $$
+	insert into stepd.group_hold (queue_id, lease_id, node_id, slot, whole, groups)
+	select $1, l.id, l.node_id, l.slot, cardinality(l.ids), array_remove(stepd._groups(l.ids, l.buckets), null)
+	from stepd.lease l
+	join stepd.lane a on a.id = l.lane_id and a.queue_id = $1
+	where not exists (select from stepd.group_hold h where h.queue_id = $1 and h.lease_id = l.id)
+$$;
+comment on function stepd._group_note(int) is 'Note the groups of leases that are not noted. Only under the queue''s lock.';
+
 -- Bring group_hold up to what the leases hold, and let jobs come back of groups that have room now.
-create or replace function stepd._group_sort(queue_id int, per_group int) returns void
+drop function if exists stepd._group_sort(int, int);
+create or replace function stepd._group_sort(queue_id int, per_group int, aside boolean) returns void
 language plpgsql
 set enable_seqscan = off set enable_bitmapscan = off as $$
 #variable_conflict use_column
 declare
+	leases bigint[];
+	was text[];
 	freed text[];
 	counts bigint[];
 begin
-	with seen as materialized (
-		select h.lease_id, h.ids, h.groups, l.ids as held
-		from stepd.group_hold h left join stepd.lease l on l.id = h.lease_id
-		where h.queue_id = _group_sort.queue_id and cardinality(l.ids) is distinct from h.whole
-	), gone as (
+	with changed as materialized (
 		delete from stepd.group_hold h
-		where h.queue_id = _group_sort.queue_id and h.lease_id = any (array(select s.lease_id from seen s where s.held is null))
-	), fewer as (
-		update stepd.group_hold h set whole = cardinality(s.held),
-			ids = array(select u.id from unnest(h.ids) with ordinality u (id, ord) where u.id = any (s.held) order by u.ord),
-			groups = array(select u.g from unnest(h.ids, h.groups) with ordinality u (id, g, ord) where u.id = any (s.held) order by u.ord)
-		from seen s where h.queue_id = _group_sort.queue_id and h.lease_id = s.lease_id and s.held is not null
-	)
-	select array_agg(e.g), array_agg(e.n) into freed, counts
-	from (select u.g, count(*) as n from seen s cross join lateral unnest(s.ids, s.groups) u (id, g)
-		where s.held is null or u.id <> all (s.held) group by u.g) e;
-	if freed is null or not exists (select from stepd.fifo_backlog b where b.queue_id = _group_sort.queue_id) then
+		where h.queue_id = _group_sort.queue_id
+			and not exists (select from stepd.lease l where l.id = h.lease_id and cardinality(l.ids) = h.whole)
+		returning h.lease_id, h.groups)
+	select array_agg(c.lease_id), (select array_agg(u.g) from changed x cross join unnest(x.groups) u (g) where aside)
+	into leases, was from changed c;
+	perform stepd._group_note(_group_sort.queue_id);
+	if was is null then
 		return;
 	end if;
+	select array_agg(e.g), array_agg(e.n) into freed, counts
+	from (select x.g, sum(x.n) as n
+		from (select u.g, 1 as n from unnest(was) u (g)
+			union all
+			select u.g, -1 from stepd.group_hold h cross join unnest(h.groups) u (g)
+			where h.queue_id = _group_sort.queue_id and h.lease_id = any (leases)) x
+		group by x.g having sum(x.n) > 0) e;
 	with busy as (
 		select x.g from (select distinct h.node_id, h.slot, u.g from stepd.group_hold h cross join lateral unnest(h.groups) u (g)
 			where h.queue_id = _group_sort.queue_id) x
@@ -160,14 +189,18 @@ begin
 	insert into stepd.ready (lane_id, rank, pos, bucket, attempt)
 	select g.lane_id, g.rank, g.id, g.bucket, g.attempt from gone g;
 end $$;
-comment on function stepd._group_sort(int, int) is 'See which jobs of a queue with concurrencyPerGroup have ended, and let those come back whose group has room. Only under the queue''s lock.';
+comment on function stepd._group_sort(int, int, boolean) is
+	'Note what is held of a queue with concurrencyPerGroup; if jobs are put aside, let those come back whose group has room since it was noted last. Only under the queue''s lock.';
 
 -- One look at the first jobs of a lane: those whose group is not full are taken, up to want.
+drop function if exists stepd._group_pick(int, int, text, boolean, bigint, text[], text[], int, int);
 create or replace function stepd._group_pick(queue_id int, lane_id int, strategy text, whole boolean, cursor bigint, busy text[], stuck text[],
-	want int, look int, out ids bigint[], out buckets date[], out attempts smallint[], out last bigint, out aside bigint)
+	want int, look int, out ids bigint[], out buckets date[], out attempts smallint[], out groups text[], out last bigint, out aside bigint, out seen int)
 language plpgsql
 set enable_seqscan = off set enable_bitmapscan = off set enable_mergejoin = off as $$
 #variable_conflict use_column
+declare
+	c record;
 begin
 	with again as materialized (
 		select x.ctid as at, x.rank, x.pos, x.bucket, x.attempt from stepd.ready x
@@ -177,53 +210,46 @@ begin
 		select x.ctid as at, x.rank, x.pos, x.bucket, x.attempt from stepd.ready x
 		where x.lane_id = _group_pick.lane_id and x.rank = 0 and x.pos > cursor and not whole
 		order by x.lane_id, x.rank, x.pos limit look - (select count(*) from again) for update skip locked
-	), f as materialized (
-		select c.*, j.group_id, j.priority
-		from (select * from again union all select * from next) c
-		cross join lateral (select x.group_id, x.priority from stepd.job x where x.id = c.pos and x.bucket = c.bucket limit 1) j
-	), g as materialized (
-		select f.*, b.g is not null as busy from f left join (select distinct u.g from unnest(busy) u (g)) b on b.g = f.group_id
+	)
+	select array_agg(x.at) as at, array_agg(x.rank) as ranks, array_agg(x.pos) as pos, array_agg(x.bucket) as buckets, array_agg(x.attempt) as attempts
+	into c from (select * from again union all select * from next) x;
+	seen := coalesce(cardinality(c.pos), 0);
+	if seen = 0 then
+		return;
+	end if;
+	with g as materialized (
+		select u.*, b.g is not null as busy
+		from unnest(c.at, c.ranks, c.pos, c.buckets, c.attempts, stepd._groups(c.pos, c.buckets))
+			with ordinality u (at, rank, pos, bucket, attempt, group_id, ord)
+		left join unnest(_group_pick.busy) b (g) on b.g = u.group_id
+		offset 0
 	), free as materialized (
-		select g.* from g where not g.busy order by g.rank, g.pos limit want
+		select g.* from g where not g.busy order by g.ord limit want
 	), moved as materialized (
 		select g.* from g where g.busy and g.group_id in (select u.g from unnest(stuck) u (g))
 	), gone as (
 		delete from stepd.ready r where r.ctid = any (array(select x.at from free x union all select x.at from moved x))
 	), line as (
 		insert into stepd.fifo_backlog (queue_id, group_id, id, lane_id, bucket, attempt, rank)
-		select _group_pick.queue_id, m.group_id, m.pos, _group_pick.lane_id, m.bucket, m.attempt, stepd._rank(_group_pick.strategy, m.priority, true)
+		select _group_pick.queue_id, m.group_id, m.pos, _group_pick.lane_id, m.bucket, m.attempt, stepd._rank(_group_pick.strategy,
+			(select x.priority from stepd.job x where x.id = m.pos and x.bucket = m.bucket limit 1), true)
 		from moved m
 	), behind as (
 		update stepd.ready r set rank = -1 where _group_pick.strategy = 'standard' and r.ctid = any (array(
 			select g.at from g where g.busy and g.rank = 0 and g.pos < (select max(x.pos) from free x where x.rank = 0)
 				and g.at not in (select m.at from moved m)))
 	)
-	select array_agg(x.pos order by x.rank, x.pos), array_agg(x.bucket order by x.rank, x.pos), array_agg(x.attempt order by x.rank, x.pos),
-		max(x.pos) filter (where x.rank = 0), (select count(*) from moved)
-	into ids, buckets, attempts, last, aside from free x;
+	select array_agg(x.pos), array_agg(x.bucket), array_agg(x.attempt), array_agg(x.group_id), max(x.pos) filter (where x.rank = 0),
+		(select count(*) from moved)
+	into ids, buckets, attempts, groups, last, aside from (select * from free order by ord) x;
 end $$;
 comment on function stepd._group_pick(int, int, text, boolean, bigint, text[], text[], int, int) is
 	'Take jobs of groups that are not busy, put aside those of groups that are stuck. Only under the queue''s lock.';
 
-create or replace function stepd._group_note(queue_id int) returns void
-language sql
-set enable_seqscan = off set enable_bitmapscan = off as $$
-	insert into stepd.group_hold (queue_id, lease_id, node_id, slot, whole, ids, groups)
-	select $1, l.id, l.node_id, l.slot, cardinality(l.ids), coalesce(g.ids, '{}'), coalesce(g.groups, '{}')
-	from stepd.lease l
-	join stepd.lane a on a.id = l.lane_id and a.queue_id = $1
-	cross join lateral (
-		select array_agg(j.id order by u.ord) as ids, array_agg(j.group_id order by u.ord) as groups
-		from unnest(l.ids, l.buckets) with ordinality u (id, bucket, ord)
-		cross join lateral (select x.id, x.group_id from stepd.job x where x.id = u.id and x.bucket = u.bucket limit 1) j
-		where j.group_id is not null) g
-	where not exists (select from stepd.group_hold h where h.queue_id = $1 and h.lease_id = l.id)
-$$;
-comment on function stepd._group_note(int) is 'Note the groups of leases that have not been looked at. Only under the queue''s lock.';
-
 drop function if exists stepd._take_grouped(int, int, int, text, int, int, boolean, bigint, int);
-create or replace function stepd._take_grouped(node_id int, slot int, queue_id int, strategy text, per_group int, alone boolean,
-	lane_id int, whole boolean, cursor bigint, want int, out ids bigint[], out buckets date[], out attempts smallint[], out last bigint)
+drop function if exists stepd._take_grouped(int, int, int, text, int, boolean, int, boolean, bigint, int);
+create or replace function stepd._take_grouped(node_id int, slot int, queue_id int, strategy text, per_group int, alone boolean, lane_id int,
+	whole boolean, cursor bigint, want int, out ids bigint[], out buckets date[], out attempts smallint[], out last bigint, out groups text[])
 language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -231,14 +257,14 @@ declare
 	crowd boolean := per_group <= stepd._group_others(_take_grouped.queue_id, _take_grouped.node_id, _take_grouped.slot);
 	busy text[]; -- groups that are full without this worker
 	stuck text[]; -- those that may stay so for long
+	look int := greatest(want, 64);
 	t record;
 begin
 	if (crowd or aside) and not alone then
 		perform stepd._ring(''); -- others came while we took the lock; next time alone
 		return;
 	elsif crowd or aside then
-		perform stepd._group_note(_take_grouped.queue_id);
-		perform stepd._group_sort(_take_grouped.queue_id, per_group);
+		perform stepd._group_sort(_take_grouped.queue_id, per_group, aside);
 	end if;
 	if crowd then
 		select array_agg(x.g), array_agg(x.g) filter (where x.single) into busy, stuck
@@ -255,23 +281,26 @@ begin
 		buckets := t.buckets;
 		attempts := t.attempts;
 		last := t.last;
+		groups := case when crowd or aside then stepd._groups(ids, buckets) end;
 		return;
 	end if;
 	for i in 1 .. 50 loop
 		t := stepd._group_pick(_take_grouped.queue_id, _take_grouped.lane_id, strategy, whole,
-			greatest(cursor, coalesce(last, 0)), busy, stuck, want, least(greatest(want * 2, 64), 1000));
+			greatest(cursor, coalesce(last, 0)), busy, stuck, want, look);
 		ids := ids || t.ids;
 		buckets := buckets || t.buckets;
 		attempts := attempts || t.attempts;
+		groups := groups || t.groups;
 		last := greatest(last, t.last);
 		want := want - coalesce(cardinality(t.ids), 0);
-		exit when want <= 0 or t.aside = 0;
+		exit when want <= 0 or t.seen < look or coalesce(t.aside, 0) = 0 and (i > 1 or cardinality(t.ids) >= want);
+		look := least(greatest(want * 2, 64), 1000);
 	end loop;
 	if ids is null and t.aside > 0 then
 		perform stepd._ring(''); -- enough for one claim; there is more to look at
 	end if;
 end $$;
-comment on function stepd._take_grouped(int, int, int, text, int, boolean, int, boolean, bigint, int) is '_take for a queue with concurrencyPerGroup. Only under the queue''s lock, shared where not alone.';
+comment on function stepd._take_grouped(int, int, int, text, int, boolean, int, boolean, bigint, int) is '_take for a queue with concurrencyPerGroup. Only under the queue''s lock, shared where not alone. groups, by position: to be noted with the lease; null: they need not.';
 
 create or replace function stepd._group_recount(queue_id int, limited boolean) returns void
 language plpgsql as $$
