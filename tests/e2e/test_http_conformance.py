@@ -306,7 +306,7 @@ def test_ten_thousand_idle_connections(stepd):
     if hard != resource.RLIM_INFINITY and hard < count + 500:
         pytest.skip(f"at most {hard} descriptors here")
     stepd.step("any", STEP)
-    http = {"listen": f"127.0.0.1:{stepd.http_port}", "idleTimeout": "5m", "headerTimeout": "5m"}
+    http = {"listen": f"127.0.0.1:{stepd.http_port}", "idleTimeout": "5m", "headerTimeout": "5m", "maxInFlight": 4096}
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (1024, hard))
     try:
