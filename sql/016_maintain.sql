@@ -49,32 +49,41 @@ language plpgsql as $$
 #variable_conflict use_column
 declare
 	stay bigint[];
+	locked boolean;
+	suffix text := to_char(day, '"_p"YYYYMMDD');
 	parent text;
 begin
 	select array_agg(j.id) into stay
 	from stepd.job j left join stepd.outcome o on o.id = j.id and o.bucket = j.bucket
 	where j.bucket = day and (o.id is null or o.finished_at >= keep_after);
-	if stay is not null then
+	locked := stay is not null;
+	if locked then
 		lock table stepd.waiting, stepd.ready, stepd.fifo_inbox, stepd.fifo_backlog, stepd.unrouted, stepd.lease in exclusive mode;
 		if exists (select from stepd.lease l where day = any (l.buckets)) then
 			return false;
 		end if;
-		-- anew, now that nothing moves
-		select array_agg(j.id) into stay
-		from stepd.job j left join stepd.outcome o on o.id = j.id and o.bucket = j.bucket
-		where j.bucket = day and (o.id is null or o.finished_at >= keep_after);
-		if stay is not null then
-			perform stepd._rehome(day, stay);
-		end if;
+	end if;
+	-- Who retries a job takes its outcome away first and then wants a place: we do not wait for him with the places locked.
+	if to_regclass('stepd.outcome' || suffix) is not null then
+		execute format('lock table stepd.%I in share mode nowait', 'outcome' || suffix);
+	end if;
+	-- anew, now that nothing moves
+	select array_agg(j.id) into stay
+	from stepd.job j left join stepd.outcome o on o.id = j.id and o.bucket = j.bucket
+	where j.bucket = day and (o.id is null or o.finished_at >= keep_after);
+	if stay is not null and not locked then
+		return false;
+	elsif stay is not null then
+		perform stepd._rehome(day, stay);
 	end if;
 	delete from stepd.renewal n where n.bucket = day;
 	delete from stepd.progress p where p.bucket = day;
 	foreach parent in array array['log', 'attempt', 'outcome', 'job'] loop
-		execute format('drop table if exists stepd.%I', parent || to_char(day, '"_p"YYYYMMDD'));
+		execute format('drop table if exists stepd.%I', parent || suffix);
 	end loop;
 	return true;
 end $$;
-comment on function stepd._partition_drop(date, timestamptz) is 'Drop the partitions of a day; what has not ended, or ended after that time, moves to today. False: a worker holds one of its jobs.';
+comment on function stepd._partition_drop(date, timestamptz) is 'Drop the partitions of a day; what has not ended, or ended after that time, moves to today. False: one of its jobs is held, or was taken up again.';
 
 create or replace function stepd.maintain(keep interval) returns text
 language plpgsql
@@ -83,11 +92,11 @@ set lock_timeout = '2s' as $$
 declare
 	did text[] := '{}';
 	today date := stepd._today();
+	past date[];
 	day date;
 	q record;
 	n bigint;
 	longest interval;
-	changed boolean := false;
 begin
 	if keep is null or keep < interval '1 minute' then
 		perform stepd._bad('keep', format('%s is not at least a minute', coalesce(keep::text, 'null')));
@@ -95,17 +104,6 @@ begin
 	if not pg_try_advisory_xact_lock(1937007984, -1) then
 		return 'another node is at it';
 	end if;
-
-	for i in -1 .. 8 loop
-		begin
-			if stepd._partition_make(today + i) then
-				did := did || format('made the partitions of %s', today + i);
-				changed := true;
-			end if;
-		exception when lock_not_available then
-			did := did || format('could not make the partitions of %s: locked', today + i);
-		end;
-	end loop;
 
 	-- queues that keep less than the rest: row by row
 	select greatest(keep, max(x.history_ms) * interval '1 ms') into longest from stepd.queue x;
@@ -119,26 +117,6 @@ begin
 		end if;
 	end loop;
 
-	for day in
-		select d.day from (
-			select to_date(substr(c.relname, 6), 'YYYYMMDD') as day
-			from pg_inherits i join pg_class c on c.oid = i.inhrelid
-			where i.inhparent = 'stepd.job'::regclass and c.relname ~ '^job_p[0-9]{8}$') d
-		where d.day < ((now() - longest) at time zone 'UTC')::date
-		order by d.day
-	loop
-		begin
-			if stepd._partition_drop(day, clock_timestamp() - longest) then
-				did := did || format('dropped the partitions of %s', day);
-				changed := true;
-			else
-				did := did || format('kept the partitions of %s: a job of it is held', day);
-			end if;
-		exception when lock_not_available then
-			did := did || format('could not drop the partitions of %s: locked', day);
-		end;
-	end loop;
-
 	delete from stepd.tick t where t.fire_at < now() - greatest(longest, interval '8 days')
 		and t.fire_at < coalesce((select c.last_run from stepd.schedule c where c.id = t.schedule_id), now());
 	delete from stepd.node d where coalesce(d.left_at, d.lost_at) < now() - longest - interval '8 days'
@@ -148,13 +126,45 @@ begin
 	delete from stepd.accepted_key k where k.made_at < now() - interval '24 hours';
 	delete from stepd.cancel_request c where c.requested_at < now() - interval '1 hour'
 		and not exists (select from stepd.lease l where c.job_id = any (l.ids));
-	if changed then
+	past := array(
+		select d.day from (
+			select to_date(substr(c.relname, 6), 'YYYYMMDD') as day
+			from pg_inherits i join pg_class c on c.oid = i.inhrelid
+			where i.inhparent = 'stepd.job'::regclass and c.relname ~ '^job_p[0-9]{8}$') d
+		where d.day < ((now() - longest) at time zone 'UTC')::date
+		order by d.day);
+	if cardinality(past) > 0 or to_regclass('stepd.log' || to_char(today + 8, '"_p"YYYYMMDD')) is null then
 		analyze stepd.job, stepd.outcome, stepd.attempt, stepd.log;
 	end if;
+
+	-- Last, because many wait from here until we commit: all who read the default partitions, and all who claim when a job moves.
+	for i in -1 .. 8 loop
+		begin
+			if stepd._partition_make(today + i) then
+				did := did || format('made the partitions of %s', today + i);
+			end if;
+		exception when lock_not_available then
+			did := did || format('could not make the partitions of %s: locked', today + i);
+		end;
+	end loop;
+	foreach day in array past loop
+		begin
+			if stepd._partition_drop(day, clock_timestamp() - longest) then
+				did := did || format('dropped the partitions of %s', day);
+			else
+				raise no_data_found; -- so that its locks are released
+			end if;
+		exception
+			when lock_not_available then
+				did := did || format('could not drop the partitions of %s: locked', day);
+			when no_data_found then
+				did := did || format('kept the partitions of %s: a job of it is held', day);
+		end;
+	end loop;
 	return array_to_string(did, '; ');
 end $$;
 comment on function stepd.maintain(interval) is
-'Housekeeping, to be called about hourly: makes partitions for a week ahead, forgets ended jobs older than keep (or than their queue''s history setting), drops days that are past, and analyses the partitioned tables when these changed. Returns what it did as text, empty: nothing.';
+'Housekeeping, to be called about hourly: makes partitions for a week ahead, forgets ended jobs older than keep (or than their queue''s history setting), drops days that are past, and analyses the partitioned tables when their partitions change. Returns what it did as text, empty: nothing.';
 
 -- Jobs of one queue that ended before a time; the day's partition itself stays for the others.
 create or replace function stepd._forget(queue_id int, before timestamptz) returns bigint
@@ -163,15 +173,15 @@ language plpgsql as $$
 declare
 	n bigint;
 begin
-	with old as materialized (
+	with past as materialized (
 		select o.id, o.bucket from stepd.outcome o
 		where o.finished_at < before and o.bucket <= (before at time zone 'UTC')::date
 			and o.lane_id in (select a.id from stepd.lane a where a.queue_id = _forget.queue_id)
 		order by o.bucket, o.id limit 100000
+	), old as materialized ( -- not those that are retried in this moment
+		delete from stepd.outcome o using past p where o.id = p.id and o.bucket = p.bucket returning o.id, o.bucket
 	), facts as (
 		delete from stepd.job j using old where j.id = old.id and j.bucket = old.bucket returning 1
-	), outcomes as (
-		delete from stepd.outcome o using old where o.id = old.id and o.bucket = old.bucket
 	), attempts as (
 		delete from stepd.attempt t using old where t.job_id = old.id and t.bucket = old.bucket
 	), logs as (
