@@ -29,6 +29,7 @@
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/timerfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #define STACK_SIZE (8u << 20) /* address space; only what is used is memory */
@@ -206,7 +207,7 @@ static void wait_for_work(struct sd_runner *r)
 		pthread_cond_wait(&r->work, &r->lock);
 		return;
 	}
-	clock_gettime(CLOCK_REALTIME, &until);
+	clock_gettime(CLOCK_MONOTONIC, &until);
 	until.tv_nsec += LEASE_LOOK_NS;
 	until.tv_sec += until.tv_nsec / 1000000000L;
 	until.tv_nsec %= 1000000000L;
@@ -537,6 +538,17 @@ static void free_runner(struct sd_runner *r)
 	free(r);
 }
 
+/* Waiting for it with a deadline goes by the clock that nobody sets. */
+static void init_work(pthread_cond_t *work)
+{
+	pthread_condattr_t attr;
+
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(work, &attr);
+	pthread_condattr_destroy(&attr);
+}
+
 struct sd_runner *sd_runner_new(const struct sd_registry *registry, struct sd_slot *slot, struct sd_err *err)
 {
 	struct sd_runner *r = sd_xcalloc(1, sizeof *r);
@@ -547,7 +559,7 @@ struct sd_runner *sd_runner_new(const struct sd_registry *registry, struct sd_sl
 	list_init(&r->given);
 	list_init(&r->ended);
 	pthread_mutex_init(&r->lock, NULL);
-	pthread_cond_init(&r->work, NULL);
+	init_work(&r->work);
 	pthread_cond_init(&r->answer, NULL);
 	if (open_fds(r, err) == 0 && start_thread(r, err) == 0)
 		return r;
