@@ -8,11 +8,11 @@
 
 create or replace function stepd._duration_ms(value text) returns bigint
 language sql immutable as $$
-	select case when m.p is not null then m.p[1]::numeric * case m.p[2] when 's' then 1000 when 'm' then 60000 when 'h' then 3600000
-		when 'd' then 86400000 else 1 end end::bigint
+	select case when m.p is not null then least(m.p[1]::numeric * case m.p[2] when 's' then 1000 when 'm' then 60000 when 'h' then 3600000
+		when 'd' then 86400000 else 1 end, 9223372036854775807) end::bigint
 	from (select regexp_match(value, '^([0-9]{1,12})(ms|s|m|h|d|)$') as p) m
 $$;
-comment on function stepd._duration_ms(text) is 'A time as in the configuration file: 1500, 500ms, 30s, 5m, 2h, 7d. Null: it is none.';
+comment on function stepd._duration_ms(text) is 'A time as in the configuration file: 1500, 500ms, 30s, 5m, 2h, 7d. Null: it is none; what is beyond all numbers is the largest.';
 
 create or replace function stepd._override_number(key text, value text, low bigint, high bigint, zero text) returns jsonb
 language plpgsql immutable as $$
@@ -73,8 +73,8 @@ begin
 	if value = 'none' then
 		return '{"rate_limit": 0, "rate_window_ms": 1000}';
 	end if;
-	if part is null or part[1]::int not between 1 and 1000000 or coalesce(ms, 0) < 1 then
-		perform stepd._bad('settings', format('rateLimit: must be a number per time such as 100/1s, or none, found %L', value));
+	if part is null or part[1]::int not between 1 and 1000000 or coalesce(ms, 0) not between 1 and 365 * 86400000::bigint then
+		perform stepd._bad('settings', format('rateLimit: must be a number per time of at most 365d such as 100/1s, or none, found %L', value));
 	end if;
 	return jsonb_build_object('rate_limit', part[1]::int, 'rate_window_ms', ms);
 end $$;

@@ -15,6 +15,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#define RATE_WINDOW_MAX_MS (365 * INT64_C(86400000))
+
 static int parse_int(const char *text, int64_t *value, struct sd_err *err)
 {
 	const char *digits = *text == '-' ? text + 1 : text;
@@ -152,7 +154,7 @@ static int set_rate(const struct sd_option *o, struct sd_conf_queue *q, const ch
 		goto bad;
 	memcpy(number, text, len);
 	number[len] = '\0';
-	if (parse_int(number, &n, NULL) < 0 || sd_duration_parse(slash + 1, &window, NULL) < 0 || window < 1)
+	if (parse_int(number, &n, NULL) < 0 || sd_duration_parse(slash + 1, &window, NULL) < 0 || window < 1 || window > RATE_WINDOW_MAX_MS)
 		goto bad;
 	if (check_range(o, n, text, err) < 0)
 		return -1;
@@ -160,7 +162,7 @@ static int set_rate(const struct sd_option *o, struct sd_conf_queue *q, const ch
 	q->rate_window_ms = window;
 	return 0;
 bad:
-	return sd_err_set(err, SD_ERR_PERMANENT, "expected a number per time such as 100/1s, found \"%.60s\"", text);
+	return sd_err_set(err, SD_ERR_PERMANENT, "expected a number per time of at most 365d such as 100/1s, found \"%.60s\"", text);
 }
 
 static int set_string(const char **member, const char *text, struct sd_arena *arena, struct sd_err *err)

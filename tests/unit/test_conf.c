@@ -333,7 +333,8 @@ static void test_rate(void **state)
 	assert_int_equal(sd_value_set(rate, &q, "100/1s", arena, &err), 0);
 	assert_int_equal(q.rate_limit, 100);
 	assert_int_equal(q.rate_window_ms, 1000);
-	static const char *const bad[] = {"100", "/1s", "100/", "0/1s", "1/0", "-1/1s", "1/1s/1s", "99999999999999999999/1s"};
+	static const char *const bad[] = {"100", "/1s", "100/", "0/1s", "1/0", "-1/1s", "1/1s/1s", "99999999999999999999/1s", "1/366d",
+					"1/99999999999d"};
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
 		assert_int_equal(sd_value_set(rate, &q, bad[i], arena, &err), -1);
 	sd_arena_free(arena);

@@ -33,6 +33,8 @@ select throws_like($$select stepd.queue_set('std', '{"timeout": "5 minutes"}')$$
 select throws_like($$select stepd.queue_set('std', '{"timeout": 5}')$$, 'settings: timeout: %from 10 ms%', 'too short');
 select throws_like($$select stepd.queue_set('std', '{"rateLimit": "0/1s"}')$$, 'settings: rateLimit: must be%', 'no rate');
 select throws_like($$select stepd.queue_set('std', '{"rateLimit": "5/0s"}')$$, 'settings: rateLimit: must be%', 'no window');
+select throws_like($$select stepd.queue_set('std', '{"timeout": "999999999999d"}')$$, 'settings: timeout: must be a time such as%', 'a time beyond all numbers');
+select throws_like($$select stepd.queue_set('std', '{"rateLimit": "5/999999999999d"}')$$, 'settings: rateLimit: must be%', 'a window beyond all numbers');
 select throws_like($$select stepd.queue_set('std', '{"backoff": "none"}')$$, 'settings: backoff: must be one of exponential, linear, fixed%', 'a wrong word');
 select throws_like($$select stepd.queue_set('std', '{"jitter": 1.5}')$$, 'settings: jitter: must be a number from 0 to 1%', 'too much jitter');
 select throws_like($$select stepd.queue_set('std', '{"strategy": "fifo", "concurrencyPerGroup": 2}')$$, 'settings: concurrencyPerGroup: a fifo%', 'fifo has one of a group');
