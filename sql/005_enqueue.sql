@@ -171,7 +171,7 @@ create or replace function stepd._check_data(argument text, data jsonb) returns 
 language plpgsql as $$
 begin
 	if pg_column_size(data) > 67108864 then
-		perform stepd._bad(argument, format('is %s MiB large, at most 64 MiB are allowed', pg_column_size(data) >> 20));
+		perform stepd._bad(argument, format('is %s bytes large, at most 67108864 (64 MiB) are allowed', pg_column_size(data)));
 	-- each level takes at least eight bytes, so small values need no look
 	elsif pg_column_size(data) > 2048 and data @? '$.**{512}' then
 		perform stepd._bad(argument, 'is nested deeper than 512 levels');

@@ -138,6 +138,43 @@ end $$;
 comment on function stepd._take_back(bigint[], boolean) is
 	'Empty leases: of each worker the job that ran is recorded lost (or released too, if not lost), the others are released.';
 
+-- A claim whose answer the worker had no memory for.  Which job was too large it
+-- cannot say, so it claims one by one then: what comes alone and does not fit has
+-- used an attempt, like one that ends its worker.
+create or replace function stepd.unread(node_id int, slot int, generation bigint, keep bigint[], pid int, error text)
+returns table (job_id bigint, verdict text)
+language plpgsql
+set enable_seqscan = off set jit = off as $$
+#variable_conflict use_column
+declare
+	held stepd._held[];
+	has_unique boolean;
+	at timestamptz := clock_timestamp();
+	leases bigint[];
+begin
+	select bool_or(x.has_unique), array_agg(x.id) into has_unique, leases from (
+		select l.id, l.has_unique from stepd.lease l
+		where l.node_id = unread.node_id and l.slot = unread.slot and l.generation = unread.generation
+			and l.id <> all (coalesce(keep, '{}'))
+		order by l.id for update) x;
+	held := array(
+		select case when alone then
+				row(o.id, o.job, o.bucket, o.lane_id, o.attempt + 1, 'crashed', o.since, at, null, unread.error, null,
+					null, null, null, null, o.node_id, unread.pid)::stepd._held
+			else row(o.id, o.job, o.bucket, o.lane_id, o.attempt, 'release', null, null, null, null, null, null, null, null, null,
+				o.node_id, null)::stepd._held end
+		from (select l.id, l.lane_id, l.node_id, l.since, u.job, u.bucket, u.attempt, u.ord, count(*) over () = 1 as alone
+			from stepd.lease l cross join lateral unnest(l.ids, l.buckets, l.attempts) with ordinality u (job, bucket, attempt, ord)
+			where l.id = any (leases)) o
+		order by o.id, o.ord);
+	if cardinality(held) > 0 then
+		perform stepd._unhold(held);
+		return query select s.job_id, s.status from stepd._settle(held, has_unique) s;
+	end if;
+end $$;
+comment on function stepd.unread(int, int, bigint, bigint[], int, text) is
+	'Give back the jobs of all leases of one life of a worker but those to keep, whose inputs it had no memory for: a single one has used an attempt (crashed, with the error), several have not. Returns what each job became.';
+
 create or replace function stepd.rescue() returns table (job_id bigint, node_id int, verdict text)
 language plpgsql
 set enable_seqscan = off set jit = off as $$

@@ -193,6 +193,10 @@ begin
 	if jsonb_typeof(state_update.ops) is distinct from 'array' then
 		perform stepd._bad('ops', 'must be a JSON array of operations', 'For example [{"type": "increment", "path": ["count"], "by": 1}].');
 	end if;
+	if state_update.ops = '[]' then -- changes nothing, and makes nothing
+		select s.value into v from stepd.state s where s.group_id = state_update.group_id and s.key = state_update.key;
+		return jsonb_build_object('old', v, 'new', v);
+	end if;
 	select * into was from stepd._state_lock(state_update.group_id, state_update.key);
 	v := was.value;
 	for op in select e.value, e.ordinality - 1 as n from jsonb_array_elements(state_update.ops) with ordinality e order by e.ordinality loop

@@ -15,7 +15,8 @@
  * A request whose connection is lost after it was sent fails with
  * SD_ERR_TRANSIENT and sqlstate "08007": whether it committed is unknown.
  * Every call that changes something must therefore be safe to repeat (the
- * lease fence makes outcomes so).
+ * lease fence makes outcomes so).  One that was done, but for whose answer there
+ * was no memory, fails with SD_ERR_TRANSIENT and SD_DB_UNREAD.
  */
 #ifndef SD_DB_DB_H
 #define SD_DB_DB_H
@@ -28,6 +29,7 @@
 #include <stdint.h>
 
 #define SD_DB_MAX_CALLS 8
+#define SD_DB_UNREAD "HY001"
 #define SD_DB_READ 1
 #define SD_DB_WRITE 2
 

@@ -12,6 +12,7 @@ const struct sd_db_stmt sd_sql_finish = {
 	"finish", "select job_id, verdict from stepd.finish($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)", 11};
 const struct sd_db_stmt sd_sql_release = {"release", "select stepd.release($1, $2)", 2};
 const struct sd_db_stmt sd_sql_give_back = {"give_back", "select stepd.give_back($1, $2, $3, $4)", 4};
+const struct sd_db_stmt sd_sql_unread = {"unread", "select job_id, verdict from stepd.unread($1, $2, $3, $4, $5, $6)", 6};
 const struct sd_db_stmt sd_sql_end_session = {"end_session", "select stepd.end_session($1)", 1};
 const struct sd_db_stmt sd_sql_died = {
 	"died", "select job_id, verdict from stepd.died($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)", 13};

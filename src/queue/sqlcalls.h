@@ -12,6 +12,7 @@ extern const struct sd_db_stmt sd_sql_claim;	 /* node, slot, generation, lanes[]
 extern const struct sd_db_stmt sd_sql_finish;	 /* node, pid, leases[], jobs[], outcomes[], ages_us[], durations_us[], outputs[], errors[], delays_ms[], effects */
 extern const struct sd_db_stmt sd_sql_release;	 /* leases[], jobs[] */
 extern const struct sd_db_stmt sd_sql_give_back; /* node, slot, generation, leases to keep[] */
+extern const struct sd_db_stmt sd_sql_unread; /* node, slot, generation, leases to keep[], pid, error */
 extern const struct sd_db_stmt sd_sql_end_session; /* pid of a server process of ours */
 extern const struct sd_db_stmt sd_sql_died;	 /* node, slot, generation, job, outcome, error, exit_code, signal, max_rss_kb, cpu_ms, age_us, duration_us, pid */
 extern const struct sd_db_stmt sd_sql_http_finish; /* node, pid, step, trigger_index, trace_id, outcome, age_us, duration_us, input, output, error, effects */

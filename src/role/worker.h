@@ -65,6 +65,8 @@ struct sd_worker {
 	int backend;		   /* pid of the server process of the present connection, or of the last one */
 	bool lost_claim;	   /* a claim may have committed, or may yet commit, without our seeing it … */
 	int lost_backend;	   /* … in this server process */
+	bool unread;		   /* it did: there was no memory for what came */
+	int singly;		   /* claim one job at a time, so often: one of them is too large for us */
 	bool woken;		   /* a wake-up was taken that no claim has answered yet */
 	bool sleeping;		   /* the last claim was empty: wait for a wake-up */
 	int releasing;		   /* release calls under way */

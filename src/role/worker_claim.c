@@ -114,6 +114,11 @@ struct sd_db_call sd_worker_claim_call(struct sd_worker *w, int64_t now_us)
 		       w->child->slot_generation, w->lanes, w->nlanes, w->first_lane,
 		       sd_worker_others_sleep(w) ? BUDGET_SHARED_US : BUDGET_US, now_us);
 	w->first_lane = (w->first_lane + 1) % w->nlanes;
+	if (w->singly > 0) {
+		w->singly--;
+		w->claim.asked = 1;
+		snprintf(w->claim.total, sizeof w->claim.total, "1");
+	}
 	return sd_claim_call(&w->claim);
 }
 

@@ -9,6 +9,8 @@
  *     committed does not matter: finishing twice is refused the second time.
  *     A claim that may have committed unseen is undone by give_back, when the
  *     server process it was sent to is certainly gone.
+ *   - no memory for what the claim brought: it is undone too, and then jobs are
+ *     claimed one by one; one that does not fit even alone has used an attempt.
  *   - refused by the database (an effect it cannot store): the outcomes are
  *     sent one by one and without a claim, and the refused one becomes an error
  *     of its own job.
@@ -32,6 +34,7 @@
 /* How long an exchange may take: large effects get the time that a slow database needs for them. */
 #define EXCHANGE_MS 30000
 #define EFFECT_BYTES_PER_MS 64
+#define SINGLE_CLAIMS 100 /* then batches are tried again */
 
 static const char *const outcome_names[] = {
 	[SD_OUTCOME_COMPLETED] = "completed", [SD_OUTCOME_ERROR] = "error",
@@ -146,9 +149,14 @@ static void failed(struct sd_worker *w, const struct sd_err *err)
 {
 	if (w->claiming) {
 		sd_worker_claim_failed(w);
-		if (strcmp(err->sqlstate, "08007") == 0) {
+		w->unread = strcmp(err->sqlstate, SD_DB_UNREAD) == 0;
+		if (w->unread || strcmp(err->sqlstate, "08007") == 0) {
 			w->lost_claim = true;
-			w->lost_backend = w->backend;
+			w->lost_backend = w->unread ? 0 : w->backend;
+		}
+		if (w->unread) {
+			w->singly = SINGLE_CLAIMS;
+			sd_log_err(SD_LOG_WARN, err, "what was claimed is too large for this worker; it takes jobs one by one now");
 		}
 	}
 	if (err->class == SD_ERR_TRANSIENT) {
@@ -293,7 +301,7 @@ static void on_given_back(void *arg, PGresult *const *results, size_t n, const s
 /* Every lease of ours is then the running attempt's or one of those that ended. */
 void sd_worker_give_back(struct sd_worker *w)
 {
-	char node[16], slot[16], generation[16], backend[16];
+	char node[16], slot[16], generation[16], backend[16], pid[16];
 	int64_t since;
 	struct sd_buf keep = SD_BUF_INIT;
 	sd_worker_release(w, sd_runner_recall(w->runner));
@@ -311,8 +319,10 @@ void sd_worker_give_back(struct sd_worker *w)
 	snprintf(slot, sizeof slot, "%u", w->child->slot_index);
 	snprintf(generation, sizeof generation, "%u", w->child->slot_generation);
 	snprintf(backend, sizeof backend, "%d", w->lost_backend);
-	const char *session[] = {backend}, *values[] = {node, slot, generation, keep.data};
-	struct sd_db_call calls[] = {{&sd_sql_end_session, session}, {&sd_sql_give_back, values}};
+	snprintf(pid, sizeof pid, "%d", (int)getpid());
+	const char *session[] = {backend};
+	const char *values[] = {node, slot, generation, keep.data, pid, "the worker had no memory for the job's input"};
+	struct sd_db_call calls[] = {{&sd_sql_end_session, session}, {w->unread ? &sd_sql_unread : &sd_sql_give_back, values}};
 	w->busy = true;
 	sd_db_submit(w->db, calls, 2, SD_DB_WAIT, 0, on_given_back, w);
 	sd_buf_fini(&keep);

@@ -51,6 +51,15 @@ select is(stepd.give_back(:b, 3, 1, array[(select max(id) from stepd.lease)]), 2
 select is(stepd.give_back(:b, 3, 9, null), 0, 'of this life only');
 select is(stepd.give_back(:b, 3, 1, null), 1, 'all');
 
+-- claimed, but there was no memory to read it
+savepoint unread;
+select t.claim(3, 'Std', 1, :b), t.claim(3, 'Std', 1, :b), t.claim(3, 'Std', 1, :b);
+select is((select array_agg(verdict) from stepd.unread(:b, 3, 1, array[(select max(id) from stepd.lease)], 7, 'no memory')), '{ready,ready}', 'several: given back');
+select is((select array_agg(verdict) from stepd.unread(:b, 3, 1, null, 7, 'no memory')), '{retrying}', 'one: an attempt was used');
+select is((select outcome || ' ' || error || ' ' || pid from stepd.attempts order by finished_at desc limit 1), 'crashed no memory 7', 'which is recorded');
+select is((select count(*) from stepd.unread(:b, 3, 1, null, 7, 'no memory')), 0::bigint, 'none: nothing');
+rollback to unread;
+
 -- lost
 select stepd.retry(:j);
 select is(cardinality(t.claim(1, 'Std', 2, :a)), 2, 'a node holds two');

@@ -29,6 +29,9 @@ select is(stepd.state_update('u', 'k', '[{"type": "set", "path": ["l", "0"], "va
 select is(stepd.state_update('u', 'k', '[{"type": "remove", "path": ["l", 1]}, {"type": "remove", "path": ["a"]}, {"type": "remove", "path": ["none", "x"]}]') -> 'new', '{"l": ["first"], "n": 2.5}', 'remove');
 select is(stepd.state_update('u', 'k', '[{"type": "set", "value": 5}, {"type": "increment", "by": 2}]') -> 'new', '7', 'the whole value');
 select is(stepd.state_update('u', 'k', '[]'), '{"old": 7, "new": 7}', 'nothing to do');
+select is(stepd.state_update('u', 'none', '[]'), '{"old": null, "new": null}', 'nothing to do with nothing');
+select lives_ok($$select stepd._state_apply('[{"op": "update", "group": "u", "key": "none", "ops": []}]')$$, 'by a handler too');
+select is(stepd.state_get('u', 'none'), null, 'which makes nothing');
 select throws_ok($$select stepd.state_update('u', 'k', '{}')$$, '22023', 'ops: must be a JSON array of operations', 'no array');
 select is(stepd.state_get('u', 'k'), '7', 'and nothing was changed');
 select is(stepd.state_update('u', 'big', '[{"type": "increment", "by": 12345678901234567890}, {"type": "increment", "by": 0.1}]') -> 'new', '12345678901234567890.1', 'no digits are lost');

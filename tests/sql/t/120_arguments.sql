@@ -28,7 +28,7 @@ select pg_temp.refused('stepd.enqueue(' || call || ')', said) from (values
 	($$'std', group_id => repeat('x', 1001)$$, 'group_id: is 1001 bytes long, at most 1000 are allowed'),
 	($$'std', unique_key => ''$$, 'unique_key: must not be empty'),
 	($$'std', unique_key => repeat('x', 1001)$$, 'unique_key: is 1001 bytes long, at most 1000 are allowed'),
-	($$'std', ('"' || repeat('x', 67108870) || '"')::jsonb$$, 'data: is 64 MiB large, at most 64 MiB are allowed'),
+	($$'std', ('"' || repeat('x', 67108870) || '"')::jsonb$$, 'data: is 67108882 bytes large, at most 67108864 (64 MiB) are allowed'),
 	($$'std', (repeat('[', 513) || repeat(']', 513))::jsonb$$, 'data: is nested deeper than 512 levels'),
 	($$'std', (repeat('{"a": [', 257) || repeat(']}', 257))::jsonb$$, 'data: is nested deeper than 512 levels'),
 	($$'std', '"\u0000"'$$, '22P05 unsupported Unicode escape sequence'),
