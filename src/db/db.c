@@ -323,15 +323,16 @@ static void req_finish(struct sd_db *db, struct sd_req *r)
 	struct sd_err err;
 
 	sd_err_clear(&err);
-	if (r->error)
+	if (r->error) {
 		(void)sd_db_error(&err, NULL, r->error);
-	if (r->error && PQresultErrorField(r->error, PG_DIAG_SQLSTATE) == NULL) {
-		/* the server did it and answered, but libpq had no memory for the answer; what it had read goes with the session */
-		snprintf(err.sqlstate, sizeof err.sqlstate, SD_DB_UNREAD);
-		db->recycle = true;
-	}
-	else if (r->kind == SD_REQ_CALLS && r->nresults != r->ncalls)
+		if (PQresultErrorField(r->error, PG_DIAG_SQLSTATE) == NULL) {
+			/* the server answered, but libpq had no memory for it; what it had read goes with the session */
+			snprintf(err.sqlstate, sizeof err.sqlstate, SD_DB_UNREAD);
+			db->recycle = true;
+		}
+	} else if (r->kind == SD_REQ_CALLS && r->nresults != r->ncalls) {
 		sd_err_set(&err, SD_ERR_BUG, "the database answered %zu of %zu statements", r->nresults, r->ncalls);
+	}
 
 	if (r->kind == SD_REQ_PARSE) {
 		r->parse->sent = err.class == SD_ERR_NONE;
