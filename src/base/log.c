@@ -83,13 +83,35 @@ bool sd_log_enabled(enum sd_loglevel level)
 	return level >= state.level;
 }
 
+/* Is the folder such that nobody but root decides what the file's name stands for? */
+static bool only_root_writes_in(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+	char *dir = slash == NULL ? sd_xstrdup(".") : sd_xasprintf("%.*s/", (int)(slash - path), path);
+	struct stat st;
+	bool only = stat(dir, &st) == 0 && st.st_uid == 0 && (st.st_mode & (S_IWGRP | S_IWOTH)) == 0;
+
+	free(dir);
+	return only;
+}
+
+/*
+ * Root, who may give the file to the daemon's user next, goes where no link leads that this user may have laid: it would
+ * be a way to any file of the system.
+ */
 static int open_log(const char *path, struct sd_err *err)
 {
-	int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY, 0640);
+	bool careful = geteuid() == 0 && !only_root_writes_in(path);
+	int fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOCTTY | (careful ? O_NOFOLLOW : 0), 0640);
+	struct stat st;
 
-	if (fd < 0)
-		sd_err_errno(err, errno, "cannot open log file %s", path);
-	return fd;
+	if (fd < 0 && !(careful && errno == ELOOP))
+		return sd_err_errno(err, errno, "cannot open log file %s", path);
+	if (!careful || (fd >= 0 && fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_nlink == 1))
+		return fd;
+	sd_close(&fd);
+	sd_err_set(err, SD_ERR_PERMANENT, "log file %s is a link or no regular file", path);
+	return sd_err_hint(err, "others than root may write in that folder, so root follows no links there; name the file itself");
 }
 
 int sd_log_set_file(const char *path, struct sd_err *err)

@@ -5,6 +5,7 @@
 #include "base/log.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -13,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -192,11 +194,48 @@ static void test_conninfo(void **state)
 	sd_log_conninfo("x", small, 0);
 }
 
+/* As root, in a folder of somebody else: a link that he laid leads nowhere. */
+static void test_laid_links(void **state)
+{
+	char dir[] = "/tmp/test-log-XXXXXX", target[64], link_path[64], log[64];
+	struct stat st;
+	struct sd_err err;
+	int fd;
+
+	(void)state;
+	if (geteuid() != 0)
+		skip();
+	assert_non_null(mkdtemp(dir));
+	snprintf(target, sizeof target, "%s/target", dir);
+	snprintf(link_path, sizeof link_path, "%s/link.log", dir);
+	snprintf(log, sizeof log, "%s/own.log", dir);
+	fd = open(target, O_WRONLY | O_CREAT, 0600);
+	assert_true(fd >= 0 && chown(dir, 65534, 65534) == 0 && symlink(target, link_path) == 0);
+	close(fd);
+	assert_int_equal(sd_log_set_file(link_path, &err), -1);
+	assert_non_null(strstr(err.message, "is a link"));
+	assert_int_equal(unlink(link_path) | link(target, link_path), 0);
+	assert_int_equal(sd_log_set_file(link_path, &err), -1);
+	assert_int_equal(unlink(link_path) | mkfifo(link_path, 0600), 0);
+	fd = open(link_path, O_RDONLY | O_NONBLOCK);
+	assert_int_equal(sd_log_set_file(link_path, &err), -1);
+	close(fd);
+	assert_int_equal(sd_log_set_file(log, &err), 0);
+	assert_int_equal(sd_log_set_file(NULL, &err), 0);
+	assert_int_equal(chown(dir, 0, 0) | unlink(link_path) | symlink(target, link_path), 0);
+	assert_int_equal(sd_log_set_file(link_path, &err), 0); /* root's own link, in root's own folder */
+	sd_log(SD_LOG_ERROR, "through it");
+	assert_int_equal(sd_log_set_file(NULL, &err), 0);
+	assert_true(stat(target, &st) == 0 && st.st_size > 0);
+	unlink(link_path), unlink(target), unlink(log), rmdir(dir);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_text), cmocka_unit_test(test_levels),   cmocka_unit_test(test_hostile_text),
 		cmocka_unit_test(test_json), cmocka_unit_test(test_rotation), cmocka_unit_test(test_conninfo),
+		cmocka_unit_test(test_laid_links),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, tear_down);
