@@ -108,6 +108,14 @@ language sql stable as $$
 $$;
 comment on function stepd.cancels(int) is 'Which of the jobs that a node holds are to be cancelled, the first 64.';
 
+create or replace function stepd.cancelled(job_ids bigint[]) returns setof bigint
+language sql stable as $$
+	select u.id from unnest(job_ids) u (id)
+	where exists (select from stepd.cancel_request c where c.job_id = u.id)
+		or exists (select from stepd.outcome o where o.id = u.id and o.status = 'cancelled')
+$$;
+comment on function stepd.cancelled(bigint[]) is 'Which of these jobs are to be cancelled, or are cancelled already.';
+
 -- The unique key again, for a job that comes back.
 create or replace function stepd._unique_again(j stepd.job, step_id int) returns void
 language plpgsql as $$

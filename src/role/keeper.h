@@ -78,6 +78,9 @@ struct sd_keeper {
 	struct sd_keeper_death *deaths; /* in order */
 	ev_timer death_timer, cancel_timer;
 	bool asking_cancels, ask_cancels_again;
+	int64_t heard[SD_KEEPER_CANCELS]; /* running jobs that a notification wants cancelled: SQL is to confirm it */
+	size_t nheard;
+	bool confirming;
 	struct {
 		int64_t job, until_us;
 	} cancels[SD_KEEPER_CANCELS]; /* not seen in a slot yet; job 0: free */

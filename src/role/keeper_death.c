@@ -9,7 +9,8 @@
  * commits after the death was recorded would be held by nobody for ever: so its
  * server process is ended first.
  *
- * A cancel is told to the slot that runs the job.  The claim may be known to
+ * A cancel is told to the slot that runs the job, when SQL confirms it: anybody
+ * who may connect to the database may NOTIFY.  The claim may be known to
  * SQL a moment before the worker has started the handler, so a cancel that
  * finds no slot is kept and looked up again for a while, if SQL says that it is
  * about a job of ours.  SQL is asked now and then anyway: notifications are
@@ -34,6 +35,7 @@
 #define CANCELS_TIMEOUT_MS 10000
 
 static const struct sd_db_stmt st_cancels = {"cancels", "select stepd.cancels($1)", 1};
+static const struct sd_db_stmt st_confirm = {"cancelled", "select stepd.cancelled($1)", 1};
 
 struct sd_keeper_death {
 	struct sd_keeper_death *next;
@@ -157,17 +159,25 @@ static void on_death_timer(struct ev_loop *loop, ev_timer *t, int revents)
 
 /* ---- cancels ---- */
 
-/* Tell the slot that runs job; false: none does. */
-static bool tell_slot(struct sd_keeper *k, int64_t job)
+/* The slot that runs job; NULL: none does. */
+static struct sd_slot *slot_of(const struct sd_keeper *k, int64_t job)
 {
 	struct sd_scoreboard *sb = k->child->scoreboard;
-	for (uint32_t i = 0; i < sb->nslots; i++) {
-		if (atomic_load(&sb->slot[i].state) == SD_SLOT_FREE || atomic_load(&sb->slot[i].job) != job)
-			continue;
-		atomic_store(&sb->slot[i].cancel_job, job);
-		return true;
-	}
-	return false;
+
+	for (uint32_t i = 0; i < sb->nslots; i++)
+		if (atomic_load(&sb->slot[i].state) != SD_SLOT_FREE && atomic_load(&sb->slot[i].job) == job)
+			return &sb->slot[i];
+	return NULL;
+}
+
+/* false: nobody runs it */
+static bool tell_slot(struct sd_keeper *k, int64_t job)
+{
+	struct sd_slot *slot = slot_of(k, job);
+
+	if (slot != NULL)
+		atomic_store(&slot->cancel_job, job);
+	return slot != NULL;
 }
 
 static void on_cancel_timer(struct ev_loop *loop, ev_timer *t, int revents)
@@ -231,10 +241,49 @@ void sd_keeper_ask_cancels(struct sd_keeper *k)
 	sd_keeper_ask(k, &st_cancels, values, CANCELS_TIMEOUT_MS, on_cancels);
 }
 
+static void confirm(struct sd_keeper *k);
+
+static void on_confirmed(void *arg, PGresult *const *results, size_t n, const struct sd_err *err)
+{
+	struct sd_keeper *k = arg;
+
+	k->confirming = false;
+	if (err) {
+		sd_keeper_ask_cancels(k); /* should we have a connection; else when we have one again */
+		return;
+	}
+	for (int i = 0; i < PQntuples(results[0]); i++)
+		tell_slot(k, strtoll(PQgetvalue(results[0], i, 0), NULL, 10));
+	confirm(k);
+}
+
+static void confirm(struct sd_keeper *k)
+{
+	struct sd_buf jobs = SD_BUF_INIT;
+
+	if (k->confirming || k->nheard == 0)
+		return;
+	sd_buf_chr(&jobs, '{');
+	for (size_t i = 0; i < k->nheard; i++)
+		sd_buf_pgarray_i64(&jobs, k->heard[i]);
+	sd_buf_chr(&jobs, '}');
+	const char *values[] = {jobs.data};
+	k->nheard = 0;
+	k->confirming = true;
+	sd_keeper_ask(k, &st_confirm, values, CANCELS_TIMEOUT_MS, on_confirmed);
+	sd_buf_fini(&jobs);
+}
+
 void sd_keeper_cancel(struct sd_keeper *k, int64_t job)
 {
-	if (job > 0 && !tell_slot(k, job))
+	if (job <= 0)
+		return;
+	if (slot_of(k, job) == NULL || k->nheard == SD_KEEPER_CANCELS) {
 		sd_keeper_ask_cancels(k);
+		return;
+	}
+	k->heard[k->nheard++] = job;
+	confirm(k);
 }
 
 void sd_keeper_death_init(struct sd_keeper *k)

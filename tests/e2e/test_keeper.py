@@ -348,6 +348,10 @@ def test_keeper_dies_with_a_death_untold(stepd, db):
 def test_cancel_reaches_the_handler(note, db):
     [job] = db.enqueue("note", {"ms": 60000})
     db.wait_status(job, "running")
+    db.execute("select pg_notify('stepd_cancel', %s::text)", job)  # as any role may: it is not believed
+    [other] = db.enqueue("note", {"ms": 100})
+    db.wait_status(other, "completed")
+    assert db.job(job)["status"] == "running"
     began = time.monotonic()
     assert db.value("select stepd.cancel(%s)", job) is True
     db.wait_status(job, "cancelled")
