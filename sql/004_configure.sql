@@ -305,9 +305,11 @@ end $$;
 comment on function stepd.configure(text, jsonb, jsonb, jsonb) is
 	'Replace what this node name provides: steps with their triggers (the manifest), and the settings of the queues it has blocks for. Queues without a block get the defaults. NOTIFY stepd_settings.';
 
-create or replace function stepd.lanes(steps text[]) returns table (lane_id int, step text, queue text, timeout_ms bigint, strategy text, paused boolean)
+drop function if exists stepd.lanes(text[]);
+create or replace function stepd.lanes(steps text[]) returns table (lane_id int, step text, queue text, timeout_ms bigint, strategy text, paused boolean,
+	rated boolean)
 language sql stable as $$
-	select l.id, s.name, q.name, q.timeout_ms, q.strategy, q.paused
+	select l.id, s.name, q.name, q.timeout_ms, q.strategy, q.paused, q.rate_limit > 0
 	from stepd.lane l
 	join stepd.step s on s.id = l.step_id
 	join stepd.queue q on q.id = l.queue_id

@@ -27,13 +27,22 @@ drop type if exists stepd._settled cascade;
 create type stepd._settled as (job_id bigint, bucket date, attempt int, status text);
 comment on type stepd._settled is 'What a job became: a final status, retrying, snoozed or ready.';
 
--- Take jobs out of locked leases.  Leases that run empty go away.
+-- Take jobs out of locked leases.  Leases that run empty go away.  What began
+-- counts against a rate limit, unless it did already.
 create or replace function stepd._unhold(held stepd._held[]) returns void
 language plpgsql as $$
 #variable_conflict use_column
 declare
 	part bigint[];
 begin
+	insert into stepd.rate_start (queue_id, at, n)
+	select q.id, max(h.started_at), count(*)
+	from unnest(held) h
+	join stepd.lane a on a.id = h.lane_id
+	join stepd.queue q on q.id = a.queue_id
+	where q.rate_limit > 0 and h.outcome <> 'release' and h.started_at is not null
+		and not exists (select from stepd.lease l where l.id = h.lease_id and l.begun = h.job_id)
+	group by q.id, date_bin('10 ms', h.started_at, 'epoch');
 	with c as (
 		select h.lease_id, count(*) as n from unnest(held) h group by h.lease_id
 	), empty as (
@@ -143,11 +152,6 @@ begin
 		from e join stepd.job j on j.id = e.job_id and j.bucket = e.bucket
 		where e.strategy = 'fifo' and e.status in ('completed', 'failed', 'cancelled', 'skipped')
 		on conflict do nothing
-	), starts as (
-		insert into stepd.rate_start (queue_id, at, n)
-		select e.queue_id, max(e.started_at), count(*) from e
-		where (e.queue).rate_limit > 0 and e.outcome <> 'release' and e.started_at is not null
-		group by e.queue_id, date_bin('10 ms', e.started_at, 'epoch')
 	)
 	select array_agg(row(e.job_id, e.bucket, e.attempt, e.status)::stepd._settled) filter (where e.status <> 'completed')
 	into result from e;

@@ -113,7 +113,7 @@ begin
 					where l.id = any (leases)));
 			end if;
 			if rated then
-				perform stepd._rate_started(leases, ages_us);
+				perform stepd._rate_started(leases, jobs, ages_us);
 			end if;
 			delete from stepd.lease l where l.id = any (leases);
 			return;

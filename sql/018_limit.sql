@@ -3,12 +3,13 @@
 -- rateLimit and concurrencyPerGroup: what claim() asks under the queue's lock.
 --
 -- rateLimit N per window W.  In any stretch of time as long as W begin at most
--- N attempts.  An attempt counts from its claim on; what it began with is known
--- when it ends, and then a row of rate_start (many share one) counts until W
--- after that.  A held job that a worker has had for longer than W has begun
--- long ago and counts no more; those behind it in a batch do, since they may
--- begin at any moment.  What is given back unstarted never counted.
--- The worker runs a claimed batch at once, so nothing is asked at the start.
+-- N attempts.  An attempt counts from its claim on, however long it takes to
+-- begin.  When it began is known when it ends, or before that when the worker
+-- says so of one that runs for long (began()); then a row of rate_start (many
+-- share one) counts until W after that.  What is given back unstarted never
+-- counted.  The worker runs a claimed batch at once, so nothing is asked at the
+-- start.  The leases are read before rate_start: what goes from one to the
+-- other meanwhile counts twice, not never.
 --
 -- When the limit is so far that all sessions of the server together could not
 -- reach it with batches of 500, claims take the queue's lock shared, and none
@@ -41,10 +42,9 @@ begin
 	delete from stepd.rate_start s where s.ctid = any (array(
 		select x.ctid from stepd.rate_start x where x.queue_id = _rate_used.queue_id and x.at <= opened
 		limit 1000 for update skip locked));
-	select sum(s.n) into done from stepd.rate_start s where s.queue_id = _rate_used.queue_id and s.at > opened;
-	-- 50 ms for the way from the claim to the handler's start
-	select sum(cardinality(l.ids) - (l.since <= opened - interval '50 ms')::int) into held
+	select sum(cardinality(l.ids) - coalesce(l.begun = any (l.ids), false)::int) into held
 	from stepd.lease l join stepd.lane a on a.id = l.lane_id where a.queue_id = _rate_used.queue_id;
+	select sum(s.n) into done from stepd.rate_start s where s.queue_id = _rate_used.queue_id and s.at > opened;
 	return coalesce(done, 0) + coalesce(held, 0);
 end $$;
 comment on function stepd._rate_used(int, bigint) is 'How many attempts of a queue began within its window, or may begin any moment. Only under the queue''s lock.';
@@ -68,12 +68,13 @@ language sql stable as $$
 		and (q.rate_limit = 0 or q.rate_limit >
 			coalesce((select sum(s.n) from stepd.rate_start s
 				where s.queue_id = q.id and s.at > clock_timestamp() - q.rate_window_ms * interval '1 ms'), 0)
-			+ coalesce((select sum(cardinality(l.ids) - (l.since <= clock_timestamp() - (q.rate_window_ms + 50) * interval '1 ms')::int)
+			+ coalesce((select sum(cardinality(l.ids) - coalesce(l.begun = any (l.ids), false)::int)
 				from stepd.lease l join stepd.lane a on a.id = l.lane_id where a.queue_id = q.id), 0))
 $$;
 comment on function stepd._has_room(stepd.queue) is 'Would a claim find the queue below its maxConcurrency and rateLimit?';
 
-create or replace function stepd._rate_started(leases bigint[], ages_us bigint[]) returns void
+drop function if exists stepd._rate_started(bigint[], bigint[]);
+create or replace function stepd._rate_started(leases bigint[], jobs bigint[], ages_us bigint[]) returns void
 language plpgsql
 set enable_nestloop = off set jit = off as $$
 #variable_conflict use_column
@@ -82,14 +83,36 @@ declare
 begin
 	insert into stepd.rate_start (queue_id, at, n)
 	select q.id, max(f.at), count(*)
-	from (select u.lease, at - u.age * interval '1 us' as at from unnest(leases, ages_us) u (lease, age)) f
+	from (select u.lease, u.job, at - u.age * interval '1 us' as at from unnest(leases, jobs, ages_us) u (lease, job, age)) f
 	join stepd.lease l on l.id = f.lease
 	join stepd.lane a on a.id = l.lane_id
 	join stepd.queue q on q.id = a.queue_id
-	where q.rate_limit > 0
+	where q.rate_limit > 0 and l.begun is distinct from f.job
 	group by q.id, date_bin('10 ms', f.at, 'epoch');
 end $$;
-comment on function stepd._rate_started(bigint[], bigint[]) is 'Note when attempts began that have just ended; their leases are still there.';
+comment on function stepd._rate_started(bigint[], bigint[], bigint[]) is 'Note when attempts began that have just ended; their leases are still there.';
+
+create or replace function stepd.began(node_id int, lease bigint, job bigint, age_us bigint) returns boolean
+language plpgsql
+set enable_seqscan = off as $$
+#variable_conflict use_column
+declare
+	lane int;
+begin
+	update stepd.lease l set begun = job
+	where l.id = lease and l.node_id = began.node_id and job = any (l.ids) and l.begun is distinct from job
+	returning l.lane_id into lane;
+	if lane is null then
+		return false;
+	end if;
+	insert into stepd.rate_start (queue_id, at, n)
+	select q.id, clock_timestamp() - age_us * interval '1 us', 1
+	from stepd.lane a join stepd.queue q on q.id = a.queue_id where a.id = lane and q.rate_limit > 0;
+	perform stepd._ring('due'); -- promote() may wait for it
+	return true;
+end $$;
+comment on function stepd.began(int, bigint, bigint, bigint) is
+	'A worker says that a job of a queue with a rate limit, which it claimed with that lease, began so long ago and still runs. False: the lease does not hold it any more, or it was said before.';
 
 drop function if exists stepd._group_sort(int, int, int);
 drop function if exists stepd._group_admit(int, int, int, text, int, int, bigint[], date[], smallint[]);

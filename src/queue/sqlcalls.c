@@ -2,7 +2,7 @@
 #include "queue/sqlcalls.h"
 
 const struct sd_db_stmt sd_sql_lanes = {
-	"lanes", "select lane_id, step, queue, timeout_ms, paused from stepd.lanes($1)", 1};
+	"lanes", "select lane_id, step, queue, timeout_ms, rated from stepd.lanes($1)", 1};
 const struct sd_db_stmt sd_sql_claim = {
 	"claim",
 	"select lease_id, lane_id, job_id, attempt, max_attempts, trigger, trigger_index, queue, group_id, parent_id,"
@@ -16,6 +16,7 @@ const struct sd_db_stmt sd_sql_unread = {"unread", "select job_id, verdict from 
 const struct sd_db_stmt sd_sql_end_session = {"end_session", "select stepd.end_session($1)", 1};
 const struct sd_db_stmt sd_sql_died = {
 	"died", "select job_id, verdict from stepd.died($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)", 13};
+const struct sd_db_stmt sd_sql_began = {"began", "select stepd.began($1, $2, $3, $4)", 4};
 const struct sd_db_stmt sd_sql_http_finish = {
 	"http_finish", "select stepd.http_finish($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)", 12};
 const struct sd_db_stmt sd_sql_http_died = {

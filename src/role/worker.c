@@ -176,6 +176,7 @@ static void arm_timers(struct sd_worker *w, bool idle)
 	} else {
 		ev_timer_stop(w->loop, &w->slow_timer);
 	}
+	sd_worker_look_for_start(w);
 	watch_wake(w, w->sleeping && idle && !w->busy && !sd_worker_stopping(w));
 }
 

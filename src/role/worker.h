@@ -44,6 +44,7 @@ struct sd_worker {
 	ev_timer retry_timer; /* after a failed exchange */
 	ev_timer patience_timer; /* with a database that is away while we drain */
 	ev_timer report_timer; /* what the handler says of its progress is told */
+	ev_timer began_timer;  /* that it runs is told, where a rate limit counts starts */
 	ev_signal term;
 
 	int group;	/* in the scoreboard */
@@ -82,6 +83,7 @@ struct sd_worker {
 	bool struck;		    /* … by a TERM that was none of the supervisor's */
 
 	int64_t report_us;	    /* when progress was told last */
+	int64_t began_job, began_lease; /* whose start was told last */
 	struct sd_attempt *spare;
 };
 
@@ -120,5 +122,6 @@ void sd_worker_answer(struct sd_worker *w, struct sd_ask *ask);
 /* worker_report.c: progress of the running handler */
 void sd_worker_report_init(struct sd_worker *w);
 void sd_worker_look_for_report(struct sd_worker *w);
+void sd_worker_look_for_start(struct sd_worker *w);
 
 #endif

@@ -7,6 +7,11 @@
  * is something new.  A handler that ends before that is not told of at all:
  * its last report goes with its outcome, in the same transaction.  SQL fences
  * it: of a lease that is no longer ours nothing is kept.
+ *
+ * In the same way the start of a handler of a queue with a rateLimit is told
+ * when it runs for longer than most: until then, or until its end, a claimed
+ * job counts as one that may begin at any moment.  Lost on the way, it is told
+ * no second time; it then counts until it ends.
  */
 #include "role/worker.h"
 
@@ -22,6 +27,7 @@
 #define FIRST_US (100 * SD_MS) /* most handlers are over by then */
 #define EVERY_US (500 * SD_MS)
 #define REPORT_MS 10000
+#define BEGAN_US (20 * SD_MS)
 
 struct report {
 	struct sd_worker *worker;
@@ -93,8 +99,58 @@ void sd_worker_look_for_report(struct sd_worker *w)
 		arm(w);
 }
 
+/* The running attempt if its start is to be told. */
+static const struct sd_attempt *untold(struct sd_worker *w, int64_t *since)
+{
+	const struct sd_attempt *a = sd_runner_current(w->runner, since);
+	const struct sd_lane *l = a != NULL ? sd_worker_lane(w, a->lane) : NULL;
+
+	if (l == NULL || !l->rated || (a->job_id == w->began_job && a->lease_id == w->began_lease))
+		return NULL;
+	return a;
+}
+
+static void on_began_told(void *arg, PGresult *const *results, size_t n, const struct sd_err *err)
+{
+	if (results == NULL)
+		sd_log_err(SD_LOG_DEBUG, err, "telling that a job began");
+}
+
+static void on_began_timer(struct ev_loop *loop, ev_timer *t, int revents)
+{
+	struct sd_worker *w = t->data;
+	int64_t since, now = sd_now_us();
+	const struct sd_attempt *a = untold(w, &since);
+	char node[16], lease[24], job[24], age[24];
+	const char *values[] = {node, lease, job, age};
+	struct sd_db_call call = {&sd_sql_began, values};
+
+	if (a != NULL && now - since >= BEGAN_US && sd_db_is_up(w->db)) {
+		snprintf(node, sizeof node, "%d", a->node_id);
+		snprintf(lease, sizeof lease, "%" PRId64, a->lease_id);
+		snprintf(job, sizeof job, "%" PRId64, a->job_id);
+		snprintf(age, sizeof age, "%" PRId64, now - since);
+		w->began_job = a->job_id;
+		w->began_lease = a->lease_id;
+		sd_db_submit(w->db, &call, 1, 0, REPORT_MS, on_began_told, w);
+	}
+	sd_worker_look_for_start(w);
+}
+
+void sd_worker_look_for_start(struct sd_worker *w)
+{
+	int64_t since;
+
+	if (untold(w, &since) == NULL)
+		ev_timer_stop(w->loop, &w->began_timer);
+	else if (!ev_is_active(&w->began_timer))
+		ev_timer_again(w->loop, &w->began_timer);
+}
+
 void sd_worker_report_init(struct sd_worker *w)
 {
+	ev_timer_init(&w->began_timer, on_began_timer, 0., (double)BEGAN_US / SD_SEC);
+	w->began_timer.data = w;
 	ev_timer_init(&w->report_timer, on_report_timer, 0., 0.);
 	w->report_timer.data = w;
 }

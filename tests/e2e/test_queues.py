@@ -56,6 +56,15 @@ def test_rate_limit_holds_and_is_used(nodes, db):
     assert 2.9 < time.monotonic() - begin < 3 + 2 * harness.SLOW
 
 
+def test_rate_limit_with_jobs_longer_than_its_window(nodes, db):
+    """That a job runs is told while it does, so that it does not take the place of another for as long as it runs."""
+    nodes({"kit": {"rateLimit": "2/100ms"}})
+    bulk(db, "kit", 8, "jsonb_build_object('data', '{\"ms\": 600}'::jsonb)")
+    harness.wait_for(lambda: db.value("select count(*) from stepd.lease where begun = any (ids)") == 2 * NODES, 10, "all workers at work at a time")
+    done(db, 8)
+    assert most_in_window(db, 0.1) <= 2
+
+
 def test_rate_limit_of_a_short_window(nodes, db):
     nodes({"kit": {"rateLimit": "5/100ms"}})
     bulk(db, "kit", 60)

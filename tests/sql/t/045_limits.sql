@@ -18,10 +18,18 @@ select t.finish(j) from unnest('{1,2}'::bigint[]) j;
 select is((select sum(n)::int from stepd.rate_start), 2, 'what ended counts');
 select is(t.claim(3, 'Std', 5), '{}', 'still');
 select pg_sleep(0.46);
-select is(t.claim(3, 'Std', 5), '{4,5,6}', 'three in the next window; the one that is still held began long ago');
+select is(t.claim(3, 'Std', 5), '{4,5}', 'two in the next window: the one that is still held may begin at any moment');
 select is((select count(*)::int from stepd.rate_start), 0, 'old starts are forgotten');
+select is(stepd.began(t.n(), t.lease(3), 3, 450000), true, 'unless its worker says that it began long ago');
+select is(t.claim(4, 'Std', 5), '{6}', 'then there is room for another');
+select is(stepd.began(t.n(), t.lease(6), 6, 10), true, 'one that just began');
+select is(stepd.began(t.n(), t.lease(6), 6, 10), false, 'is said once');
+select is(stepd.began(t.n(), t.lease(4), 6, 10), false, 'with its own lease');
+select is((select sum(n)::int from stepd.rate_start), 1, 'it counts');
+select is(t.finish(6), 'completed', 'and its end');
+select is((select sum(n)::int from stepd.rate_start), 1, 'does not count it again');
 select is(t.finish(4, 'error', 'x'), 'retrying', 'an error');
-select is((select sum(n)::int from stepd.rate_start), 1, 'counts too');
+select is((select sum(n)::int from stepd.rate_start), 2, 'counts too');
 select is(t.sound(), 'sound', 'sound');
 
 -- concurrencyPerGroup
