@@ -18,7 +18,7 @@ src_libstepd_a_SOURCES += \
 
 # The public header, <stepd/step.h>.
 stepdincludedir = $(includedir)/stepd
-dist_stepdinclude_HEADERS = src/step/stepd/step.h
+dist_stepdinclude_HEADERS = src/step/stepd/step.h src/step/stepd/abi.h
 
 pkgconfigdir = $(libdir)/pkgconfig
 pkgconfig_DATA = src/stepd-step.pc

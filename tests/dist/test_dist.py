@@ -83,7 +83,7 @@ def test_version_is_the_tarballs(tree, prefix):
 def test_everything_is_installed(prefix):
     have = files(prefix)
     wanted = {
-        "sbin/stepd", "bin/stepctl", "include/stepd/step.h", "lib/pkgconfig/stepd-step.pc", "etc/stepd/stepd.yaml",
+        "sbin/stepd", "bin/stepctl", "include/stepd/step.h", "include/stepd/abi.h", "lib/pkgconfig/stepd-step.pc", "etc/stepd/stepd.yaml",
         "lib/systemd/system/stepd.service", "lib/systemd/system/stepd.socket", "share/man/man8/stepd.8", "share/man/man1/stepctl.1",
         "share/man/man5/stepd.yaml.5", "share/man/man3/stepd_step.3",
     }

@@ -296,9 +296,7 @@ class Stage:
             shutil.copy(BUILD / "src" / program, self.bin)
         for so in glob.glob(str(BUILD / "steps/*.so")):
             shutil.copy(so, self.steps)
-        for header in (SOURCE / "src").rglob("step.h"):
-            (self.include / "stepd").mkdir(parents=True, exist_ok=True)
-            shutil.copy(header, self.include / "stepd")
+        shutil.copytree(SOURCE / "src/step/stepd", self.include / "stepd")
         os.chmod(self.dir, 0o755)
 
     def compile_step(self, name, source, into, flags=()):
