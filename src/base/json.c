@@ -7,6 +7,7 @@
  * the database for its form.  Line and column are counted only for an error.
  */
 #include "base/json.h"
+#include "base/decimal.h"
 #include "base/utf8.h"
 
 #include <ctype.h>
@@ -355,16 +356,16 @@ int sd_json_bool(const cJSON *obj, const char *key, int fallback)
 }
 
 /* The shortest of the usual forms that reads back as the same number. */
-static void format_number(char text[40], double v)
+static void format_number(char text[SD_DECIMAL_MAX], double v)
 {
 	if (!isfinite(v)) {
-		snprintf(text, 40, "null");
+		snprintf(text, SD_DECIMAL_MAX, "null");
 	} else if (v == floor(v) && fabs(v) < 0x1p53) {
-		snprintf(text, 40, "%lld", (long long)v);
+		snprintf(text, SD_DECIMAL_MAX, "%lld", (long long)v);
 	} else {
-		snprintf(text, 40, "%.15g", v);
-		if (strtod(text, NULL) != v)
-			snprintf(text, 40, "%.17g", v);
+		sd_decimal_print(text, 15, 'g', v);
+		if (sd_decimal_read(text) != v)
+			sd_decimal_print(text, 17, 'g', v);
 	}
 }
 
@@ -374,12 +375,12 @@ static bool is_number_text(const char *s, double v)
 	struct scan scan = {.p = (const unsigned char *)s, .end = (const unsigned char *)s + strlen(s)};
 
 	return scan.p < scan.end && (*s == '-' || isdigit((unsigned char)*s)) && scan_number(&scan) == 0 && scan.p == scan.end &&
-	       strtod(s, NULL) == v;
+	       sd_decimal_read(s) == v;
 }
 
 static void print_number(struct sd_buf *b, const cJSON *n)
 {
-	char text[40];
+	char text[SD_DECIMAL_MAX];
 
 	if (n->valuestring != NULL && is_number_text(n->valuestring, n->valuedouble)) {
 		sd_buf_str(b, n->valuestring);

@@ -7,6 +7,7 @@ src_libstepd_a_SOURCES += \
 	src/base/crondesc.c src/base/crondesc.h \
 	src/base/cronnext.c \
 	src/base/cronspec.c src/base/cronspec.h \
+	src/base/decimal.c src/base/decimal.h \
 	src/base/err.c src/base/err.h \
 	src/base/fdutil.c src/base/fdutil.h \
 	src/base/json.c src/base/json.h \

@@ -8,6 +8,7 @@
  * marks are kept only where such a keyword is on the way.
  */
 #include "base/schema_impl.h"
+#include "base/decimal.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -111,7 +112,7 @@ static void show(const cJSON *v, struct sd_buf *b)
 	if (cJSON_IsString(v))
 		sd_buf_json_str(b, v->valuestring);
 	else if (cJSON_IsNumber(v))
-		sd_buf_printf(b, "%.17g", v->valuedouble);
+		sd_buf_str(b, sd_decimal_print((char[SD_DECIMAL_MAX]){0}, 17, 'g', v->valuedouble));
 	else
 		sd_buf_str(b, cJSON_IsTrue(v) ? "true" : cJSON_IsFalse(v) ? "false" : cJSON_IsNull(v) ? "null" : cJSON_IsArray(v) ? "[…]" : "{…}");
 }

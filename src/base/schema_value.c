@@ -3,6 +3,7 @@
  * of members does not count), and exact divisibility.
  */
 #include "base/schema_impl.h"
+#include "base/decimal.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -150,13 +151,13 @@ size_t sd_text_chars(const char *s)
 /* The shortest decimal that reads as v: |v| = *digits · 10^exponent, digits no multiple of ten.  v is finite and not 0. */
 static int decimal(double v, uint64_t *digits)
 {
-	char text[40];
+	char text[SD_DECIMAL_MAX];
 	int precision = 14, exponent;
 	const char *p = text;
 
 	do
-		snprintf(text, sizeof text, "%.*e", precision++, fabs(v));
-	while (precision < 17 && strtod(text, NULL) != fabs(v));
+		sd_decimal_print(text, precision++, 'e', fabs(v));
+	while (precision < 17 && sd_decimal_read(text) != fabs(v));
 	*digits = 0;
 	for (; *p != 'e'; p++)
 		if (*p != '.')

@@ -53,6 +53,7 @@ int main(int argc, char **argv)
 	struct sd_cli cli = {0};
 
 	setlocale(LC_ALL, "");
+	setlocale(LC_NUMERIC, "C"); /* numbers come from the database, and go into JSON */
 	int rc = sd_cli_common(&cli, &argc, &argv);
 	if (rc >= 0)
 		return rc;

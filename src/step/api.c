@@ -3,6 +3,7 @@
  */
 #include "step/ctx.h"
 #include "base/clock.h"
+#include "base/decimal.h"
 #include "base/json.h"
 #include "base/uuid.h"
 
@@ -251,13 +252,14 @@ static void api_progress(struct stepd_ctx *pub, double percent, const char *mess
 {
 	struct sd_ctx *c = sd_ctx_of(pub);
 	struct sd_buf b = SD_BUF_INIT;
+	char number[SD_DECIMAL_MAX];
 	size_t at;
 
 	if (c->a->job_id == 0)
 		return;
 	sd_buf_chr(&b, '{');
 	if (percent >= 0) /* nor is NaN */
-		sd_buf_printf(&b, "\"percent\":%.6g", percent < 100 ? percent : 100.0);
+		sd_buf_printf(&b, "\"percent\":%s", sd_decimal_print(number, 6, 'g', percent < 100 ? percent : 100.0));
 	if (message != NULL) {
 		sd_buf_str(&b, b.len > 1 ? ",\"message\":" : "\"message\":");
 		sd_buf_json_str(&b, sd_clean_text(c->a->arena, message, PROGRESS_MESSAGE_MAX));

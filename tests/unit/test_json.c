@@ -1,14 +1,22 @@
 /* JSON at the door: what passes, what does not and where, hostile sizes, and trees that print as they were. */
 #include "base/clock.h"
+#include "base/fdutil.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "base/schema_impl.h"
 
+#include <ftw.h>
+#include <locale.h>
 #include <setjmp.h>
+#include <spawn.h>
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cmocka.h>
 
@@ -273,13 +281,64 @@ static void test_long_number(void **state)
 	cJSON_Delete(tree);
 }
 
+/* A locale with a decimal comma in a folder of our own, because which ones are installed is not known.  false: it cannot be made here. */
+static bool set_comma(char dir[])
+{
+	static const char source[] = "LC_CTYPE\ncopy \"POSIX\"\nEND LC_CTYPE\nLC_COLLATE\ncopy \"POSIX\"\nEND LC_COLLATE\n"
+				     "LC_NUMERIC\ndecimal_point \",\"\nthousands_sep \"\"\ngrouping -1\nEND LC_NUMERIC\n";
+	char from[64], to[64];
+	char *argv[] = {"localedef", "-c", "--quiet", "-i", from, "-f", "ANSI_X3.4-1968", to, NULL};
+	pid_t pid;
+
+	assert_non_null(mkdtemp(dir));
+	snprintf(from, sizeof from, "%s/source", dir);
+	snprintf(to, sizeof to, "%s/xx_XX", dir);
+	assert_int_equal(sd_write_file_atomic(from, source, strlen(source), 0600, NULL), 0);
+	setenv("LOCPATH", dir, 1);
+	if (posix_spawnp(&pid, argv[0], NULL, NULL, argv, environ) != 0 || waitpid(pid, NULL, 0) != pid)
+		return false;
+	return setlocale(LC_NUMERIC, "xx_XX") != NULL;
+}
+
+static int remove_one(const char *path, const struct stat *st, int kind, struct FTW *at)
+{
+	(void)st, (void)kind, (void)at;
+	return remove(path);
+}
+
+/* A handler calls setlocale(): numbers keep their point, or [12.5] would become [12,5]. */
+static void test_locale(void **state)
+{
+	char dir[] = "/tmp/stepd-locale.XXXXXX", text[16];
+	struct sd_buf b = SD_BUF_INIT;
+	bool comma = set_comma(dir);
+	cJSON *tree;
+
+	(void)state;
+	if (comma) {
+		snprintf(text, sizeof text, "%.1f", 12.5);
+		assert_string_equal(text, "12,5");
+		tree = cJSON_Parse("[12.5,1e-7,0.30000000000000004,1.10]");
+		assert_true(cJSON_GetArrayItem(tree, 0)->valuedouble == 12.5);
+		sd_json_print(&b, tree);
+		assert_string_equal(b.data, "[12.5,1e-07,0.30000000000000004,1.1]");
+		cJSON_Delete(tree);
+		assert_true(sd_value_multiple(4.5, 1.5));
+	}
+	setlocale(LC_NUMERIC, "C");
+	nftw(dir, remove_one, 8, FTW_DEPTH | FTW_PHYS);
+	sd_buf_fini(&b);
+	if (!comma)
+		skip();
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_accepted), cmocka_unit_test(test_refused_with_place), cmocka_unit_test(test_every_prefix),
 		cmocka_unit_test(test_depth), cmocka_unit_test(test_64_mib), cmocka_unit_test(test_print),
 		cmocka_unit_test(test_print_of_a_part), cmocka_unit_test(test_members),
-		cmocka_unit_test(test_long_number), cmocka_unit_test(test_digits_are_kept),
+		cmocka_unit_test(test_long_number), cmocka_unit_test(test_digits_are_kept),   cmocka_unit_test(test_locale),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
