@@ -138,7 +138,8 @@ comment on function stepd._accept_keys(stepd._accept[]) is 'Take the idempotency
 
 create or replace function stepd.http_accept(steps text[], trigger_indexes int[], inputs text[], trace_ids uuid[], keys text[] default null)
 returns table (job_id bigint, verdict text)
-language plpgsql as $$
+language plpgsql
+set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 declare
 	r stepd._accept[];

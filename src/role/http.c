@@ -1,7 +1,7 @@
 /*
  * The http process: serves the routes of http triggers by handing requests to
- * web workers, and the admin listener.  It runs no step code.  Its one database
- * connection stores accepted requests (http_accept.c).
+ * web workers, and the admin listener.  It runs no step code.  Its database
+ * connections store accepted requests (http_accept.c).
  *
  * A turn of the loop: handle what came (requests become waiting flights,
  * replies free their workers), hand out waiting flights, write each worker's
@@ -264,7 +264,9 @@ static int max_wait_ms(const struct sd_http *h)
 {
 	int64_t ms = h->in_flight > 0 || h->lost || h->draining ? TICK_MS : IDLE_MS, due;
 
-	due = h->jobs.waiting.head && !h->jobs.busy && h->jobs.poll_us < h->db.due_us ? h->jobs.poll_us : h->db.due_us;
+	due = sd_http_db_due(h);
+	if (h->jobs.waiting.head && !h->jobs.busy && h->jobs.poll_us < due)
+		due = h->jobs.poll_us;
 	if (due == INT64_MAX)
 		return (int)ms;
 	due = (due - sd_now_us() + SD_MS - 1) / SD_MS;

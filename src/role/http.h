@@ -80,16 +80,27 @@ struct sd_http_jobs {
 };
 
 /* Requests that become jobs: they wait for the next commit, or are in the one under way. */
+struct sd_http_batch {
+	struct sd_http *http;
+	struct sd_http_db *db;
+	struct sd_http_accept_list asked;
+	size_t nasked; /* 0: no commit is under way */
+};
+
+#define SD_HTTP_BATCHES 2
+
 struct sd_http_accept {
-	struct sd_http_accept_list waiting, asked;
-	size_t nasked, limit; /* limit of the next batch; 0: not set yet */
-	bool busy;	      /* a commit is under way */
-	bool due;	      /* look at waiting at the end of this turn */
+	struct sd_http_accept_list waiting;
+	size_t nwaiting;
+	struct sd_http_batch batches[SD_HTTP_BATCHES]; /* each on its own connection */
+	size_t limit; /* of the next batch; 0: not set yet */
+	bool due;     /* look at waiting at the end of this turn */
 	struct sd_input **inputs; /* of each step; their schemas are pure data, nothing of a step is loaded here */
 };
 
-/* The own database connection. */
+/* An own database connection. */
 struct sd_http_db {
+	struct sd_http *http;
 	struct sd_db *db;
 	struct sd_watch *epoll;
 	int fd;		/* in epoll; -1: none */
@@ -139,7 +150,7 @@ struct sd_http {
 	struct sd_http_flight *spare;
 	size_t nspare, in_flight; /* exchanges that wait for an answer */
 	struct sd_http_metrics metrics;
-	struct sd_http_db db;
+	struct sd_http_db db, second; /* second: for every other batch of accepted requests, nothing else */
 	struct sd_http_accept accept;
 	struct sd_http_jobs jobs;
 	struct sd_http_depths depths;
@@ -191,6 +202,7 @@ void sd_http_deaths_turn(struct sd_http *h);
 /* http_accept.c: requests that become jobs. */
 bool sd_http_accept_key(struct sd_http_flight *fl); /* note its Idempotency-Key; false: it is none */
 int sd_http_accept_init(struct sd_http *h, struct sd_err *err) SD_MUST_CHECK;
+bool sd_http_accepts(const struct sd_http *h); /* some route does */
 void sd_http_accept_add(struct sd_http *h, struct sd_http_flight *fl);
 void sd_http_accept_turn(struct sd_http *h); /* begin the next commit */
 void sd_http_accept_up(struct sd_http *h);
@@ -207,10 +219,11 @@ bool sd_http_jobs_wait(struct sd_http *h, struct sd_http_flight *fl);		      /* 
 void sd_http_jobs_accepted(struct sd_http *h, struct sd_http_flight *fl);	      /* answer 202 */
 void sd_http_jobs_turn(struct sd_http *h);
 
-/* http_db.c: the database connection. */
+/* http_db.c: the database connections. */
 int sd_http_db_start(struct sd_http *h, struct sd_err *err) SD_MUST_CHECK;
 bool sd_http_db_away(const struct sd_http *h); /* down, and not for the first moment of this process */
-void sd_http_db_turn(struct sd_http *h, int64_t now_us); /* its timer */
+void sd_http_db_turn(struct sd_http *h, int64_t now_us); /* the timers */
+int64_t sd_http_db_due(const struct sd_http *h); /* when that is needed next; INT64_MAX: not at all */
 
 /* http_tls.c: *tls is NULL when TLS is off. */
 int sd_http_tls(const struct sd_child *child, struct ssl_ctx_st **tls, struct sd_err *err) SD_MUST_CHECK;

@@ -2,9 +2,11 @@
  * `respond: accepted`: a request's body becomes a job, and the client hears of
  * it when that is committed.
  *
- * Group commit: one transaction is under way at a time, and what arrives
- * meanwhile goes into the next one, in one statement.  So the more requests
- * there are, the fewer commits each of them costs.
+ * Group commit: what arrives while a transaction is under way goes into the next
+ * one, in one statement.  So the more requests there are, the fewer commits each
+ * of them costs.  There are two connections: while one commits, clients that were
+ * answered send again, and these are stored by the other.  It waits until they
+ * are half as many, because a statement costs as much as some fifty rows.
  *
  * A body the database refuses (a number beyond numeric's range) takes no
  * neighbour with it: a refused batch is tried again in halves, until the one
@@ -92,55 +94,55 @@ static void answer_all(struct sd_http *h, struct sd_http_accept_list *l, int sta
 /* --- the commit --- */
 
 /* Back to the front, in order, to be tried in smaller batches. */
-static void halve(struct sd_http_accept *a)
+static void halve(struct sd_http_accept *a, struct sd_http_batch *b)
 {
-	a->limit = a->nasked / 2;
-	if (a->asked.head) {
-		a->asked.tail->accept_next = a->waiting.head;
+	a->limit = b->nasked / 2;
+	a->nwaiting += b->nasked;
+	if (b->asked.head) {
+		b->asked.tail->accept_next = a->waiting.head;
 		if (!a->waiting.tail)
-			a->waiting.tail = a->asked.tail;
-		a->waiting.head = a->asked.head;
+			a->waiting.tail = b->asked.tail;
+		a->waiting.head = b->asked.head;
 	}
-	a->asked = (struct sd_http_accept_list){NULL, NULL};
+	b->asked = (struct sd_http_accept_list){NULL, NULL};
 }
 
-static void refused(struct sd_http *h, const struct sd_err *err)
+static void refused(struct sd_http *h, struct sd_http_batch *b, const struct sd_err *err)
 {
-	struct sd_http_accept *a = &h->accept;
-
 	if (err->class == SD_ERR_TRANSIENT) {
-		answer_all(h, &a->asked, 503, "database_unavailable",
+		answer_all(h, &b->asked, 503, "database_unavailable",
 			   strcmp(err->sqlstate, "08007") == 0 ? "the database went away; whether the request was stored is not known"
 							       : "the database is away; nothing was stored");
-	} else if (a->nasked > 1) {
-		halve(a);
+	} else if (b->nasked > 1) {
+		halve(&h->accept, b);
 	} else if (strncmp(err->sqlstate, "22", 2) == 0) {
-		answer_all(h, &a->asked, 422, "unprocessable", err->message);
+		answer_all(h, &b->asked, 422, "unprocessable", err->message);
 	} else {
 		sd_log_err(SD_LOG_ERROR, err, "storing an accepted request");
-		answer_all(h, &a->asked, 500, "not_stored", "the request could not be stored");
+		answer_all(h, &b->asked, 500, "not_stored", "the request could not be stored");
 	}
 }
 
 static void on_stored(void *arg, PGresult *const *results, size_t n, const struct sd_err *err)
 {
-	struct sd_http *h = arg;
+	struct sd_http_batch *b = arg;
+	struct sd_http *h = b->http;
 	struct sd_http_accept *a = &h->accept;
 	struct sd_http_flight *fl;
 
-	a->busy = false;
 	if (!results) {
-		refused(h, err);
-	} else if ((size_t)PQntuples(results[0]) != a->nasked) {
-		sd_log(SD_LOG_ERROR, "http_accept returned %d rows for %zu requests", PQntuples(results[0]), a->nasked);
-		answer_all(h, &a->asked, 500, "not_stored", "the request could not be stored");
+		refused(h, b, err);
+	} else if ((size_t)PQntuples(results[0]) != b->nasked) {
+		sd_log(SD_LOG_ERROR, "http_accept returned %d rows for %zu requests", PQntuples(results[0]), b->nasked);
+		answer_all(h, &b->asked, 500, "not_stored", "the request could not be stored");
 	} else {
-		for (int row = 0; (fl = sd_http_list_take(&a->asked)); row++) {
+		for (int row = 0; (fl = sd_http_list_take(&b->asked)); row++) {
 			if (answer(h, fl, results[0], row))
 				sd_http_forget(h, fl);
 		}
 		a->limit = a->limit * 2 < BATCH_MAX ? a->limit * 2 : BATCH_MAX;
 	}
+	b->nasked = 0;
 	a->due = a->waiting.head != NULL;
 }
 
@@ -156,49 +158,57 @@ static void put(struct sd_buf values[5], struct sd_http *h, const struct sd_http
 }
 
 /* Move what is to be stored next to asked, and its values into the arrays. */
-static void collect(struct sd_http *h, struct sd_buf values[5])
+static void collect(struct sd_http *h, struct sd_http_batch *b, struct sd_buf values[5])
 {
 	struct sd_http_accept *a = &h->accept;
 	struct sd_http_flight *fl;
 	size_t bytes = 0;
 
-	for (a->nasked = 0; a->nasked < a->limit && bytes < BATCH_MAX_BYTES && (fl = sd_http_list_take(&a->waiting));) {
+	while (b->nasked < a->limit && bytes < BATCH_MAX_BYTES && (fl = sd_http_list_take(&a->waiting))) {
+		a->nwaiting--;
 		if (!fl->x) { /* nobody waits for it, and nobody was told that it is kept */
 			sd_http_forget(h, fl);
 			continue;
 		}
 		put(values, h, fl);
-		sd_http_list_append(&a->asked, fl);
+		sd_http_list_append(&b->asked, fl);
 		bytes += fl->data_len;
-		a->nasked++;
+		b->nasked++;
 	}
+}
+
+static void commit(struct sd_http *h, struct sd_http_batch *b)
+{
+	struct sd_buf values[5] = {SD_BUF_INIT, SD_BUF_INIT, SD_BUF_INIT, SD_BUF_INIT, SD_BUF_INIT};
+	const char *texts[5];
+	const struct sd_db_call call = {&sd_sql_http_accept, texts};
+
+	for (int i = 0; i < 5; i++)
+		sd_buf_chr(&values[i], '{');
+	collect(h, b, values);
+	for (int i = 0; i < 5; i++) {
+		sd_buf_chr(&values[i], '}');
+		texts[i] = values[i].data;
+	}
+	if (b->nasked > 0)
+		sd_db_submit(b->db->db, &call, 1, 0, COMMIT_MS, on_stored, b);
+	for (int i = 0; i < 5; i++)
+		sd_buf_fini(&values[i]);
 }
 
 void sd_http_accept_turn(struct sd_http *h)
 {
 	struct sd_http_accept *a = &h->accept;
-	struct sd_buf values[5] = {SD_BUF_INIT, SD_BUF_INIT, SD_BUF_INIT, SD_BUF_INIT, SD_BUF_INIT};
-	const char *texts[5];
-	const struct sd_db_call call = {&sd_sql_http_accept, texts};
 
 	a->due = false;
-	if (a->busy || !sd_db_is_up(h->db.db))
-		return;
 	if (a->limit == 0)
 		a->limit = BATCH_MAX;
-	for (int i = 0; i < 5; i++)
-		sd_buf_chr(&values[i], '{');
-	collect(h, values);
-	for (int i = 0; i < 5; i++) {
-		sd_buf_chr(&values[i], '}');
-		texts[i] = values[i].data;
+	for (int i = 0; i < SD_HTTP_BATCHES && a->waiting.head; i++) {
+		const struct sd_http_batch *other = &a->batches[1 - i];
+
+		if (a->batches[i].nasked == 0 && sd_db_is_up(a->batches[i].db->db) && a->nwaiting >= other->nasked / 2)
+			commit(h, &a->batches[i]);
 	}
-	if (a->nasked > 0) {
-		a->busy = true;
-		sd_db_submit(h->db.db, &call, 1, 0, COMMIT_MS, on_stored, h);
-	}
-	for (int i = 0; i < 5; i++)
-		sd_buf_fini(&values[i]);
 }
 
 /* --- requests --- */
@@ -207,6 +217,8 @@ int sd_http_accept_init(struct sd_http *h, struct sd_err *err)
 {
 	const struct sd_manifest *m = h->manifest;
 
+	h->accept.batches[0] = (struct sd_http_batch){.http = h, .db = &h->db};
+	h->accept.batches[1] = (struct sd_http_batch){.http = h, .db = &h->second};
 	h->accept.inputs = sd_arena_zalloc(h->arena, (m->nsteps + 1) * sizeof(*h->accept.inputs));
 	for (size_t i = 0; i < m->nsteps; i++) {
 		bool any = false;
@@ -217,6 +229,14 @@ int sd_http_accept_init(struct sd_http *h, struct sd_err *err)
 			return -1;
 	}
 	return 0;
+}
+
+bool sd_http_accepts(const struct sd_http *h)
+{
+	for (size_t i = 0; i < h->manifest->nsteps; i++)
+		if (h->accept.inputs[i])
+			return true;
+	return false;
 }
 
 /* A form's texts as the schema wants them, also in what is stored. */
@@ -266,6 +286,7 @@ void sd_http_accept_add(struct sd_http *h, struct sd_http_flight *fl)
 		return;
 	sd_http_jobs_prefer(h, fl);
 	sd_http_list_append(&h->accept.waiting, fl);
+	h->accept.nwaiting++;
 	h->accept.due = true;
 }
 
@@ -277,6 +298,7 @@ void sd_http_accept_up(struct sd_http *h)
 void sd_http_accept_down(struct sd_http *h)
 {
 	answer_all(h, &h->accept.waiting, 503, "database_unavailable", "the database is away");
+	h->accept.nwaiting = 0;
 }
 
 static void expire(struct sd_http *h, struct sd_http_flight *fl, const char *message)
@@ -291,7 +313,8 @@ void sd_http_accept_expire(struct sd_http *h)
 	if (sd_http_db_away(h))
 		sd_http_accept_down(h);
 	expire(h, h->accept.waiting.head, "the database did not answer in time; nothing was stored");
-	expire(h, h->accept.asked.head, "the database did not answer in time; whether the request was stored is not known");
+	for (int i = 0; i < SD_HTTP_BATCHES; i++)
+		expire(h, h->accept.batches[i].asked.head, "the database did not answer in time; whether the request was stored is not known");
 	if (h->accept.waiting.head)
 		h->accept.due = true;
 }

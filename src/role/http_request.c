@@ -25,7 +25,7 @@
 
 static uint64_t next_random(struct sd_http *h)
 {
-	uint64_t a = h->random[0], b = h->random[1]; /* xorshift128+: span, trace and error ids need to differ, not to be secret */
+	uint64_t a = h->random[0], b = h->random[1]; /* xorshift128+: span and error ids need to differ, not to be secret */
 
 	h->random[0] = b;
 	a ^= a << 23;
@@ -188,13 +188,13 @@ void sd_http_gone(struct sd_http *h, struct sd_exchange *x)
 
 /* --- requests --- */
 
-static void set_trace(struct sd_http *h, struct sd_http_flight *fl)
+static void set_trace(struct sd_http_flight *fl)
 {
 	size_t len;
 	const char *parent = sd_exchange_header(fl->x, "traceparent", &len);
 
 	if (!parent || !sd_traceparent_parse(parent, len, fl->trace_id))
-		random_uuid(h, fl->trace_id);
+		sd_uuid_v7(fl->trace_id); /* in the order of time: so are the rows that an index of them is made of */
 }
 
 /* false: refused. */
@@ -343,7 +343,7 @@ void sd_http_request(struct sd_http *h, struct sd_exchange *x)
 	fl = take_flight(h);
 	fl->x = x;
 	x->data = fl;
-	set_trace(h, fl);
+	set_trace(fl);
 	token = sd_http_jobs_token(h, x);
 	if (token) {
 		ask_for_job(h, fl, token);

@@ -1,6 +1,7 @@
 """`respond: accepted`: requests that become jobs, committed before the client hears of it."""
 
 import concurrent.futures
+import contextlib
 import threading
 import time
 
@@ -93,6 +94,19 @@ def test_idempotency_key_gives_the_first_job(server, db):
         replies = list(pool.map(lambda i: server.post("/take", {"n": 3}, headers={"idempotency-key": f"k{i % 4}"}).json["jobId"], range(40)))
     assert [len(set(replies[i::4])) for i in range(4)] == [1] * 4 and len(set(replies)) == 4
     assert db.value("select count(*) from stepd.jobs") == 6
+
+
+def test_a_commit_that_waits_holds_up_no_other(server, db):
+    """There are two connections: a request whose key somebody else is about to take waits alone."""
+    db.wait_value("select count(*) from pg_stat_activity where application_name = 'stepd http' and datname = current_database()", 2)
+    with contextlib.closing(db.connect(autocommit=False)) as other, concurrent.futures.ThreadPoolExecutor(1) as pool:
+        other.cursor().execute("insert into stepd.accepted_key (step, key, digest) values ('Take', 'held', '')")
+        held = pool.submit(server.post, "/take", {"n": 1}, headers={"idempotency-key": "held"})
+        db.wait_value("select count(*) from pg_stat_activity where application_name = 'stepd http' and wait_event_type = 'Lock'", 1)
+        assert [server.post("/take", {"n": i}).status for i in range(20)] == [202] * 20 and not held.done()
+        other.rollback()
+        assert held.result().status == 202
+    db.wait_value("select count(*) from stepd.jobs where status = 'completed'", 21)
 
 
 def test_a_body_the_database_refuses_harms_no_other(server, db):
