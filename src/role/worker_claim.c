@@ -114,7 +114,6 @@ struct sd_db_call sd_worker_claim_call(struct sd_worker *w, int64_t now_us)
 	sd_claim_build(&w->claim, w->claimed_node, (int)w->child->slot_index,
 		       w->child->slot_generation, w->lanes, w->nlanes, w->first_lane,
 		       sd_worker_others_sleep(w) ? BUDGET_SHARED_US : BUDGET_US, now_us);
-	w->first_lane = (w->first_lane + 1) % w->nlanes;
 	if (w->singly > 0) {
 		w->singly--;
 		w->claim.asked = 1;
@@ -191,7 +190,11 @@ static void give_back_row(struct sd_worker *w, const struct sd_claimed *c)
 	sd_worker_release(w, a);
 }
 
-/* What came is noted with its lane first, and the lanes learn from it when all rows are read. */
+/*
+ * What came is noted with its lane first, and the lanes learn from it when all rows are read.  The lane that came last may
+ * have filled the batch, so the next claim begins behind it: else a lane with much to do would be served again and again
+ * before one that follows it, until the turn has gone through all that have nothing.
+ */
 static void take_rows(struct sd_worker *w, const PGresult *res, struct sd_chain *chain)
 {
 	struct sd_lane *l = NULL;
@@ -209,6 +212,7 @@ static void take_rows(struct sd_worker *w, const PGresult *res, struct sd_chain 
 			l->got_cursor = c.cursor;
 		sd_chain_append(chain, attempt_of(w, &c, l));
 	}
+	w->first_lane = (l != NULL ? (size_t)(l - w->lanes) + 1 : w->first_lane + 1) % w->nlanes;
 }
 
 void sd_worker_claimed(struct sd_worker *w, const PGresult *res)

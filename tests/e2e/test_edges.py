@@ -72,6 +72,28 @@ def test_one_lane_full_wakes_others(stepd, db):
     assert min(worst) < 0.4, worst  # the fallback would need three of its half seconds
 
 
+def test_a_queue_with_much_to_do_does_not_keep_the_next_one_waiting(stepd, db):
+    """The turn goes to the next lane that has work, not through all that have none."""
+    topics = ", ".join(f'STEPD_QUEUE("t{i:02}")' for i in range(60))
+    stepd.step("many", "#include <stepd/step.h>\n#include <unistd.h>\nstatic int many(struct stepd_ctx *ctx) { usleep(1000); return STEPD_OK; }\n"
+               f'STEPD_STEP(.name = "Many", .triggers = STEPD_TRIGGERS({topics}), .handler = many);\n')
+    stepd.start(config=stepd.config(pools={"default": {"processes": 1, "serves": ["queue"]}}))
+
+    def much(n):
+        db.value("select count(*) from stepd.enqueue_many('t05', (select jsonb_agg('{}'::jsonb) from generate_series(1, %s)))", n)
+
+    much(200)  # it learns that they are quick, and claims many at once
+    db.wait_value("select count(*) from stepd.jobs where status <> 'completed'", 0)
+    much(20000)
+    jobs = []
+    for _ in range(5):
+        jobs += db.enqueue("t06", {})
+        db.wait_status(jobs[-1], "completed", deadline=20)
+    assert db.value("select ready from stepd.queues where name = 't05'") > 1000, "there was much to do all the time"
+    waits = db.values("select extract(epoch from started_at - enqueued_at)::float8 from stepd.jobs where id = any (%s) order by 1", jobs)
+    assert waits[-1] < 1.0 * harness.SLOW, waits  # a batch takes 50 ms, and the turn through all lanes 60 of them
+
+
 def test_retry_of_a_cancelled_job_is_not_cancelled_again(stepd, db):
     start(stepd, 1, stop={"killGrace": "300ms"})
     [job] = db.enqueue("slow", {"patient": True})
