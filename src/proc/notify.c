@@ -86,6 +86,14 @@ void sd_notify_say(const struct sd_notify_socket *n, const char *fmt, ...)
 		;
 }
 
+char *sd_notify_line(char *text)
+{
+	for (char *p = text; *p != '\0'; p++)
+		if ((unsigned char)*p < ' ' || *p == '\x7f')
+			*p = ' ';
+	return text;
+}
+
 /* Is name the i-th of "a:b:c"? */
 static int name_position(const char *names, const char *name)
 {

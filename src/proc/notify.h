@@ -26,6 +26,9 @@ void sd_notify_close(struct sd_notify_socket *n);
 /* Send "VAR=VALUE\n…"; never blocks, failures are dropped: the manager finds out by its own timeouts. */
 void sd_notify_say(const struct sd_notify_socket *n, const char *fmt, ...) SD_PRINTF(2, 3);
 
+/* What others said, made fit to stand behind "STATUS=": a line break would begin a variable of theirs.  In place; returns text. */
+char *sd_notify_line(char *text);
+
 /*
  * Sockets passed by the manager ($LISTEN_FDS): the one named name in $LISTEN_FDNAMES, or without
  * names the position-th.  Close-on-exec, non-blocking.  -1: none.

@@ -89,7 +89,10 @@ static void on_message(struct sd_kid *kid, struct sd_msg *msg)
 {
 	struct sd_kid_step step;
 
-	msg->text[sizeof msg->text - 1] = '\0';
+	if (msg->type == SD_MSG_FAILED || msg->type == SD_MSG_STATUS) {
+		msg->text[sizeof msg->text - 1] = '\0';
+		sd_notify_line(msg->text);
+	}
 	switch (msg->type) {
 	case SD_MSG_READY:
 		sd_kid_event(kid, SD_KID_SAYS_READY, 0);

@@ -96,6 +96,7 @@ void sd_reload_failed(struct sd_super *su, const char *why)
 {
 	sd_log(SD_LOG_ERROR, "reload failed, the old configuration and steps stay: %s", why);
 	snprintf(su->status, sizeof su->status, "reload failed: %.200s", why);
+	sd_notify_line(su->status);
 }
 
 static void not_built(struct sd_super *su, const char *why)

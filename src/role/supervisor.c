@@ -32,6 +32,7 @@
 #define FAST_DRAIN_US (500 * SD_MS)	/* a fast stop: from DRAIN to TERM */
 #define HANDOVER_US (5 * SD_SEC)	/* an old http process that is stuck does not hold up a reload */
 #define MIN_SLOTS 256
+#define CHILDREN_MAX_BYTES (1 << 20)
 
 bool sd_super_stopping(const struct sd_super *su)
 {
@@ -390,20 +391,20 @@ static int prepare(struct sd_super *su, const struct sd_supervise *what, struct 
 
 static bool kill_children(void)
 {
-	char path[64], text[4096], *p = text, *end;
+	char path[64], *p, *end;
 	struct sd_err err;
 	struct sd_buf b = SD_BUF_INIT;
 	bool any = false;
 
 	snprintf(path, sizeof path, "/proc/self/task/%d/children", getpid());
-	if (sd_read_file(path, sizeof text - 1, &b, &err) != 0)
-		return false;
-	memcpy(text, b.len > 0 ? b.data : "", b.len + 1);
-	sd_buf_fini(&b);
+	if (sd_read_file(path, CHILDREN_MAX_BYTES, &b, &err) != 0 || b.len == 0)
+		sd_buf_str(&b, "");
+	p = b.data;
 	for (long pid; (pid = strtol(p, &end, 10)) > 0 && end != p; p = end) {
 		kill((pid_t)pid, SIGKILL);
 		any = true;
 	}
+	sd_buf_fini(&b);
 	return any;
 }
 

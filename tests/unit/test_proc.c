@@ -137,6 +137,8 @@ static void test_notify(void **state)
 	sd_notify_say(&n, "READY=1\nSTATUS=%d\n", 5);
 	assert_int_equal(recv(fd, text, sizeof text - 1, 0), 17);
 	assert_string_equal(text, "READY=1\nSTATUS=5\n");
+	snprintf(text, sizeof text, "%s", "worker/0: bad\nMAINPID=1\r\tof 5 \xc3\xa9");
+	assert_string_equal(sd_notify_line(text), "worker/0: bad MAINPID=1  of 5 \xc3\xa9");
 	sd_notify_close(&n);
 	close(fd);
 	sd_notify_say(&n, "READY=1\n"); /* nobody: nothing */

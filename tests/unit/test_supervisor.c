@@ -106,7 +106,7 @@ static void fail_if(const struct sd_child *child, int exit_code)
 
 	if (exit_code == 0)
 		return;
-	sd_err_set(&err, SD_ERR_PERMANENT, "made to fail");
+	sd_err_set(&err, SD_ERR_PERMANENT, "made to fail\nMAINPID=1");
 	sd_child_fail(child, exit_code, &err);
 }
 
@@ -541,7 +541,7 @@ static void test_reload_whose_children_fail_keeps_the_old(void **state)
 	WAIT_FOR(heard("READY=1"));
 	atomic_store(&shared->worker_fails, 78);
 	kill(daemon_pid, SIGHUP);
-	WAIT_FOR(heard("STATUS=reload failed: worker plain/0: made to fail"));
+	WAIT_FOR(heard("STATUS=reload failed: worker plain/0: made to fail MAINPID=1")); /* what a child says stays on its line */
 	/* The new keeper had told the database of the new settings: the old generation has a fresh one. */
 	WAIT_FOR(atomic_load(&shared->spawned[SD_ROLE_KEEPER]) == 3);
 	WAIT_FOR(logged("generation 2 is gone"));
