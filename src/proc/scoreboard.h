@@ -123,7 +123,7 @@ void sd_slot_look(const struct sd_slot *slot, int64_t now_us, struct sd_seen *se
 /* What runs, as one number: the job, or minus the HTTP request; 0: nothing. */
 static inline int64_t sd_seen_run(const struct sd_seen *seen)
 {
-	return seen->job != 0 ? seen->job : -(int64_t)seen->request;
+	return seen->job != 0 ? seen->job : (int64_t)(0 - seen->request); /* any bits: no overflow */
 }
 /* A new life in this slot: generation + 1, then all of the child's fields zero.  Only the supervisor, only when no child has it. */
 uint32_t sd_slot_renew(struct sd_slot *slot);

@@ -148,9 +148,10 @@ static void on_answer(void *arg, PGresult *const *results, size_t n, const struc
 	struct sd_http_jobs *j = &h->jobs;
 	struct sd_http_flight *fl;
 	bool ok = results && (size_t)PQntuples(results[0]) == j->nasked;
+	bool refused = !ok && (!err || err->class != SD_ERR_TRANSIENT);
 
 	j->busy = false;
-	if (!ok && (!err || err->class != SD_ERR_TRANSIENT))
+	if (refused)
 		sd_log_kv(SD_LOG_ERROR, "asking for jobs", "error", err ? err->message : "too few rows", NULL);
 	for (int row = 0; (fl = sd_http_list_take(&j->asked)); row++) {
 		if (ok && settle(h, fl, results[0], row)) {
@@ -158,6 +159,10 @@ static void on_answer(void *arg, PGresult *const *results, size_t n, const struc
 		} else if (!ok && fl->asks) {
 			if (fl->x)
 				sd_http_answer_error(h, fl, 503, "database_unavailable", "the database is away");
+			sd_http_forget(h, fl);
+		} else if (refused || (!ok && is_over(h, fl))) { /* its job is committed: that can be said */
+			if (fl->x)
+				sd_http_jobs_accepted(h, fl);
 			sd_http_forget(h, fl);
 		} else {
 			sd_http_list_append(&j->waiting, fl);

@@ -108,11 +108,15 @@ def test_waiting_for_the_end(stepd, db):
         assert waiting.result().status == 202
 
 
-def test_no_addresses(stepd):
+def test_no_addresses(stepd, db):
     server = start(stepd, jobs="off")
     reply = prefer(server, {"n": 1}, 3)
     assert reply.status == 200 and "location" not in reply.headers and "output" not in reply.json
     assert server.get("/_jobs/" + "0" * 32).status == 200, "the step's"
+    db.execute("drop function stepd.http_jobs(bigint[], boolean[], boolean)")
+    began = time.monotonic()
+    assert prefer(server, {"n": 2}, 1).status == 202, "a database that refuses the question is waited for no longer either"
+    assert time.monotonic() - began < 5 * SLOW
 
 
 def test_database_away(own_pg, make_stepd):
