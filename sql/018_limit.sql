@@ -11,6 +11,9 @@
 -- start.  The leases are read before rate_start: what goes from one to the
 -- other meanwhile counts twice, not never.
 --
+-- Many rows are made few, each with the latest of its starts: a window of an
+-- hour may hold a million.
+--
 -- When the limit is so far that all sessions of the server together could not
 -- reach it with batches of 500, claims take the queue's lock shared, and none
 -- waits for another's commit; else alone.
@@ -18,9 +21,15 @@
 -- concurrencyPerGroup N.  A worker that holds jobs of a group runs one of them
 -- at a time, so workers are counted, as for maxConcurrency.  While fewer than N
 -- others hold jobs of the queue no group can be full, and nothing is noted.
--- Else, and while any job is put aside, group_hold gets the groups of each
--- lease, once.  Only claims write it, under the queue's lock; that a job ended
--- shows in its lease, so finishing costs nothing more than elsewhere.
+-- Who has a place already (stepd.kept, see 006_claim.sql) makes them no more,
+-- so those claims take the queue's lock shared; a newcomer takes it alone.
+-- Else, and while any job is put aside, claims take it alone, and group_hold
+-- gets the groups of each lease, once: with the claim, or by the next one.
+-- Only claims write it, under the queue's lock; that a job ended shows in its
+-- lease, so finishing costs nothing more than elsewhere.
+-- The lock is held until the claim is on disk.  That it need not be (commit
+-- asynchronously, wait for the disk in a transaction of its own) was measured
+-- and left: what such claims wait for is each other's work, not the disk.
 -- A claim that meets a job whose group is full leaves it where it is, if those
 -- who hold the group work off batches: they come for more in a moment.  If one
 -- has nothing left but what it runs, that may take long, and the job is put
@@ -38,13 +47,23 @@ declare
 	opened timestamptz := clock_timestamp() - window_ms * interval '1 ms';
 	done bigint;
 	held bigint;
+	rows bigint;
 begin
 	delete from stepd.rate_start s where s.ctid = any (array(
 		select x.ctid from stepd.rate_start x where x.queue_id = _rate_used.queue_id and x.at <= opened
 		limit 1000 for update skip locked));
 	select sum(cardinality(l.ids) - coalesce(l.begun = any (l.ids), false)::int) into held
 	from stepd.lease l join stepd.lane a on a.id = l.lane_id where a.queue_id = _rate_used.queue_id;
-	select sum(s.n) into done from stepd.rate_start s where s.queue_id = _rate_used.queue_id and s.at > opened;
+	select sum(s.n), count(*) into done, rows from stepd.rate_start s where s.queue_id = _rate_used.queue_id and s.at > opened;
+	if rows > 1000 then
+		with gone as (
+			delete from stepd.rate_start s where s.ctid = any (array(
+				select x.ctid from stepd.rate_start x where x.queue_id = _rate_used.queue_id and x.at > opened
+				limit 100000 for update skip locked))
+			returning s.at, s.n)
+		insert into stepd.rate_start (queue_id, at, n)
+		select _rate_used.queue_id, max(g.at), sum(g.n) from gone g group by date_bin(window_ms * interval '1 ms' / 256, g.at, 'epoch');
+	end if;
 	return coalesce(done, 0) + coalesce(held, 0);
 end $$;
 comment on function stepd._rate_used(int, bigint) is 'How many attempts of a queue began within its window, or may begin any moment. Only under the queue''s lock.';

@@ -32,6 +32,16 @@ select is(t.finish(4, 'error', 'x'), 'retrying', 'an error');
 select is((select sum(n)::int from stepd.rate_start), 2, 'counts too');
 select is(t.sound(), 'sound', 'sound');
 
+-- a long window with many starts: few rows that count as many
+select stepd.queue_set('once', '{"rateLimit": "3000/1h"}');
+insert into stepd.rate_start select (select id from stepd.queue where name = 'once'), clock_timestamp() - i * interval '1.4 s', 1 from generate_series(1, 2500) i;
+select stepd.enqueue_many('once', (select jsonb_agg('{}'::jsonb) from generate_series(1, 600)));
+select is(cardinality(t.claim(31, 'Once', 1)), 1, 'a claim');
+select cmp_ok((select count(*) from stepd.rate_start where queue_id = (select id from stepd.queue where name = 'once')), '<=', 258::bigint, 'puts starts together');
+select is((select sum(n) from stepd.rate_start where queue_id = (select id from stepd.queue where name = 'once')), 2500::bigint, 'and loses none');
+select is(cardinality(t.claim(31, 'Once', 600)), 499, 'the rest of the window');
+select t.finish(j) from (select unnest(ids) j from stepd.lease where slot = 31) x;
+
 -- concurrencyPerGroup
 select lane_id as fan1 from stepd.lanes('{Fan1}') \gset
 select stepd.enqueue_many('fan', '[{"group": "a"}, {"group": "a"}, {"group": "b"}, {"group": "a"}, {}, {}]');
