@@ -41,8 +41,8 @@ static bool to_be_told(const struct client *c)
 	return sd_server_client_reads_http2(c) && c->guard->preface && c->goaway_us == 0;
 }
 
-/* The first GOAWAY, to all; not before a connection's own first frame. */
-static void tell(struct sd_server *s)
+/* The first GOAWAY, to all, if one was not told; not before its own first frame.  h2o writes it in the next turn.  false: all know. */
+static bool tell(struct sd_server *s)
 {
 	bool any = false;
 
@@ -53,10 +53,11 @@ static void tell(struct sd_server *s)
 		}
 	}
 	if (!any)
-		return;
+		return false;
 	s->ctx.http2._graceful_shutdown_timeout.cb = NULL; /* what h2o knows by that it did so before */
 	h2o_context_request_shutdown(&s->ctx);
 	h2o_timeout_unlink(&s->ctx.http2._graceful_shutdown_timeout); /* of the second one */
+	return true;
 }
 
 static void on_goodbye(h2o_socket_t *sock, const char *err)
@@ -126,10 +127,11 @@ void sd_server_drain_begin(struct sd_server *s)
 void sd_server_drain_turn(struct sd_server *s)
 {
 	int64_t now = sd_now_us();
+	bool told = tell(s);
 
-	tell(s);
 	if (now < s->drain_us + IDLE_US)
 		return;
 	end_idle(s, now);
-	end_http2(s, now);
+	if (!told)
+		end_http2(s, now);
 }

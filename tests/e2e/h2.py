@@ -35,12 +35,12 @@ def block(method, path, *headers, scheme="http", authority="x"):
 class H2:
     """A connection; `sock` may be a TLS socket."""
 
-    def __init__(self, sock, settings=b"", deadline=20):
+    def __init__(self, sock, settings=b"", deadline=20, begun=0):  # begun: bytes of the preface that were sent already
         self.sock, self.data, self.next = sock, b"", 1
         self.replies, self.resets, self.goaways = {}, {}, []  # goaways: their last streams
         self.timeout = deadline
         sock.settimeout(deadline)
-        sock.sendall(PREFACE + frame(SETTINGS, payload=settings))
+        sock.sendall(PREFACE[begun:] + frame(SETTINGS, payload=settings))
 
     @classmethod
     def connect(cls, port, **kw):

@@ -189,7 +189,11 @@ def test_reload_tells_and_finishes(stepd):
     unread = h2.H2(narrow, deadline=20 * SLOW)
     large = unread.ask("GET", "/echo?size=3000000")
     unread.sock.sendall(h2.frame(h2.WINDOW_UPDATE, 0, 0, b"\0\x7f\0\0") + h2.frame(h2.WINDOW_UPDATE, 0, large, b"\0\x7f\0\0"))
-    silent = socket.create_connection(("127.0.0.1", server.http_port))
+    silent, *others = [socket.create_connection(("127.0.0.1", server.http_port)) for _ in range(30)]
+    for other in others:
+        other.sendall(h2.PREFACE[:10])
+    quiet = [connect(server) for _ in range(5)]
+    assert all(q.get("/echo") == (200, b"") for q in quiet)
     old = server.child("stepd: http")
     wait_for(lambda: counted(server) >= 3)
     began = time.monotonic()
@@ -197,7 +201,11 @@ def test_reload_tells_and_finishes(stepd):
     # the old process has accepted this one, and hears only now that it is one
     late = h2.H2(silent, deadline=20 * SLOW)
     assert late.get("/echo") == (200, b"")
-    assert late.wait_closed() and late.goaways == [0x7FFFFFFF, 1]
+    for i, other in enumerate(others):  # some begin at the moment when others are shut
+        wait_for(lambda: time.monotonic() > began + 0.9 + i * 0.015)
+        assert h2.H2(other, deadline=20 * SLOW, begun=10).get("/echo") == (200, b"")
+    assert all(q.wait_closed() and q.goaways[-1] == 1 for q in quiet) and old.alive
+    assert late.wait_closed() and (late.goaways[0], late.goaways[-1]) == (0x7FFFFFFF, 1)
     assert c.reply(stream) == (200, b"") and c.wait_closed() and (c.goaways[0], c.goaways[-1]) == (0x7FFFFFFF, 1)
     assert idle.wait_closed() and (idle.goaways[0], idle.goaways[-1]) == (0x7FFFFFFF, 1)
     # heads and bodies that were under way are served, however late they end
