@@ -51,7 +51,7 @@ struct sd_slot {
 
 	/* child; times are sd_now_us() */
 	_Atomic int64_t job;	     /* the job whose handler runs now; 0: none. Set before the handler starts. */
-	_Atomic int64_t last_job;    /* the one whose handler ended last; its outcome may not have been told yet */
+	_Atomic int64_t last_job;    /* the one whose handler ended last, its outcome may not have been told yet; or whose large input is being taken in */
 	_Atomic int32_t backend;     /* pid of the database's process that serves it; 0: not connected yet */
 	_Atomic int32_t attempt;
 	_Atomic int32_t step;	     /* index into the manifest */

@@ -16,6 +16,7 @@
  */
 #define BUDGET_SHARED_US (2 * SD_MS)
 #define BUDGET_US (50 * SD_MS)
+#define LARGE_INPUT (1 << 20)
 
 struct sd_lane *sd_worker_lane(struct sd_worker *w, int lane_id)
 {
@@ -139,6 +140,24 @@ void sd_worker_forget(struct sd_worker *w, struct sd_attempt *a)
 	w->spare = a;
 }
 
+/*
+ * A large input is copied while the slot names its job as the last one: should the memory for it be the end of us, it is
+ * that job's attempt, or the next worker would come to the same end.
+ */
+static const char *take_input(struct sd_worker *w, struct sd_attempt *a, const struct sd_claimed *c)
+{
+	_Atomic int64_t *last = &w->child->slot->last_job;
+	int64_t before = atomic_load(last), mine = c->job_id;
+	const char *input;
+
+	if (c->input_len < LARGE_INPUT)
+		return sd_arena_memdup(a->arena, c->input, c->input_len);
+	atomic_store(last, mine);
+	input = sd_arena_memdup(a->arena, c->input, c->input_len);
+	atomic_compare_exchange_strong(last, &mine, before); /* unless a handler ended meanwhile */
+	return input;
+}
+
 static enum sd_trigger trigger_of(const char *name)
 {
 	if (name != NULL && strcmp(name, "cron") == 0)
@@ -166,7 +185,7 @@ static struct sd_attempt *attempt_of(struct sd_worker *w, const struct sd_claime
 	a->parent_id = c->parent_id;
 	a->trace_id = sd_arena_strdup(a->arena, c->trace_id);
 	a->enqueued_wall_us = c->enqueued_wall_us;
-	a->input = c->input ? sd_arena_memdup(a->arena, c->input, c->input_len) : "null";
+	a->input = c->input ? take_input(w, a, c) : "null";
 	a->input_len = c->input ? c->input_len : 4;
 	a->timeout_ms = l->timeout_ms;
 	a->delay_ms = -1;
