@@ -75,7 +75,8 @@ static void parse(int argc, char **argv, struct options *o)
 		case PRINT_HELP:
 			print_and_exit(help);
 		default: /* getopt has said what is wrong */
-			usage("see the options", "");
+			fputs("Try: stepd --help\n", stderr);
+			exit(EX_USAGE);
 		}
 	}
 	if (optind < argc)

@@ -55,8 +55,8 @@ static int refuse_at(struct build *b, const yaml_mark_t *mark, const char *what,
 	return refuse(b, place(mark->line), place(mark->column), what, name);
 }
 
-/* Is the mark at the brace of a bare ${NAME} within { } or [ ]?  It ends the value there, which libyaml's words do not tell. */
-static bool at_bare_variable(const yaml_mark_t *mark, const char *text, size_t len)
+/* The byte of the text that a mark, which counts characters, is at; len: none. */
+static size_t offset(const yaml_mark_t *mark, const char *text, size_t len)
 {
 	size_t i = 0;
 
@@ -64,7 +64,26 @@ static bool at_bare_variable(const yaml_mark_t *mark, const char *text, size_t l
 		line += text[i] == '\n';
 	for (size_t col = 0; i < len && (col < mark->column || ((unsigned char)text[i] & 0xc0) == 0x80); i++)
 		col += ((unsigned char)text[i] & 0xc0) != 0x80;
-	return i > 0 && i < len && text[i] == '{' && text[i - 1] == '$';
+	return i;
+}
+
+/* What libyaml's words do not tell of frequent slips, by the character at the mark; false: its words will do. */
+static bool refuse_slip(struct build *b, const yaml_parser_t *p, const char *text, size_t len)
+{
+	int line = place(p->problem_mark.line), col = place(p->problem_mark.column);
+	size_t i = offset(&p->problem_mark, text, len);
+
+	if (i == len)
+		return false;
+	if (i > 0 && text[i] == '{' && text[i - 1] == '$')
+		refuse(b, line, col, "within { } and [ ] a ${NAME} needs quotes: \"${NAME}\"");
+	else if (text[i] == '\t')
+		refuse(b, line, col, "a tab can not stand here: YAML is indented with spaces");
+	else if (text[i] == '@' || text[i] == '`')
+		refuse(b, line, col, "a value that begins with %c needs quotes", text[i]);
+	else
+		return false;
+	return true;
 }
 
 /* libyaml's own complaint.  Its reader (bad UTF-8, control characters) gives an offset instead of a place. */
@@ -87,8 +106,8 @@ static int refuse_syntax(struct build *b, const yaml_parser_t *p, const char *te
 	}
 	if (p->error == YAML_MEMORY_ERROR || p->problem == NULL)
 		return refuse(b, 1, 1, "out of memory while reading YAML");
-	if (at_bare_variable(&p->problem_mark, text, len))
-		return refuse(b, place(p->problem_mark.line), place(p->problem_mark.column), "within { } and [ ] a ${NAME} needs quotes: \"${NAME}\"");
+	if (refuse_slip(b, p, text, len))
+		return -1;
 	if (p->context != NULL)
 		return refuse(b, place(p->problem_mark.line), place(p->problem_mark.column), "%s (%s that starts at %d:%d)",
 			      p->problem, p->context, place(p->context_mark.line), place(p->context_mark.column));
