@@ -97,12 +97,12 @@ select is(stepd.retry_queue('once'), 4::bigint, 'all failed ones');
 select is((select count(*)::int from stepd.jobs where queue = 'once' and status = 'ready'), 4, 'are ready');
 select is(stepd.retry_queue('once'), 0::bigint, 'none left');
 select t.finish(j, 'fail', 'x') from unnest(t.claim(1, 'Once')) j;
-select count(*) from stepd.enqueue_many('once', (select jsonb_agg(case when i <= 2 then '{"unique": "u"}' else '{}' end::jsonb) from generate_series(1, 2000) i));
-select t.finish(j, 'fail', 'x') from unnest(t.claim(1, 'Once', 5000)) j;
+select count(*) from stepd.enqueue_many('once', (select jsonb_agg(case when i <= 2 then '{"unique": "u"}' else '{}' end::jsonb) from generate_series(1, 200) i));
+select t.finish(j, 'fail', 'x') from unnest(t.claim(1, 'Once', 500)) j;
 select count(*) from stepd.enqueue('once', unique_key => 'u');
-select is(stepd.retry_queue('once'), 2002::bigint, 'thousands at once, but not the one whose unique key another job has');
+select is(stepd.retry_queue('once'), 202::bigint, 'hundreds at once, but not the one whose unique key another job has');
 select results_eq($$select status, attempt, max_attempts, count(*)::int from stepd.jobs where queue = 'once' and status in ('failed', 'ready') group by 1, 2, 3 order by 4$$,
-	$$values ('failed', 1, 1, 1), ('ready', 0, 1, 1), ('ready', 2, 3, 4), ('ready', 1, 2, 1998)$$, 'each with its attempts');
+	$$values ('failed', 1, 1, 1), ('ready', 0, 1, 1), ('ready', 2, 3, 4), ('ready', 1, 2, 198)$$, 'each with its attempts');
 select results_eq($$select status, unique_key from stepd.jobs where queue = 'once' and unique_key = 'u' order by id$$, $$values ('failed', 'u'), ('ready', 'u')$$, 'the key is with the other');
 select throws_ok($$select stepd.retry_queue('none')$$, '22023', 'queue: there is no queue "none"', 'unknown queue');
 
