@@ -29,7 +29,7 @@ begin
 end $$;
 truncate stepd.job, stepd.outcome, stepd.ready, stepd.waiting, stepd.lease, stepd.fifo_inbox, stepd.fifo_backlog, stepd.fifo_group, stepd.attempt, stepd.log;
 insert into stepd.job (id, bucket, lane_id, enqueued_at, trace_id, input, priority, group_id)
-	select i, stepd._today(), t.lane('Std'), now(), '01890000-0000-7000-8000-000000000001', '1', i % 10, 'g' || i % 1000 from generate_series(1, 500000) i;
+	select i, (select stepd._today()), (select t.lane('Std')), now(), '01890000-0000-7000-8000-000000000001', '1', i % 10, 'g' || i % 1000 from generate_series(1, 500000) i;
 insert into stepd.ready select (select t.lane('Std')), 0, i, stepd._today(), 0 from generate_series(1, 300000) i;
 insert into stepd.ready select (select t.lane('Prio')), -(i % 10), i, stepd._today(), 0 from generate_series(300001, 400000) i;
 insert into stepd.waiting select i, (select t.lane('Std')), stepd._today(), 0, 'scheduled', now() + i * interval '1 s' from generate_series(400001, 500000) i;
