@@ -79,12 +79,23 @@ static void collect(struct sd_worker *w, size_t max)
 	sd_chain_append(&w->finished, list);
 }
 
+/* What was sent twice is refused the second time, which is no news: that it is stored is what we want. */
 static void log_refused(const struct sd_worker *w, const PGresult *res)
 {
-	for (int i = 0; i < PQntuples(res); i++)
-		if (strcmp(PQgetvalue(res, i, 1), "refused") == 0)
-			sd_log_kv(SD_LOG_WARN, "outcome refused: the lease is no longer ours; it changed nothing", "job",
-				  PQgetvalue(res, i, 0), NULL);
+	for (int i = 0; i < PQntuples(res); i++) {
+		const char *job = PQgetvalue(res, i, 0);
+		int64_t id = strtoll(job, NULL, 10);
+		const struct sd_attempt *a = w->sending.head;
+
+		if (strcmp(PQgetvalue(res, i, 1), "refused") != 0)
+			continue;
+		while (a != NULL && a->job_id != id)
+			a = a->next;
+		if (a != NULL && a->perhaps_stored)
+			sd_log_kv(SD_LOG_INFO, "outcome sent again: it was stored when the connection broke, or the job is no longer ours", "job", job, NULL);
+		else
+			sd_log_kv(SD_LOG_WARN, "outcome refused: the lease is no longer ours; it changed nothing", "job", job, NULL);
+	}
 }
 
 static void delivered(struct sd_worker *w, const PGresult *res)
@@ -147,10 +158,13 @@ static void refused(struct sd_worker *w, const struct sd_err *err)
 
 static void failed(struct sd_worker *w, const struct sd_err *err)
 {
+	bool unread = strcmp(err->sqlstate, SD_DB_UNREAD) == 0;
+	bool unknown = unread || strcmp(err->sqlstate, "08007") == 0; /* whether it was committed */
+
 	if (w->claiming) {
 		sd_worker_claim_failed(w);
-		w->unread = strcmp(err->sqlstate, SD_DB_UNREAD) == 0;
-		if (w->unread || strcmp(err->sqlstate, "08007") == 0) {
+		w->unread = unread;
+		if (unknown) {
 			w->lost_claim = true;
 			w->lost_backend = w->unread ? 0 : w->backend;
 		}
@@ -161,6 +175,8 @@ static void failed(struct sd_worker *w, const struct sd_err *err)
 	}
 	if (err->class == SD_ERR_TRANSIENT) {
 		struct sd_attempt *later = sd_chain_take(&w->finished);
+		for (struct sd_attempt *a = w->sending.head; a != NULL; a = a->next)
+			a->perhaps_stored |= unknown;
 		sd_chain_append(&w->finished, sd_chain_take(&w->sending));
 		sd_chain_append(&w->finished, later);
 		sd_worker_retry_later(w, RETRY_SECONDS);
