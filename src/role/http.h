@@ -162,6 +162,7 @@ struct sd_http {
 	struct sd_watch *web_listener, *chan, *term;
 	uint64_t random[2]; /* of the span ids */
 	int64_t now_us;	    /* at the start of the turn */
+	int64_t stranger_us; /* when a stranger at the workers' socket was last told of; 0: never */
 	bool draining, dispatch_due;
 };
 

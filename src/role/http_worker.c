@@ -384,14 +384,23 @@ static bool may_be_worker(const struct sd_http *h, uid_t uid)
 	return false;
 }
 
+/* Anybody on this machine may connect, as often as he likes: one line a minute. */
+static void refuse_stranger(struct sd_http *h, const struct ucred *peer)
+{
+	if (h->stranger_us != 0 && h->now_us < h->stranger_us + 60 * SD_SEC)
+		return;
+	h->stranger_us = h->now_us;
+	sd_log(SD_LOG_WARN, "pid %d of user %u connected to the web workers' socket; refused", (int)peer->pid, (unsigned)peer->uid);
+}
+
 static void add_worker(struct sd_http *h, int fd)
 {
 	struct sd_http_worker *w;
-	struct ucred peer;
+	struct ucred peer = {.uid = (uid_t)-1};
 	socklen_t len = sizeof(peer);
 
 	if (getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &len) != 0 || !may_be_worker(h, peer.uid)) {
-		sd_log(SD_LOG_WARN, "a process of another user connected to the web workers' socket; refused");
+		refuse_stranger(h, &peer);
 		close(fd);
 		return;
 	}

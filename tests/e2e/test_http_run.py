@@ -3,9 +3,12 @@
 import concurrent.futures
 import contextlib
 import os
+import pwd
 import signal
+import subprocess
 import threading
 import time
+from pathlib import Path
 
 import pytest
 from harness import SLOW, wait_for
@@ -312,6 +315,20 @@ def answers(server):
         return server.get("/plain", timeout=5).status == 200
     except OSError:
         return False
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs another user")
+def test_strangers_at_the_workers_socket(server):
+    """Its address is in /proc/net/unix for all to see: who is none of ours is shown the door, and fills no log."""
+    fds = Path(f"/proc/{server.child('^stepd: http').pid}/fd")
+    ours = {os.readlink(f).strip("socket:[]") for f in fds.iterdir()}
+    [address] = {line[7] for line in map(str.split, open("/proc/net/unix")) if len(line) == 8 and line[6] in ours and line[3] == "00010000"}
+    knock = ("import socket, sys\nfor _ in range(300):\n s = socket.socket(socket.AF_UNIX)\n s.connect(sys.argv[1].replace('@', chr(0)))\n"
+             " assert s.recv(1) == b''\n")
+    subprocess.run(["/usr/bin/python3", "-c", knock, address], user="nobody", group="nogroup", check=True, timeout=30)
+    assert server.post("/x", {}).status == 200
+    assert server.log().count("connected to the web workers' socket; refused") == 1
+    assert f"of user {pwd.getpwnam('nobody').pw_uid} connected" in server.log()
 
 
 def test_reload_and_stop_lose_nothing(server):
