@@ -43,6 +43,7 @@ struct sd_http_flight {
 	bool asks;	    /* for a job's status */
 	int wait_s;	    /* Prefer: wait; 0: not */
 	int64_t wait_until_us;
+	size_t batch_most; /* accepted: no more than so many in its statement; 0: any number */
 	struct sd_http_flight *accept_next;
 };
 
@@ -93,8 +94,7 @@ struct sd_http_accept {
 	struct sd_http_accept_list waiting;
 	size_t nwaiting;
 	struct sd_http_batch batches[SD_HTTP_BATCHES]; /* each on its own connection */
-	size_t limit; /* of the next batch; 0: not set yet */
-	bool due;     /* look at waiting at the end of this turn */
+	bool due; /* look at waiting at the end of this turn */
 	struct sd_input **inputs; /* of each step; their schemas are pure data, nothing of a step is loaded here */
 };
 

@@ -9,8 +9,8 @@
  * are half as many, because a statement costs as much as some fifty rows.
  *
  * A body the database refuses (a number beyond numeric's range) takes no
- * neighbour with it: a refused batch is tried again in halves, until the one
- * that is to blame is alone.
+ * neighbour with it: those of a refused batch are tried again at most half as
+ * many together, until the one that is to blame is alone.
  *
  * A connection lost after the statement was sent leaves it open whether the
  * jobs exist.  The client gets 503, and its Idempotency-Key, if it sent one,
@@ -96,7 +96,8 @@ static void answer_all(struct sd_http *h, struct sd_http_accept_list *l, int sta
 /* Back to the front, in order, to be tried in smaller batches. */
 static void halve(struct sd_http_accept *a, struct sd_http_batch *b)
 {
-	a->limit = b->nasked / 2;
+	for (struct sd_http_flight *fl = b->asked.head; fl; fl = fl->accept_next)
+		fl->batch_most = b->nasked / 2;
 	a->nwaiting += b->nasked;
 	if (b->asked.head) {
 		b->asked.tail->accept_next = a->waiting.head;
@@ -140,7 +141,6 @@ static void on_stored(void *arg, PGresult *const *results, size_t n, const struc
 			if (answer(h, fl, results[0], row))
 				sd_http_forget(h, fl);
 		}
-		a->limit = a->limit * 2 < BATCH_MAX ? a->limit * 2 : BATCH_MAX;
 	}
 	b->nasked = 0;
 	a->due = a->waiting.head != NULL;
@@ -162,9 +162,14 @@ static void collect(struct sd_http *h, struct sd_http_batch *b, struct sd_buf va
 {
 	struct sd_http_accept *a = &h->accept;
 	struct sd_http_flight *fl;
-	size_t bytes = 0;
+	size_t bytes = 0, most = BATCH_MAX;
 
-	while (b->nasked < a->limit && bytes < BATCH_MAX_BYTES && (fl = sd_http_list_take(&a->waiting))) {
+	while (bytes < BATCH_MAX_BYTES && (fl = a->waiting.head)) {
+		if (fl->batch_most > 0 && fl->batch_most < most)
+			most = fl->batch_most;
+		if (b->nasked >= most)
+			break;
+		sd_http_list_take(&a->waiting);
 		a->nwaiting--;
 		if (!fl->x) { /* nobody waits for it, and nobody was told that it is kept */
 			sd_http_forget(h, fl);
@@ -201,8 +206,6 @@ void sd_http_accept_turn(struct sd_http *h)
 	struct sd_http_accept *a = &h->accept;
 
 	a->due = false;
-	if (a->limit == 0)
-		a->limit = BATCH_MAX;
 	for (int i = 0; i < SD_HTTP_BATCHES && a->waiting.head; i++) {
 		const struct sd_http_batch *other = &a->batches[1 - i];
 
