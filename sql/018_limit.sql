@@ -137,24 +137,31 @@ drop function if exists stepd._group_sort(int, int, int);
 drop function if exists stepd._group_admit(int, int, int, text, int, int, bigint[], date[], smallint[]);
 
 create or replace function stepd._group_others(queue_id int, node_id int, slot int) returns bigint
-language sql stable as $$
-	select count(distinct (l.node_id, l.slot)) from stepd.lease l join stepd.lane a on a.id = l.lane_id
-	where a.queue_id = $1 and (l.node_id, l.slot) <> ($2, $3)
-$$;
+language plpgsql stable as $$
+#variable_conflict use_column
+begin
+	return count(distinct (l.node_id, l.slot)) from stepd.lease l join stepd.lane a on a.id = l.lane_id
+	where a.queue_id = _group_others.queue_id and (l.node_id, l.slot) <> (_group_others.node_id, _group_others.slot);
+end $$;
 comment on function stepd._group_others(int, int, int) is 'How many other workers hold jobs of a queue.';
 
 create or replace function stepd._group_calm(queue_id int, per_group int, node_id int, slot int) returns boolean
-language sql stable as $$
-	select $2 > stepd._group_others($1, $3, $4) and not exists (select from stepd.fifo_backlog b where b.queue_id = $1)
-$$;
+language plpgsql stable as $$
+#variable_conflict use_column
+begin
+	return per_group > stepd._group_others(_group_calm.queue_id, _group_calm.node_id, _group_calm.slot)
+		and not exists (select from stepd.fifo_backlog b where b.queue_id = _group_calm.queue_id);
+end $$;
 comment on function stepd._group_calm(int, int, int, int) is 'Is no group of a queue with concurrencyPerGroup full, nor can be while those who hold jobs take more, and no job put aside?';
 
 create or replace function stepd._group_mail(queue_id int) returns boolean
-language sql stable as $$
-	select exists (select from stepd.fifo_backlog b where b.queue_id = $1)
-		and exists (select from stepd.group_hold h where h.queue_id = $1
-			and not exists (select from stepd.lease l where l.id = h.lease_id and cardinality(l.ids) = h.whole))
-$$;
+language plpgsql stable as $$
+#variable_conflict use_column
+begin
+	return exists (select from stepd.fifo_backlog b where b.queue_id = _group_mail.queue_id)
+		and exists (select from stepd.group_hold h where h.queue_id = _group_mail.queue_id
+			and not exists (select from stepd.lease l where l.id = h.lease_id and cardinality(l.ids) = h.whole));
+end $$;
 comment on function stepd._group_mail(int) is 'Is a job put aside in a queue with concurrencyPerGroup, and has a held one ended since a claim looked?';
 
 create or replace function stepd._groups(ids bigint[], buckets date[]) returns text[]
@@ -174,14 +181,16 @@ end $$;
 comment on function stepd._groups(bigint[], date[]) is 'The groups of jobs, by position.';
 
 create or replace function stepd._group_note(queue_id int) returns void
-language sql
+language plpgsql
 set enable_seqscan = off set enable_bitmapscan = off as $$
+#variable_conflict use_column
+begin
 	insert into stepd.group_hold (queue_id, lease_id, node_id, slot, whole, groups)
-	select $1, l.id, l.node_id, l.slot, cardinality(l.ids), array_remove(stepd._groups(l.ids, l.buckets), null)
+	select _group_note.queue_id, l.id, l.node_id, l.slot, cardinality(l.ids), array_remove(stepd._groups(l.ids, l.buckets), null)
 	from stepd.lease l
-	join stepd.lane a on a.id = l.lane_id and a.queue_id = $1
-	where not exists (select from stepd.group_hold h where h.queue_id = $1 and h.lease_id = l.id)
-$$;
+	join stepd.lane a on a.id = l.lane_id and a.queue_id = _group_note.queue_id
+	where not exists (select from stepd.group_hold h where h.queue_id = _group_note.queue_id and h.lease_id = l.id);
+end $$;
 comment on function stepd._group_note(int) is 'Note the groups of leases that are not noted. Only under the queue''s lock.';
 
 -- Bring group_hold up to what the leases hold, and let jobs come back of groups that have room now.
