@@ -243,15 +243,35 @@ end $$;
 comment on function stepd._group_sort(int, int, boolean) is
 	'Note what is held of a queue with concurrencyPerGroup; if jobs are put aside, let those come back whose group has room since it was noted last. Only under the queue''s lock.';
 
+-- Which of these groups are full without this worker, and which of them may stay so for long.  Only the groups asked for
+-- are counted: all that is held would be tens of thousands, for each claim.
+create or replace function stepd._group_busy(queue_id int, per_group int, node_id int, slot int, among text[], out busy text[], out stuck text[])
+language plpgsql
+set enable_seqscan = off set enable_bitmapscan = off set enable_mergejoin = off set enable_nestloop = off as $$
+#variable_conflict use_column
+begin
+	select array_agg(x.g), array_agg(x.g) filter (where x.single) into busy, stuck
+	from (select y.g, bool_or(y.single) as single
+		from (select h.node_id, h.slot, u.g, bool_and(h.whole <= 1) as single
+			from stepd.group_hold h cross join lateral unnest(h.groups) u (g)
+			where h.queue_id = _group_busy.queue_id and (h.node_id, h.slot) <> (_group_busy.node_id, _group_busy.slot)
+				and u.g in (select a.g from unnest(among) a (g))
+			group by h.node_id, h.slot, u.g) y
+		group by y.g having count(*) >= per_group) x;
+end $$;
+comment on function stepd._group_busy(int, int, int, int, text[]) is
+	'Of these groups those that are full without this worker, and of them those whose holders have nothing left but what they run. Only under the queue''s lock.';
+
 -- One look at the first jobs of a lane: those whose group is not full are taken, up to want.
 drop function if exists stepd._group_pick(int, int, text, boolean, bigint, text[], text[], int, int);
-create or replace function stepd._group_pick(queue_id int, lane_id int, strategy text, whole boolean, cursor bigint, busy text[], stuck text[],
+create or replace function stepd._group_pick(node_id int, slot int, queue_id int, per_group int, lane_id int, strategy text, whole boolean, cursor bigint,
 	want int, look int, out ids bigint[], out buckets date[], out attempts smallint[], out groups text[], out last bigint, out aside bigint, out seen int)
 language plpgsql
 set enable_seqscan = off set enable_bitmapscan = off set enable_mergejoin = off as $$
 #variable_conflict use_column
 declare
 	c record;
+	f record;
 begin
 	with again as materialized (
 		select x.ctid as at, x.rank, x.pos, x.bucket, x.attempt from stepd.ready x
@@ -268,16 +288,28 @@ begin
 	if seen = 0 then
 		return;
 	end if;
+	groups := stepd._groups(c.pos, c.buckets);
+	f := stepd._group_busy(_group_pick.queue_id, per_group, _group_pick.node_id, _group_pick.slot, groups);
+	if f.busy is null then -- nearly always, where there are many groups
+		delete from stepd.ready r where r.ctid = any (c.at[1:want]);
+		ids := c.pos[1:want];
+		buckets := c.buckets[1:want];
+		attempts := c.attempts[1:want];
+		groups := groups[1:want];
+		last := (select max(u.pos) from unnest(ids, c.ranks[1:want]) u (pos, rank) where u.rank = 0);
+		aside := 0;
+		return;
+	end if;
 	with g as materialized (
 		select u.*, b.g is not null as busy
-		from unnest(c.at, c.ranks, c.pos, c.buckets, c.attempts, stepd._groups(c.pos, c.buckets))
+		from unnest(c.at, c.ranks, c.pos, c.buckets, c.attempts, _group_pick.groups)
 			with ordinality u (at, rank, pos, bucket, attempt, group_id, ord)
-		left join unnest(_group_pick.busy) b (g) on b.g = u.group_id
+		left join unnest(f.busy) b (g) on b.g = u.group_id
 		offset 0
 	), free as materialized (
 		select g.* from g where not g.busy order by g.ord limit want
 	), moved as materialized (
-		select g.* from g where g.busy and g.group_id in (select u.g from unnest(stuck) u (g))
+		select g.* from g where g.busy and g.group_id in (select u.g from unnest(f.stuck) u (g))
 	), gone as (
 		delete from stepd.ready r where r.ctid = any (array(select x.at from free x union all select x.at from moved x))
 	), line as (
@@ -294,7 +326,7 @@ begin
 		(select count(*) from moved)
 	into ids, buckets, attempts, groups, last, aside from (select * from free order by ord) x;
 end $$;
-comment on function stepd._group_pick(int, int, text, boolean, bigint, text[], text[], int, int) is
+comment on function stepd._group_pick(int, int, int, int, int, text, boolean, bigint, int, int) is
 	'Take jobs of groups that are not busy, put aside those of groups that are stuck. Only under the queue''s lock.';
 
 drop function if exists stepd._take_grouped(int, int, int, text, int, int, boolean, bigint, int);
@@ -306,9 +338,7 @@ language plpgsql as $$
 declare
 	aside boolean := exists (select from stepd.fifo_backlog b where b.queue_id = _take_grouped.queue_id);
 	crowd boolean := per_group <= stepd._group_others(_take_grouped.queue_id, _take_grouped.node_id, _take_grouped.slot);
-	busy text[]; -- groups that are full without this worker
-	stuck text[]; -- those that may stay so for long
-	look int := greatest(want, 64);
+	look int := want; -- rows that are looked at and left stay locked, so not more than needed
 	t record;
 begin
 	if (crowd or aside) and not alone then
@@ -317,27 +347,18 @@ begin
 	elsif crowd or aside then
 		perform stepd._group_sort(_take_grouped.queue_id, per_group, aside);
 	end if;
-	if crowd then
-		select array_agg(x.g), array_agg(x.g) filter (where x.single) into busy, stuck
-		from (select y.g, bool_or(y.single) as single
-			from (select h.node_id, h.slot, u.g, bool_and(h.whole <= 1) as single
-				from stepd.group_hold h cross join lateral unnest(h.groups) u (g)
-				where h.queue_id = _take_grouped.queue_id and (h.node_id, h.slot) <> (_take_grouped.node_id, _take_grouped.slot)
-				group by h.node_id, h.slot, u.g) y
-			group by y.g having count(*) >= per_group) x;
-	end if;
-	if busy is null then
+	if not crowd then
 		t := stepd._take(_take_grouped.lane_id, whole, cursor, want);
 		ids := t.ids;
 		buckets := t.buckets;
 		attempts := t.attempts;
 		last := t.last;
-		groups := case when crowd or aside then stepd._groups(ids, buckets) end;
+		groups := case when aside then stepd._groups(ids, buckets) end;
 		return;
 	end if;
 	for i in 1 .. 50 loop
-		t := stepd._group_pick(_take_grouped.queue_id, _take_grouped.lane_id, strategy, whole,
-			greatest(cursor, coalesce(last, 0)), busy, stuck, want, look);
+		t := stepd._group_pick(_take_grouped.node_id, _take_grouped.slot, _take_grouped.queue_id, per_group, _take_grouped.lane_id, strategy, whole,
+			greatest(cursor, coalesce(last, 0)), want, look);
 		ids := ids || t.ids;
 		buckets := buckets || t.buckets;
 		attempts := attempts || t.attempts;
