@@ -177,24 +177,6 @@ def test_claim_that_outlives_its_connection(stepd, db):
     assert db.wait_status(job, "completed", deadline=10)["attempt"] == 1
 
 
-def test_input_that_is_too_large_for_its_worker(stepd, db):
-    """Claimed, but never read: it must not be held for ever, nor come back for ever; and its neighbours are not touched."""
-    stepd.step("slow", TWO)
-    pools = {"default": {"processes": 1, "serves": ["queue"], "maxMemory": "16MiB"}}
-    stepd.start(config=stepd.config(queues={"slow": {"maxRetries": 1, "retryDelay": 50}}, pools=pools))
-    db.execute("select stepd.pause('slow')")
-    # one for which libpq has no memory, one that comes through to be copied
-    jobs = db.values("select stepd.enqueue_many('slow', jsonb_build_array('{}'::jsonb, jsonb_build_object('data', repeat('x', 34000000)), '{}'::jsonb,"
-                     " jsonb_build_object('data', repeat('x', 27000000)), '{}'::jsonb))")
-    db.execute("select stepd.resume('slow')")
-    for job in jobs[::2]:
-        assert db.wait_status(job, "completed", "failed", deadline=30)["status"] == "completed"
-    for job in jobs[1::2]:
-        assert db.wait_status(job, "failed", "completed", deadline=30)["status"] == "failed"
-        assert [a["outcome"] for a in db.attempts(job)] in (["crashed"] * 2, ["timeout"] * 2), db.attempts(job)
-    assert db.value("select count(*) from stepd.lease") == 0
-
-
 def test_stop_while_the_database_is_away(make_stepd, own_pg):
     """A claim that may have committed is no reason to wait for as long as a stop may take: nobody ran anything of it."""
     db = harness.Database(own_pg.conninfo)

@@ -240,3 +240,21 @@ def test_limits_in_cgroups(delegated, stepd, db, user):
                      lambda: f"the boxes of the dead are gone: {list(delegated.glob('*'))}")
     assert len([p for p in stepd.procs() if p.comm == "stepd-worker" or "worker default" in p.cmdline]) == 1, stepd.procs()
     assert stepd.stop() == 0 and not list(delegated.glob("worker-*"))
+
+
+def test_input_that_is_too_large_for_its_worker(stepd, db):
+    """Claimed, but never read: it must not be held for ever, nor come back for ever; and its neighbours are not touched."""
+    stepd.step("hog", HOG)
+    pools = {"default": {"processes": 1, "serves": ["queue"], "maxMemory": "16MiB"}}
+    stepd.start(config=stepd.config(queues={"hog": {"maxRetries": 1, "retryDelay": 50}}, pools=pools))
+    db.execute("select stepd.pause('hog')")
+    # one for which libpq has no memory, one that comes through to be copied
+    jobs = db.values("select stepd.enqueue_many('hog', jsonb_build_array('{}'::jsonb, jsonb_build_object('data', repeat('x', 34000000)), '{}'::jsonb,"
+                     " jsonb_build_object('data', repeat('x', 27000000)), '{}'::jsonb))")
+    db.execute("select stepd.resume('hog')")
+    for job in jobs[::2]:
+        assert db.wait_status(job, "completed", "failed", deadline=30)["status"] == "completed"
+    for job in jobs[1::2]:
+        assert db.wait_status(job, "failed", "completed", deadline=30)["status"] == "failed"
+        assert [a["outcome"] for a in db.attempts(job)] in (["crashed"] * 2, ["timeout"] * 2), db.attempts(job)
+    assert db.value("select count(*) from stepd.lease") == 0
