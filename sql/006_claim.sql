@@ -203,6 +203,7 @@ language plpgsql as $$
 declare
 	kept int[] := '{}';
 	s record;
+	calm boolean;
 begin
 	far := 500 * current_setting('max_connections')::int;
 	alone := '{}';
@@ -221,14 +222,21 @@ begin
 	loop
 		if s.mine and s.rate_limit = 0 and s.concurrency_per_group = 0 and not s.mail then
 			shared := shared || s.id; -- nothing but a place, and that is ours
+			continue;
 		elsif not pg_try_advisory_xact_lock_shared(1937007985, s.id) then -- the gate, see 004_configure.sql
 			shut := shut || s.id;
-		elsif s.mail or s.max_concurrency > 0 and not s.mine
-			or s.concurrency_per_group > 0 and not (s.mine and stepd._group_calm(s.id, s.concurrency_per_group, _claim_lock.node_id, _claim_lock.slot))
+			continue;
+		end if;
+		calm := s.concurrency_per_group > 0 and stepd._group_calm(s.id, s.concurrency_per_group, _claim_lock.node_id, _claim_lock.slot);
+		if s.mail or s.max_concurrency > 0 and s.concurrency_per_group = 0 and not s.mine
+			or s.concurrency_per_group > 0 and not calm
 			or s.rate_limit > 0 and (s.rate_limit <= far or s.rate_limit - stepd._rate_used(s.id, s.rate_window_ms) <= far) then
 			perform stepd._queue_lock(s.id);
 			alone := alone || s.id;
 		else
+			if calm and not s.mine then
+				perform pg_advisory_xact_lock(1937007987, s.id); -- newcomers one after the other
+			end if;
 			perform pg_advisory_xact_lock_shared(1937007984, s.id);
 			shared := shared || s.id;
 		end if;

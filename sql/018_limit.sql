@@ -22,7 +22,11 @@
 -- at a time, so workers are counted, as for maxConcurrency.  While fewer than N
 -- others hold jobs of the queue no group can be full, and nothing is noted.
 -- Who has a place already (stepd.kept, see 006_claim.sql) makes them no more,
--- so those claims take the queue's lock shared; a newcomer takes it alone.
+-- so those claims take the queue's lock shared.  A newcomer takes it shared too,
+-- after another lock that only newcomers take, so that it sees those before it:
+-- a worker that was just started plans everything anew, and others need not
+-- wait for that.  (Of two newcomers one waits for the other in any case, also
+-- if one takes the queue's lock alone; so maxConcurrency may rely on it.)
 -- Else, and while any job is put aside, claims take it alone, and group_hold
 -- gets the groups of each lease, once: with the claim, or by the next one.
 -- Only claims write it, under the queue's lock; that a job ended shows in its
