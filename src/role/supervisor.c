@@ -261,10 +261,11 @@ static void reopen_logs(struct sd_super *su)
 
 	if (sd_log_reopen(&err) != 0)
 		sd_log_err(SD_LOG_ERROR, &err, "the old log file is still written");
+	else
+		sd_log(SD_LOG_INFO, "log reopened");
 	for (struct sd_kid *k = su->kids; k != NULL; k = k->next)
 		if (k->chan >= 0 && sd_chan_send(k->chan, &msg, &err) != 0)
 			sd_log_err(SD_LOG_WARN, &err, "%s was not told to reopen its log", k->name);
-	sd_log(SD_LOG_INFO, "log reopened");
 }
 
 static void on_signal(struct ev_loop *loop, ev_signal *w, int events)
