@@ -3,7 +3,7 @@ select no_plan();
 select t.setup() as node \gset
 
 select is(stepd.maintain('30 days'), '', 'nothing to do on a fresh schema');
-select is((select count(*)::int from pg_inherits where inhparent = 'stepd.job'::regclass), 11, 'yesterday to a week ahead, and the rest');
+select is((select count(*)::int from pg_inherits where inhparent = 'stepd.job'::regclass), 12, 'yesterday to a week ahead, one more of lib.sql, and the rest');
 select throws_like($$select stepd.maintain(null)$$, 'keep: null is not%', 'keep null');
 select throws_like($$select stepd.maintain('-1 day')$$, 'keep: % is not%', 'keep negative');
 
