@@ -53,7 +53,7 @@ static bool is_kid(const void *arg, pid_t pid)
 static void end_for_limit(struct sd_kid *kid, const struct sd_seen *seen, int reason)
 {
 	const struct sd_conf_pool *pool = kid->group->pool;
-	struct sd_slot *slot = &kid->su->sb->slot[kid->slot];
+	struct sd_slot *slot = sd_kid_slot(kid);
 	bool memory = reason == SD_SLOT_REASON_MEMORY;
 	char text[SD_LIMIT_TEXT], what[32] = "an HTTP request";
 
@@ -176,7 +176,7 @@ void sd_enforce(struct sd_super *su, int64_t now_us, bool slow)
 
 		if (!sd_roles[k->group->role].holds_jobs)
 			continue;
-		sd_slot_look(&su->sb->slot[k->slot], now_us, &seen);
+		sd_slot_look(sd_kid_slot(k), now_us, &seen);
 		look_at_attempt(k, &seen, now_us);
 		look_at_limits(k, &seen, &orphans, slow);
 		if (k->state == SD_KID_READY && !k->superseded && k->group->gen->state == SD_GEN_LIVE && !sd_super_stopping(su))

@@ -1,10 +1,6 @@
 /*
- * One child from the supervisor's side: its start, what it says, the ladder by
- * which it is asked and then made to go, and its death.
- *
- * A dead child is looked at before it is reaped (WNOWAIT): while it is a
- * zombie its pid, and so its process group, cannot belong to anyone else, and
- * what its handlers started can be killed with it.
+ * One child from the supervisor's side while it lives: its start, what it says,
+ * and the ladder by which it is asked and then made to go.  Its death: reap.c.
  */
 #include "base/clock.h"
 #include "base/fdutil.h"
@@ -20,8 +16,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #define POSTGRES_QUIT_US (10 * SD_SEC) /* SIGQUIT → SIGKILL */
@@ -56,17 +50,12 @@ struct sd_kid *sd_keeper_ready(const struct sd_super *su)
 	return found;
 }
 
-static struct sd_slot *slot_of(const struct sd_kid *kid)
-{
-	return &kid->su->sb->slot[kid->slot];
-}
-
 /* ---- what it says ---- */
 
 static void note_ready(struct sd_kid *kid)
 {
 	kid->ready_us = sd_now_us();
-	atomic_store(&slot_of(kid)->state, SD_SLOT_READY);
+	atomic_store(&sd_kid_slot(kid)->state, SD_SLOT_READY);
 	sd_log(SD_LOG_DEBUG, "%s (pid %d) is ready", kid->name, kid->pid);
 }
 
@@ -131,7 +120,7 @@ static void close_channel(struct sd_kid *kid)
 }
 
 /* At most so many at a time: a child that floods its channel must not starve the others. */
-static void read_channel(struct sd_kid *kid)
+void sd_kid_hear(struct sd_kid *kid)
 {
 	struct sd_msg msg;
 	struct sd_err err;
@@ -159,7 +148,7 @@ static void on_channel(struct ev_loop *loop, ev_io *w, int events)
 	struct sd_super *su = kid->su;
 
 	(void)loop, (void)events;
-	read_channel(kid);
+	sd_kid_hear(kid);
 	sd_super_settle(su);
 }
 
@@ -180,7 +169,7 @@ static void send_drain(struct sd_kid *kid)
 	struct sd_msg msg = {.type = SD_MSG_DRAIN};
 	struct sd_err err;
 
-	atomic_store(&slot_of(kid)->state, SD_SLOT_DRAINING);
+	atomic_store(&sd_kid_slot(kid)->state, SD_SLOT_DRAINING);
 	if (kid->group->role == SD_ROLE_POSTGRES) {
 		send_signal(kid, SIGINT); /* fast shutdown */
 		return;
@@ -247,7 +236,7 @@ static int free_slot(const struct sd_super *su)
 
 static void fill_slot(struct sd_kid *kid)
 {
-	struct sd_slot *slot = slot_of(kid);
+	struct sd_slot *slot = sd_kid_slot(kid);
 	const struct sd_gen *gen = kid->group->gen;
 
 	kid->slot_generation = sd_slot_renew(slot);
@@ -308,7 +297,7 @@ static void describe_child(const struct sd_kid *kid, int chan, struct sd_child *
 	*c = (struct sd_child){
 		.role = kid->group->role,
 		.scoreboard = su->sb,
-		.slot = slot_of(kid),
+		.slot = sd_kid_slot(kid),
 		.slot_index = kid->slot,
 		.slot_generation = kid->slot_generation,
 		.pool = kid->group->pool,
@@ -373,32 +362,28 @@ static pid_t fork_kid(const struct sd_kid *kid, int chan, struct sd_err *err)
 	return pid;
 }
 
-static void free_kid(struct sd_kid *kid)
+void sd_kid_free(struct sd_kid *kid)
 {
+	struct sd_kid **p = &kid->su->kids;
+
+	while (*p != NULL && *p != kid)
+		p = &(*p)->next;
+	if (*p != NULL)
+		*p = kid->next;
 	close_channel(kid);
-	atomic_store(&slot_of(kid)->state, SD_SLOT_FREE);
-	atomic_store(&slot_of(kid)->asleep, 0);
-	atomic_store(&slot_of(kid)->pid, 0);
+	atomic_store(&sd_kid_slot(kid)->state, SD_SLOT_FREE);
+	atomic_store(&sd_kid_slot(kid)->asleep, 0);
+	atomic_store(&sd_kid_slot(kid)->pid, 0);
 	kid->su->kid_of_slot[kid->slot] = NULL;
 	free(kid);
 }
 
-/* NULL when it could not be started; the group's health knows. */
-struct sd_kid *sd_kid_start(struct sd_super *su, struct sd_group *group, int index)
+static struct sd_kid *new_kid(struct sd_super *su, struct sd_group *group, int index, uint32_t slot)
 {
-	struct sd_life stillborn = {.spawned_us = sd_now_us()};
 	struct sd_kid *kid = sd_xcalloc(1, sizeof *kid);
-	struct sd_err err;
-	int slot = free_slot(su), chan[2] = {-1, -1};
 
-	if (slot < 0) {
-		sd_log(SD_LOG_ERROR, "cannot start %s: all %u slots of the scoreboard are in use", group->name, su->sb->nslots);
-		free(kid);
-		sd_health_died(&group->health, &stillborn, sd_now_us());
-		return NULL;
-	}
-	*kid = (struct sd_kid){.su = su, .group = group, .index = index, .slot = (uint32_t)slot, .chan = -1,
-			       .state = SD_KID_STARTING, .spawned_us = stillborn.spawned_us};
+	*kid = (struct sd_kid){.su = su, .group = group, .index = index, .slot = slot, .chan = -1, .state = SD_KID_STARTING,
+			       .spawned_us = sd_now_us()};
 	kid->grace_us = group->gen != NULL ? group->gen->conf->kill_grace_ms * SD_MS : POSTGRES_QUIT_US;
 	if (group->pool != NULL)
 		snprintf(kid->name, sizeof kid->name, "%s/%d", group->name, index);
@@ -408,194 +393,44 @@ struct sd_kid *sd_kid_start(struct sd_super *su, struct sd_group *group, int ind
 	kid->io.data = kid;
 	su->kid_of_slot[slot] = kid;
 	fill_slot(kid);
-	if (sd_chan_pair(chan, &err) == 0)
-		kid->pid = fork_kid(kid, chan[1], &err);
-	else
-		kid->pid = -1;
+	return kid;
+}
+
+/* It could not be started: for its group that is a death like any other. */
+static void note_stillborn(struct sd_group *group)
+{
+	int64_t now = sd_now_us();
+
+	sd_health_died(&group->health, &(struct sd_life){.spawned_us = now}, now);
+}
+
+struct sd_kid *sd_kid_start(struct sd_super *su, struct sd_group *group, int index)
+{
+	int slot = free_slot(su), chan[2] = {-1, -1};
+	struct sd_kid *kid;
+	struct sd_err err;
+
+	if (slot < 0) {
+		sd_log(SD_LOG_ERROR, "cannot start %s: all %u slots of the scoreboard are in use", group->name, su->sb->nslots);
+		note_stillborn(group);
+		return NULL;
+	}
+	kid = new_kid(su, group, index, (uint32_t)slot);
+	kid->pid = sd_chan_pair(chan, &err) == 0 ? fork_kid(kid, chan[1], &err) : -1;
 	kid->chan = chan[0];
 	sd_close(&chan[1]);
 	if (kid->pid < 0) {
 		sd_log_err(SD_LOG_ERROR, &err, "cannot start %s", kid->name);
-		free_kid(kid);
-		sd_health_died(&group->health, &stillborn, sd_now_us());
+		sd_kid_free(kid);
+		note_stillborn(group);
 		return NULL;
 	}
 	sd_confine(kid);
-	atomic_store(&slot_of(kid)->pid, kid->pid);
+	atomic_store(&sd_kid_slot(kid)->pid, kid->pid);
 	ev_io_set(&kid->io, kid->chan, EV_READ);
 	ev_io_start(su->loop, &kid->io);
 	kid->next = su->kids;
 	su->kids = kid;
 	sd_log(SD_LOG_DEBUG, "%s started, pid %d", kid->name, kid->pid);
 	return kid;
-}
-
-/* ---- death ---- */
-
-/*
- * Which job, if any, is the death's, and why.
- *   - Ended for a job's sake: that one, even when its handler has returned
- *     meanwhile and the worker did not come to tell (had it told, SQL finds it
- *     gone); what has started since is given back, not blamed.
- *   - The daemon took its time away: what ran is given back.
- *   - By itself: what ran; when nothing ran, the last one, in case its outcome
- *     was never told.  Or a job that ruins its worker as it ends would run
- *     again for ever.
- */
-static void blame(const struct sd_kid *kid, const struct sd_seen *seen, bool signaled, struct sd_msg_death *d)
-{
-	if (kid->reason != SD_SLOT_REASON_NONE) {
-		d->job = seen->job == 0 || seen->job == kid->reason_job ? kid->reason_job : 0;
-		d->reason = d->job != 0 ? kid->reason : SD_SLOT_REASON_NONE;
-	} else if (kid->state >= SD_KID_TERMED && atomic_load(&slot_of(kid)->state) == SD_SLOT_DRAINING) {
-		d->job = 0;
-		d->reason = SD_SLOT_REASON_STOP;
-	} else if (seen->job == 0 && (signaled || !kid->asked)) {
-		d->job = seen->last_job;
-	}
-}
-
-/* Which limit, if one was passed; also when it was faster than we look and met the wall: the kernel says so, or its peak. */
-static void blame_limit(const struct sd_kid *kid, const struct sd_seen *seen, struct sd_msg_death *d)
-{
-	const struct sd_conf_pool *pool = kid->group->pool;
-
-	d->limit = kid->limit;
-	d->used = kid->used;
-	if (d->reason != SD_SLOT_REASON_NONE || d->signal == 0 || pool == NULL || d->job != seen->job)
-		return;
-	if (kid->out_of_memory)
-		d->used = sd_limit_wall(pool);
-	else if (kid->box[0] == '\0' && sd_limit_killed(&kid->meter, pool, seen, d->max_rss_kb * 1024))
-		d->used = d->max_rss_kb * 1024;
-	else
-		return;
-	d->reason = SD_SLOT_REASON_MEMORY;
-	d->limit = pool->max_memory;
-}
-
-static void describe_death(const struct sd_kid *kid, int status, const struct rusage *ru, const struct sd_seen *seen,
-			   int64_t now_us, struct sd_msg_death *d)
-{
-	*d = (struct sd_msg_death){
-		.slot = kid->slot,
-		.generation = kid->slot_generation,
-		.node_id = atomic_load(&kid->su->sb->node_id),
-		.pid = kid->pid,
-		.backend = atomic_load(&slot_of(kid)->backend),
-		.job = seen->job,
-		.attempt = seen->attempt,
-		.exit_code = WIFEXITED(status) ? WEXITSTATUS(status) : -1,
-		.signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0,
-		.started_us = seen->started_us,
-		.died_us = now_us,
-		.max_rss_kb = ru->ru_maxrss,
-		.cpu_ms = (int64_t)(ru->ru_utime.tv_sec + ru->ru_stime.tv_sec) * 1000 +
-			  (ru->ru_utime.tv_usec + ru->ru_stime.tv_usec) / 1000,
-	};
-	blame(kid, seen, WIFSIGNALED(status), d);
-	blame_limit(kid, seen, d);
-}
-
-static void log_death(const struct sd_kid *kid, int status, const struct sd_seen *seen, const struct sd_msg_death *d)
-{
-	char how[96], job[112] = "";
-	enum sd_loglevel level = SD_LOG_WARN;
-
-	if (WIFSIGNALED(status))
-		snprintf(how, sizeof how, "was killed by signal %d (%s)", WTERMSIG(status), strsignal(WTERMSIG(status)));
-	else
-		snprintf(how, sizeof how, "ended with exit code %d", WEXITSTATUS(status));
-	if (seen->job != 0)
-		snprintf(job, sizeof job, " while running job %lld (attempt %d)", (long long)seen->job, seen->attempt);
-	else if (kid->reason_job != 0)
-		snprintf(job, sizeof job, " after job %lld, for whose sake it was asked to", (long long)kid->reason_job);
-	else if (seen->request != 0)
-		snprintf(job, sizeof job, " while running an HTTP request");
-	if (kid->asked && (status == 0 || sd_super_stopping(kid->su)) && seen->job == 0)
-		level = SD_LOG_DEBUG;
-	sd_log(level, "%s (pid %d) %s%s%s; %lld ms CPU, %lld KiB at most", kid->name, kid->pid, how, job,
-	       seen->job != 0 && d->job == 0 ? ", which is given back" : "", (long long)d->cpu_ms, (long long)d->max_rss_kb);
-}
-
-/* What a web worker ran has no job yet: the http process that waits for it makes one. */
-static void tell_http(const struct sd_kid *kid, const struct sd_msg_death *death)
-{
-	struct sd_msg msg = {.type = SD_MSG_DEATH, .death = *death};
-	struct sd_err err;
-
-	if (kid->reason != SD_SLOT_REASON_NONE)
-		msg.death.reason = kid->reason;
-	for (const struct sd_kid *k = kid->su->kids; k != NULL; k = k->next)
-		if (k->group->role == SD_ROLE_HTTP && sd_chan_send(k->chan, &msg, &err) != 0)
-			sd_log_err(SD_LOG_DEBUG, &err, "telling %s of a death", k->name); /* it goes without */
-}
-
-static void bury(struct sd_kid *kid, int status, const struct rusage *ru)
-{
-	struct sd_super *su = kid->su;
-	struct sd_group *group = kid->group;
-	int64_t now = sd_now_us();
-	struct sd_seen seen;
-	struct sd_msg_death death;
-	int64_t run;
-	bool clean;
-
-	read_channel(kid); /* its last words */
-	sd_slot_look(slot_of(kid), now, &seen);
-	sd_confine_dead(kid);
-	describe_death(kid, status, ru, &seen, now, &death);
-	run = seen.job != 0 ? seen.job : (int64_t)seen.request;
-	/* One that drained has given everything back, but it may have been without its database: told all the same, unless
-	 * the whole node is leaving. */
-	clean = WIFEXITED(status) && WEXITSTATUS(status) == 0 && seen.job == 0 && kid->asked && sd_super_stopping(su);
-	log_death(kid, status, &seen, &death);
-	if (!clean && sd_roles[group->role].holds_jobs)
-		sd_deaths_add(&su->deaths, &death);
-	if (group->role == SD_ROLE_WEB)
-		tell_http(kid, &death);
-	if (!kid->asked && group->number >= 0)
-		atomic_fetch_add(&su->sb->group[group->number].deaths, 1);
-	sd_health_died(&group->health,
-		       &(struct sd_life){kid->spawned_us, kid->ready_us, run, seen.jobs_done, kid->asked}, now);
-	for (struct sd_kid **p = &su->kids; *p != NULL; p = &(*p)->next) {
-		if (*p == kid) {
-			*p = kid->next;
-			break;
-		}
-	}
-	free_kid(kid);
-}
-
-static struct sd_kid *kid_of_pid(const struct sd_super *su, pid_t pid)
-{
-	struct sd_kid *k = su->kids;
-
-	while (k != NULL && k->pid != pid)
-		k = k->next;
-	return k;
-}
-
-void sd_kids_reap(struct sd_super *su)
-{
-	for (;;) {
-		siginfo_t info = {.si_pid = 0};
-		struct rusage ru;
-		struct sd_kid *kid;
-		int status;
-		pid_t pid;
-
-		if (waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) != 0 || info.si_pid == 0)
-			return;
-		pid = info.si_pid;
-		kid = kid_of_pid(su, pid);
-		if (kid != NULL || (su->loader != NULL && sd_loader_pid(su->loader) == pid))
-			kill(-pid, SIGKILL);
-		if (wait4(pid, &status, 0, &ru) != pid)
-			return;
-		if (kid != NULL)
-			bury(kid, status, &ru);
-		else if (su->loader != NULL && sd_loader_pid(su->loader) == pid)
-			sd_loader_reaped(su->loader, status);
-	}
 }

@@ -8,7 +8,7 @@ src_libstepd_a_SOURCES += src/role/http.h src/role/http.c src/role/http_request.
 src_libstepd_a_SOURCES += src/role/web.h src/role/web.c src/role/web_link.c src/role/web_commit.c src/role/web_stream.c
 # The supervisor.
 src_libstepd_a_SOURCES += src/role/table.c src/role/supervisor.h src/role/supervisor.c src/role/settle.c src/role/super.h \
-	src/role/setup.h src/role/setup.c src/role/generation.c src/role/kids.c src/role/enforce.c src/role/reload.c \
+	src/role/setup.h src/role/setup.c src/role/generation.c src/role/kids.c src/role/reap.c src/role/enforce.c src/role/reload.c \
 	src/role/deaths.h src/role/deaths.c src/role/decide.h src/role/decide.c src/role/limit.h src/role/limit.c src/role/confine.c src/role/loader.h src/role/loader.c \
 	src/role/pools.h src/role/pools.c src/role/size.h src/role/size.c src/role/resize.c \
 	src/role/embedded.h src/role/embedded.c src/role/postgres.c

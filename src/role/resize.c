@@ -51,7 +51,7 @@ unsigned sd_group_first_want(const struct sd_super *su, const struct sd_conf_poo
 /* Is it idle, and since when?  Between two looks it may have run many jobs. */
 static void look(struct sd_super *su, struct sd_kid *kid, bool *worked, int64_t now_us)
 {
-	const struct sd_slot *slot = &su->sb->slot[kid->slot];
+	const struct sd_slot *slot = sd_kid_slot(kid);
 	uint64_t done = atomic_load(&slot->jobs_done);
 	bool idle = kid->group->role == SD_ROLE_WEB ? !atomic_load(&slot->serving)
 						    : atomic_load(&slot->asleep) && atomic_load(&slot->job) == 0;

@@ -149,7 +149,7 @@ static void count_degraded(struct sd_super *su)
 	for (struct sd_kid *k = su->kids; k != NULL; k = k->next) {
 		if (k->state != SD_KID_READY)
 			continue;
-		if (sd_health_up(&k->group->health, k->ready_us, atomic_load(&su->sb->slot[k->slot].jobs_done), sd_now_us()))
+		if (sd_health_up(&k->group->health, k->ready_us, atomic_load(&sd_kid_slot(k)->jobs_done), sd_now_us()))
 			sd_log(SD_LOG_INFO, "%s is no longer degraded", k->group->name);
 	}
 	for (const struct sd_gen *gen = su->gens; gen != NULL; gen = gen->next)

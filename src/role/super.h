@@ -5,7 +5,8 @@
  *   settle.c       what is, against what should be
  *   generation.c   one configuration's children: start order, swap, retirement
  *   resize.c       pools that grow and shrink
- *   kids.c         one child: spawn, messages, ladder, death
+ *   kids.c         one child: spawn, messages, ladder
+ *   reap.c         its death: what of, and who is told
  *   enforce.c      looking at running attempts and at workers' size
  *   confine.c      cgroups and rlimits of pools with limits
  *   deaths.c       deaths on their way to the keeper
@@ -163,14 +164,22 @@ unsigned sd_group_first_want(const struct sd_super *su, const struct sd_conf_poo
 void sd_group_show(struct sd_super *su, const struct sd_group *group); /* in the scoreboard */
 
 /* kids.c */
-struct sd_kid *sd_kid_start(struct sd_super *su, struct sd_group *group, int index);
+struct sd_kid *sd_kid_start(struct sd_super *su, struct sd_group *group, int index); /* NULL: it could not be; the group's health knows */
 void sd_kid_event(struct sd_kid *kid, enum sd_kid_event event, int64_t late_us);
 void sd_kid_end(struct sd_kid *kid, int reason, int64_t job);
-void sd_kids_reap(struct sd_super *su);
-void sd_kids_late(struct sd_super *su, int64_t now_us);
+void sd_kid_hear(struct sd_kid *kid); /* do what it says on its channel, if anything */
+void sd_kid_free(struct sd_kid *kid); /* dead, or never born: its slot is free again */
+void sd_kids_late(struct sd_super *su, int64_t now_us); /* the next rung for those whose time is over */
 bool sd_kid_present(const struct sd_kid *kid); /* starting or ready, and not superseded */
 unsigned sd_kids_count(const struct sd_super *su, const struct sd_group *group, bool ready_only);
 struct sd_kid *sd_keeper_ready(const struct sd_super *su); /* the one deaths go to; NULL: none now */
+static inline struct sd_slot *sd_kid_slot(const struct sd_kid *kid)
+{
+	return &kid->su->sb->slot[kid->slot];
+}
+
+/* reap.c */
+void sd_kids_reap(struct sd_super *su); /* all that are dead by now */
 
 /* enforce.c */
 void sd_enforce(struct sd_super *su, int64_t now_us, bool slow);

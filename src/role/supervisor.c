@@ -58,7 +58,7 @@ static void count(const struct sd_super *su, unsigned *ready, unsigned *running)
 	*ready = *running = 0;
 	for (const struct sd_kid *k = su->kids; k != NULL; k = k->next) {
 		*ready += k->state == SD_KID_READY;
-		*running += atomic_load(&su->sb->slot[k->slot].job) != 0;
+		*running += atomic_load(&sd_kid_slot(k)->job) != 0;
 	}
 }
 
