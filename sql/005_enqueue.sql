@@ -200,11 +200,18 @@ end $$;
 comment on function stepd._check_item(stepd._item, text) is 'Refuse bad options; prefix says where they stand.';
 
 -- Entrances -------------------------------------------------------------------
+--
+-- The two functions that an application is given (stepd(8), "Rights in the
+-- database") run with the rights of the schema's owner, so that whoever may
+-- enqueue needs no right on a table, and gets none: they write what is asked
+-- for and tell only job ids.  Therefore nobody may call them unless granted,
+-- and names in them mean ours and PostgreSQL's, whatever the caller's
+-- search_path and temporary objects say.
 
 create or replace function stepd.enqueue(topic text, data jsonb default 'null', priority int default null, run_at timestamptz default null,
 	group_id text default null, unique_key text default null) returns setof bigint
-language plpgsql
-set plan_cache_mode = force_generic_plan as $$
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 declare
 	i stepd._item;
@@ -223,7 +230,9 @@ end $$;
 comment on function stepd.enqueue(text, jsonb, int, timestamptz, text, text) is
 'Enqueue data on a topic, in the caller''s transaction. Returns one job id for each subscribed step; a topic without subscribers makes one job that is kept as unrouted.
 priority: -32768 to 32767, higher first in priority queues. run_at: not before this time. group_id: the order within it is kept in fifo queues.
-unique_key: while a job of the same step and key is unfinished, its id is returned and nothing is added.';
+unique_key: while a job of the same step and key is unfinished, its id is returned and nothing is added.
+Runs with the rights of the schema''s owner; a role may call it that was granted usage on the schema and execute on this function.';
+revoke execute on function stepd.enqueue(text, jsonb, int, timestamptz, text, text) from public;
 
 -- What is wrong with one member of an item, as far as its type can tell; null: nothing.
 create or replace function stepd._item_problem(key text, value jsonb) returns text
@@ -243,7 +252,8 @@ $$;
 comment on function stepd._item_problem(text, jsonb) is 'What is wrong with one member of an item of enqueue_many, as far as its type can tell; null: nothing.';
 
 create or replace function stepd.enqueue_many(topic text, items jsonb) returns setof bigint
-language plpgsql as $$
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp as $$
 #variable_conflict use_column
 declare
 	list stepd._item[];
@@ -273,7 +283,9 @@ begin
 	return query select p.job_id from stepd._put(list) p order by p.ord, p.job_id;
 end $$;
 comment on function stepd.enqueue_many(text, jsonb) is
-'Enqueue every item of a JSON array on one topic, in order, in one go. An item is an object with the members data, priority, delay_ms, run_at, group and unique, all optional. Returns the job ids in the order of the items.';
+'Enqueue every item of a JSON array on one topic, in order, in one go. An item is an object with the members data, priority, delay_ms, run_at, group and unique, all optional. Returns the job ids in the order of the items.
+Runs with the rights of the schema''s owner, like enqueue().';
+revoke execute on function stepd.enqueue_many(text, jsonb) from public;
 
 -- Items in the shape that workers send and enqueue_many takes.
 create or replace function stepd._items(topic text, items jsonb, argument text) returns stepd._item[]

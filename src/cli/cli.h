@@ -26,11 +26,14 @@ enum sd_exit {
 	SD_EXIT_CONFIG = 78,
 };
 
+#define SD_DENIED "42501" /* SQLSTATE: insufficient_privilege */
+
 struct sd_cli {
 	bool json;
 	const char *database; /* --database */
 	const char *config;   /* -c */
 	PGconn *db;	      /* after sd_cli_connect */
+	char sqlstate[6];     /* of the last statement that failed */
 	struct sd_conf *conf; /* after sd_cli_conf */
 };
 

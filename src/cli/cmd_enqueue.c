@@ -31,22 +31,23 @@ static int read_stdin(struct sd_buf *b, struct sd_err *err)
 	return 0;
 }
 
-/* The JSON argument: the text itself, "-" for stdin or "@FILE".  0 or -1 with *err. */
-static int read_data(const char *arg, struct sd_buf *b, struct sd_err *err)
+/* The JSON argument: the text itself, "-" for stdin or "@FILE".  Whatever is no JSON is a mistake of who calls. */
+static enum sd_exit read_data(const char *arg, struct sd_buf *b, struct sd_err *err)
 {
 	sd_err_clear(err);
 	if (strcmp(arg, "-") == 0) {
 		if (read_stdin(b, err) < 0)
-			return -1;
+			return SD_EXIT_FAILED;
 	} else if (*arg == '@') {
 		if (sd_read_file(arg + 1, MAX_DATA, b, err) < 0)
-			return -1;
+			return SD_EXIT_FAILED;
 	} else {
 		sd_buf_str(b, arg);
 	}
-	if (sd_json_check(b->data ? b->data : "", b->len, err) < 0)
-		return sd_err_prefix(err, "the data");
-	return 0;
+	if (sd_json_check(b->data ? b->data : "", b->len, err) == 0)
+		return SD_EXIT_OK;
+	(void)sd_err_prefix(err, "the data");
+	return SD_EXIT_USAGE;
 }
 
 struct call {
@@ -65,18 +66,23 @@ static void add_argument(struct call *c, const char *name, const char *cast, con
 		      cast);
 }
 
-/* Say so when nobody listens: the job is kept, but it will not run. */
-static int warn_unrouted(struct sd_cli *cli, const char *topic, const char *ids)
+/* Say so when nobody listens: the job is kept, but it will not run.  Who may only enqueue cannot see that. */
+static void warn_unrouted(struct sd_cli *cli, const char *topic, const char *ids)
 {
-	int rc;
-	PGresult *res = sd_cli_query(cli, "select id from stepd.jobs where id = any($1::bigint[]) and status = 'unrouted'", 1, &ids, &rc);
-	if (!res)
-		return rc;
+	PGresult *res = PQexecParams(cli->db, "select id from stepd.jobs where id = any($1::bigint[]) and status = 'unrouted'", 1, NULL, &ids,
+				     NULL, NULL, 0);
 	if (PQntuples(res) > 0)
 		fprintf(stderr, "stepctl: no step subscribes to \"%s\"; job %s is kept as unrouted until \"stepctl retry %s\"\n", topic,
 			PQgetvalue(res, 0, 0), PQgetvalue(res, 0, 0));
 	PQclear(res);
-	return SD_EXIT_OK;
+}
+
+/* What the function says about an argument (SQLSTATE 22...) is about one of ours. */
+static int refused(const struct sd_cli *cli, int rc)
+{
+	if (strcmp(cli->sqlstate, SD_DENIED) == 0)
+		fprintf(stderr, "  hint: \"Rights in the database\" in stepd(8) has what a role is granted to enqueue.\n");
+	return strncmp(cli->sqlstate, "22", 2) == 0 ? SD_EXIT_USAGE : rc;
 }
 
 static int enqueue(struct sd_cli *cli, const char *topic, const struct call *c)
@@ -86,7 +92,7 @@ static int enqueue(struct sd_cli *cli, const char *topic, const struct call *c)
 	PGresult *res = sd_cli_query(cli, c->sql.data, c->n, c->values, &rc);
 
 	if (!res)
-		return rc;
+		return refused(cli, rc);
 	sd_buf_chr(&ids, '{');
 	printf("%s", cli->json ? "{\"jobs\":[" : "");
 	for (int i = 0; i < PQntuples(res); i++) {
@@ -96,9 +102,9 @@ static int enqueue(struct sd_cli *cli, const char *topic, const struct call *c)
 	printf("%s", cli->json ? "]}\n" : "");
 	sd_buf_chr(&ids, '}');
 	PQclear(res);
-	rc = warn_unrouted(cli, topic, ids.data);
+	warn_unrouted(cli, topic, ids.data);
 	sd_buf_fini(&ids);
-	return rc;
+	return SD_EXIT_OK;
 }
 
 int sd_cmd_enqueue(struct sd_cli *cli, const struct sd_command *cmd, int argc, char **argv)
@@ -125,8 +131,8 @@ int sd_cmd_enqueue(struct sd_cli *cli, const struct sd_command *cmd, int argc, c
 		return sd_cli_usage(cmd, "--delay: %s", err.message);
 	if (delay)
 		snprintf(interval, sizeof(interval), "%" PRId64 " milliseconds", ms);
-	if (read_data(pos[1], &data, &err) < 0) {
-		rc = sd_cli_fail(SD_EXIT_FAILED, &err);
+	if ((rc = read_data(pos[1], &data, &err)) != SD_EXIT_OK) {
+		sd_cli_fail(rc, &err);
 		goto out;
 	}
 	if ((rc = sd_cli_connect(cli)) != SD_EXIT_OK)

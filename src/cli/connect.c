@@ -110,20 +110,24 @@ PGresult *sd_cli_query(struct sd_cli *cli, const char *sql, int n, const char *c
 	}
 	sd_err_clear(&err);
 	(void)sd_db_error(&err, cli->db, res);
+	memcpy(cli->sqlstate, err.sqlstate, sizeof cli->sqlstate);
 	bool lost = PQstatus(cli->db) != CONNECTION_OK || strncmp(err.sqlstate, "08", 2) == 0 || strncmp(err.sqlstate, "57P", 3) == 0;
 	*rc = sd_cli_fail(lost ? SD_EXIT_DATABASE : SD_EXIT_FAILED, &err);
 	PQclear(res);
 	return NULL;
 }
 
-/* Views and functions belong to a version, so an older or newer schema is refused rather than half understood. */
+/* Views and functions belong to a version, so an older or newer schema is refused rather than half understood; whoever
+ * may not read which it is can use what was granted to them. */
 static int check_schema(struct sd_cli *cli)
 {
 	struct sd_err err;
 	int have;
 
 	if (sd_schema_version(cli->db, &have, &err) < 0)
-		return sd_cli_fail(PQstatus(cli->db) == CONNECTION_OK ? SD_EXIT_FAILED : SD_EXIT_DATABASE, &err);
+		return strcmp(err.sqlstate, SD_DENIED) == 0
+			       ? SD_EXIT_OK
+			       : sd_cli_fail(PQstatus(cli->db) == CONNECTION_OK ? SD_EXIT_FAILED : SD_EXIT_DATABASE, &err);
 	if (have == SD_SCHEMA_VERSION)
 		return SD_EXIT_OK;
 	if (have == 0) {

@@ -4,9 +4,11 @@
 #include "base/suggest.h"
 #include "config.h"
 
+#include <fcntl.h>
 #include <locale.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 const struct sd_command sd_commands[] = {
 	{"status", "", "nodes, queues, sizes and warnings", sd_cmd_status},
@@ -48,21 +50,37 @@ static const struct sd_command *find_command(const char *name)
 	return NULL;
 }
 
-int main(int argc, char **argv)
+/* A standard descriptor that is closed must not become the database's: it is held by one that fails. */
+static void hold_standard_descriptors(void)
 {
-	struct sd_cli cli = {0};
+	for (int fd; (fd = open("/dev/null", O_RDONLY | O_CLOEXEC)) >= 0;) {
+		if (fd > STDERR_FILENO) {
+			close(fd);
+			return;
+		}
+	}
+}
 
-	setlocale(LC_ALL, "");
-	setlocale(LC_NUMERIC, "C"); /* numbers come from the database, and go into JSON */
-	int rc = sd_cli_common(&cli, &argc, &argv);
+static int run(struct sd_cli *cli, int argc, char **argv)
+{
+	int rc = sd_cli_common(cli, &argc, &argv);
+
 	if (rc >= 0)
 		return rc;
 	if (argc == 0)
 		return sd_cli_usage(NULL, "a command is missing");
 	const struct sd_command *cmd = find_command(argv[0]);
-	if (!cmd)
-		return SD_EXIT_USAGE;
-	rc = cmd->run(&cli, cmd, argc, argv);
+	return cmd ? cmd->run(cli, cmd, argc, argv) : SD_EXIT_USAGE;
+}
+
+int main(int argc, char **argv)
+{
+	struct sd_cli cli = {0};
+
+	hold_standard_descriptors();
+	setlocale(LC_ALL, "");
+	setlocale(LC_NUMERIC, "C"); /* numbers come from the database, and go into JSON */
+	int rc = run(&cli, argc, argv);
 	if (cli.db)
 		PQfinish(cli.db);
 	sd_conf_free(cli.conf);

@@ -6,10 +6,12 @@ No daemon runs here: a node and its steps are declared with the SQL functions th
 import json
 import os
 import pty
+import re
 import shutil
 import subprocess
 import uuid
 
+import psycopg2
 import pytest
 
 import harness
@@ -36,7 +38,7 @@ def run(tmp, stage):
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("STEPD_", "PG", "XDG_"))}
         clean.update({"STEPD_SQL_DIR": str(stage.sql), "STEPD_CONFIG": "/dev/null", "TZ": "UTC", "LC_ALL": "C.UTF-8"})
         clean.update(env or {})
-        return subprocess.run([str(stage.bin / "stepctl"), *map(str, args)], input=stdin, env=clean, cwd=tmp, timeout=60 * harness.SLOW, text=True,
+        return subprocess.run([str(stage.bin / "stepctl"), *(a if isinstance(a, bytes) else str(a) for a in args)], input=stdin, env=clean, cwd=tmp, timeout=60 * harness.SLOW, text=True,
                               stdout=subprocess.PIPE, stderr=subprocess.PIPE, **kw)
     return go
 
@@ -213,14 +215,18 @@ def test_enqueue(ctl, db, tmp):
 
 def test_enqueue_hostile_data(ctl, db, tmp):
     for data, said in [("{", "line 1, column 2"), ("", "JSON"), ("1 2", "JSON"), ('"\\u0000"', "\\u0000"), ('"\\ud800"', "JSON"),
-                       ("[" * 600 + "]" * 600, "too deep"), ("@/nonexistent", "No such file"), (f"@{tmp}", "directory"),
-                       ("{'a': 1}", "JSON"), ("01", "JSON"), ("NaN", "JSON")]:
-        assert said in ctl("enqueue", "process-order", data, rc=FAILED), data
+                       ("[" * 600 + "]" * 600, "too deep"), ("{'a': 1}", "JSON"), ("01", "JSON"), ("NaN", "JSON"), ("-", "JSON"),
+                       ("1e200000", "overflow")]:
+        assert said in ctl("enqueue", "process-order", data, rc=USAGE), data
     (tmp / "latin1.json").write_bytes(b'"\xfc"')
-    assert "UTF-8" in ctl("enqueue", "process-order", f"@{tmp}/latin1.json", rc=FAILED)
-    assert "topic" in ctl("enqueue", "", "1", rc=FAILED)
+    assert "UTF-8" in ctl("enqueue", "process-order", f"@{tmp}/latin1.json", rc=USAGE)
+    for data, said in [("@/nonexistent", "No such file"), (f"@{tmp}", "directory")]:
+        assert said in ctl("enqueue", "process-order", data, rc=FAILED), data
+    for args, said in [(("", "1"), "topic: must not be empty"), (("t" * 256, "1"), "topic: is 256 bytes long"), ((b"\xfc", "1"), "invalid byte"),
+                       (("t", "1", "--unique", ""), "unique_key: must not be empty"), (("t", "1", "--group", "g" * 1001), "group_id: is 1001")]:
+        assert said in ctl("enqueue", *args, rc=USAGE), args
     assert db.rows("select count(*) as n from stepd.jobs")[0]["n"] == 0
-    ctl("enqueue", "process-order", "'; drop schema stepd cascade; --", rc=FAILED)
+    ctl("enqueue", "process-order", "'; drop schema stepd cascade; --", rc=USAGE)
     ctl("enqueue", "process-order", '"\'; drop schema stepd cascade; --"')
 
 
@@ -339,15 +345,58 @@ def test_no_rights(run, db, ctl):
     try:
         done = run("--database", f"{db.conninfo} user={role}", "jobs")
         assert done.returncode == FAILED and "permission denied" in done.stderr
+        done = run("--database", f"{db.conninfo} user={role}", "enqueue", "process-order", "1")
+        assert done.returncode == FAILED and "permission denied" in done.stderr and "Rights in the database" in done.stderr
     finally:
         db.rows(f"drop role {role}")
 
 
-def test_full_output_is_an_error(run, db, ctl, stage):
-    with open("/dev/full", "w") as full:
-        done = subprocess.run([harness.BUILD / "src/stepctl", "--database", db.conninfo, "queues"], stdout=full, stderr=subprocess.PIPE, text=True,
-                              env={**os.environ, "STEPD_SQL_DIR": str(stage.sql)}, timeout=60)
-    assert done.returncode == FAILED and "cannot write" in done.stderr
+def test_right_to_enqueue(run, db, ctl):
+    """What stepd(8) grants an application, word for word: it enqueues, and can do nothing else."""
+    page = (harness.SOURCE / "src/stepd.8").read_text()
+    section = page[page.index(".SH RIGHTS IN THE DATABASE"):page.index(".SH HTTP")].replace(r"\(aq", "'").replace(r"\-", "-")
+    app, place, dashboard = re.findall(r"^\.nf\n(.*?)^\.fi", section, re.M | re.S)
+    names = {r: f"{r}_{db.name}" for r in ("shop", "dashboard", "orders", "alice")}
+    for r in names.values():
+        db.rows(f"create role {r} login")
+    try:
+        for sql in (app, dashboard, place.replace("to shop", "to orders"), "grant postgres to alice"):
+            db.rows(re.sub(r"\b(shop|dashboard|orders|alice)\b(?=;|$)", lambda m: names[m[1]], sql, flags=re.M))
+
+        def can(role, *args):
+            return run("--database", f"{db.conninfo} user={names[role]}", *args)
+        done = can("shop", "enqueue", "process-order", '{"n": 1}', "--priority", "3")
+        assert (done.returncode, done.stderr) == (OK, "")
+        [a, b] = done.stdout.split()
+        assert can("shop", "enqueue", "nobody-listens", "1").returncode == OK
+        for args in (("job", a), ("jobs",), ("cancel", a), ("status",), ("pause", "process-order")):
+            done = can("shop", *args)
+            assert done.returncode == FAILED and "permission denied" in done.stderr, args
+        assert js(can("dashboard", "--json", "job", a).stdout)["input"] == {"n": 1}
+        assert can("dashboard", "cancel", a).returncode == can("dashboard", "enqueue", "process-order", "1").returncode == FAILED
+        assert can("alice", "cancel", a).returncode == can("alice", "job", a).returncode == OK
+        orders = psycopg2.connect(f"{db.conninfo} user={names['orders']}")
+        orders.autocommit = True
+        with orders.cursor() as cursor:
+            cursor.execute("select place_order('{}')")
+            [[placed]] = cursor.fetchall()
+            with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+                cursor.execute("select stepd.enqueue('notification', '{}')")
+        orders.close()
+        assert db.rows("select count(*) as n from stepd.jobs")[0]["n"] == 5, placed
+    finally:
+        for r in names.values():
+            db.rows(f"drop owned by {r}")
+            db.rows(f"drop role {r}")
+
+
+def test_output_that_goes_nowhere_is_an_error(run, db, ctl, stage):
+    ctl("enqueue", "process-order", json.dumps("x" * 100000))
+    for args in (["queues"], ["--json", "jobs"], ["--version"], ["--help"], ["job", "--help"]):
+        for where in (">/dev/full", ">&-", "<&- >&-"):
+            done = subprocess.run(["sh", "-c", f'exec "$@" {where}', "sh", harness.BUILD / "src/stepctl", "--database", db.conninfo, *args],
+                                  stderr=subprocess.PIPE, text=True, env={**os.environ, "STEPD_SQL_DIR": str(stage.sql)}, timeout=60)
+            assert done.returncode == FAILED and "cannot write" in done.stderr, (args, where, done)
 
 
 # --- check -------------------------------------------------------------------------------------------------------------
