@@ -78,6 +78,19 @@ int sd_read_full(int fd, void *p, size_t n, struct sd_err *err)
 	return 0;
 }
 
+int sd_open_regular(const char *path, struct sd_err *err)
+{
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
+	struct stat st;
+
+	if (fd < 0)
+		return sd_err_errno(err, errno, "cannot open \"%.200s\"", path);
+	if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode))
+		return fd;
+	close(fd);
+	return sd_err_set(err, SD_ERR_PERMANENT, "\"%.200s\" is %s", path, S_ISDIR(st.st_mode) ? "a directory" : "not a regular file");
+}
+
 int sd_read_file(const char *path, size_t max, struct sd_buf *b, struct sd_err *err)
 {
 	int fd, rc = -1;

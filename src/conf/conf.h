@@ -88,8 +88,10 @@ struct sd_conf {
 	int64_t database_lease_ms; /* node lease, default 30 s */
 	const char *node_name;	   /* default: the host name */
 	const char *user;	   /* drop to this user when started as root; NULL: stay (or "nobody"-like choice of the supervisor) */
+	struct sd_conf_place user_at;
 	const char **steps;	   /* directories, absolute after load (relative ones are relative to the file) */
 	size_t nsteps;
+	const struct sd_conf_place *steps_at; /* of each; line 0: it is the default */
 	struct {
 		struct sd_conf_listen listen;
 		int64_t body_limit, timeout_ms;
@@ -118,6 +120,7 @@ struct sd_conf {
 	const char *log_level;	  /* debug info warn error */
 	const char *log_format;	  /* text json */
 	const char *log_file;	  /* NULL: stderr */
+	struct sd_conf_place log_file_at;
 	const char *log_database; /* what goes to stepd.logs; "off": nothing */
 	int64_t stop_timeout_ms;  /* drain time of TERM, default 25 s */
 	int64_t kill_grace_ms;	  /* TERM → KILL, default 5 s */

@@ -12,8 +12,12 @@ static bool name_char(char c, bool first)
 	return c == '_' || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (!first && c >= '0' && c <= '9');
 }
 
-/* ref is behind "${".  Appends the value and returns what follows the '}', or NULL with *err. */
-static const char *expand_one(const char *ref, struct sd_buf *out, struct sd_err *err)
+#define NESTED_MAX 8
+
+static const char *expand(const char *p, bool inside, int depth, struct sd_buf *out, struct sd_err *err);
+
+/* p is behind "${".  Appends the value (out NULL: nothing, it is only read over) and returns what follows the '}', or NULL with *err. */
+static const char *expand_one(const char *ref, int depth, struct sd_buf *out, struct sd_err *err)
 {
 	char name[128];
 	size_t len = 0;
@@ -26,45 +30,60 @@ static const char *expand_one(const char *ref, struct sd_buf *out, struct sd_err
 	}
 	memcpy(name, ref, len);
 	name[len] = '\0';
-	const char *fallback = ref[len] == ':' ? ref + len + 1 : NULL;
-	const char *end = strchr(ref + len, '}');
-	if (!end) {
-		sd_err_set(err, SD_ERR_PERMANENT, "\"${%s\" has no closing brace", name);
-		return NULL;
-	}
-	const char *value = getenv(name);
-	if (!value && !fallback) {
+	const char *value = getenv(name), *end = ref + len;
+	if (*end == ':') {
+		bool fallback = !value || *value == '\0';
+		end = expand(end + 1, true, depth + 1, fallback ? out : NULL, err);
+		if (!end)
+			return NULL;
+		if (*end != '}') {
+			sd_err_set(err, SD_ERR_PERMANENT, "\"${%s\" has no closing brace", name);
+			return NULL;
+		}
+		value = fallback ? "" : value;
+	} else if (!value && out) {
 		sd_err_set(err, SD_ERR_PERMANENT, "the environment variable %s is not set and ${%s} has no default", name,
 			   name);
 		return NULL;
 	}
-	if (fallback && (!value || *value == '\0'))
-		sd_buf_append(out, fallback, (size_t)(end - fallback));
-	else
+	if (out)
 		sd_buf_str(out, value);
 	return end + 1;
+}
+
+/* Up to the end of the text, or, inside of a default, to its '}'; returns that place. */
+static const char *expand(const char *p, bool inside, int depth, struct sd_buf *out, struct sd_err *err)
+{
+	if (depth > NESTED_MAX) {
+		sd_err_set(err, SD_ERR_PERMANENT, "${NAME:default} is nested more than %d deep", NESTED_MAX);
+		return NULL;
+	}
+	while (*p && !(inside && *p == '}')) {
+		bool escaped = strncmp(p, "$${", 3) == 0;
+		if (!escaped && strncmp(p, "${", 2) == 0) {
+			if (!(p = expand_one(p + 2, depth, out, err)))
+				return NULL;
+			continue;
+		}
+		p += escaped;
+		size_t n = escaped ? 2 : 1;
+		if (out)
+			sd_buf_append(out, p, n);
+		p += n;
+	}
+	return p;
 }
 
 const char *sd_expand(const char *text, struct sd_arena *arena, struct sd_err *err)
 {
 	struct sd_buf out = SD_BUF_INIT;
-	const char *p = text, *dollar;
+	const char *result = NULL;
 
 	if (!strstr(text, "${"))
 		return text;
-	while ((dollar = strstr(p, "${"))) {
-		bool escaped = dollar > p && dollar[-1] == '$';
-		sd_buf_append(&out, p, (size_t)(dollar - p) - escaped);
-		if (escaped) {
-			sd_buf_str(&out, "${");
-			p = dollar + 2;
-		} else if (!(p = expand_one(dollar + 2, &out, err))) {
-			sd_buf_fini(&out);
-			return NULL;
-		}
-	}
-	sd_buf_str(&out, p);
-	const char *result = sd_arena_memdup(arena, out.data, out.len);
+	sd_buf_str(&out, "");
+	if (expand(text, false, 0, &out, err))
+		result = sd_arena_memdup(arena, out.data, out.len);
 	sd_buf_fini(&out);
 	return result;
 }

@@ -8,7 +8,8 @@
 /*
  * text with every ${NAME} and ${NAME:default} replaced; in arena, or text
  * itself when there is none.  The default is taken when NAME is unset or
- * empty; NAME unset without a default is an error.  "$${" stands for "${".
+ * empty, and may have ${...} in it, up to eight deep; NAME unset without a
+ * default is an error.  "$${" stands for "${".
  * What is put in is not expanded again.  NULL with *err.
  */
 const char *sd_expand(const char *text, struct sd_arena *arena, struct sd_err *err);

@@ -16,6 +16,7 @@
 #include "conf/options.h"
 #include "conf/value.h"
 
+#include <arpa/inet.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -389,14 +390,27 @@ static void default_pools(struct loader *l)
 	conf->pools[1].serves = SD_SERVES_HTTP;
 }
 
+/* An address, not a name that begins like one. */
 static bool is_loopback(const char *host)
 {
-	return strcmp(host, "localhost") == 0 || strcmp(host, "::1") == 0 || strncmp(host, "127.", 4) == 0;
+	unsigned char ip[4];
+
+	return strcmp(host, "localhost") == 0 || strcmp(host, "::1") == 0 || (inet_pton(AF_INET, host, ip) == 1 && ip[0] == 127);
 }
 
 static struct sd_conf_place place_of(const struct sd_yaml *node)
 {
 	return node ? (struct sd_conf_place){node->line, node->col} : (struct sd_conf_place){0, 0};
+}
+
+static const struct sd_conf_place *places_of_steps(const struct sd_conf *conf, const struct sd_yaml *steps)
+{
+	struct sd_conf_place *at = sd_arena_zalloc(conf->arena, (conf->nsteps + 1) * sizeof(*at));
+	const struct sd_yaml *item = steps && steps->kind == SD_YAML_SEQUENCE ? steps->child : steps;
+
+	for (size_t i = 0; i < conf->nsteps && item; i++, item = item->next)
+		at[i] = place_of(item);
+	return at;
 }
 
 /* Literal segments, no slash at the end. */
@@ -423,6 +437,9 @@ static void check_together(struct loader *l, const struct sd_yaml *root)
 		problem(l, tls, "http.tls needs both cert and key");
 	conf->http.tls_cert_at = place_of(sd_yaml_get(tls, "cert"));
 	conf->http.tls_key_at = place_of(sd_yaml_get(tls, "key"));
+	conf->user_at = place_of(sd_yaml_get(root, "user"));
+	conf->log_file_at = place_of(sd_yaml_get(sd_yaml_get(root, "logging"), "file"));
+	conf->steps_at = places_of_steps(conf, sd_yaml_get(root, "steps"));
 	if (a->host && !is_loopback(a->host) && !conf->admin.token)
 		problem(l, admin, "admin.listen: \"%.100s\" is not a loopback address, which needs admin.token", a->host);
 	if (a->host && h->host && a->port == h->port && strcmp(a->host, h->host) == 0)

@@ -207,6 +207,15 @@ const char *sd_exchange_header(const struct sd_exchange *x, const char *name, si
 	return NULL;
 }
 
+size_t sd_exchange_count(const struct sd_exchange *x, const char *name)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < x->nheaders; i++)
+		n += strcmp(x->headers[i].name, name) == 0;
+	return n;
+}
+
 /* --- replies --- */
 
 static bool server_sets(const h2o_token_t *t)

@@ -85,6 +85,7 @@ size_t sd_server_connections(const struct sd_server *s);
 
 /* The value of a header by its lower-case name, the first of several; NULL when absent. */
 const char *sd_exchange_header(const struct sd_exchange *x, const char *name, size_t *len);
+size_t sd_exchange_count(const struct sd_exchange *x, const char *name); /* of headers with this name */
 /* All is copied; x is gone afterwards.  Headers that the server itself sets (connection, content-length, date, …) are passed over. */
 void sd_exchange_reply(struct sd_exchange *x, int status, const struct sd_pair *headers, size_t nheaders, const char *body, size_t body_len);
 /*

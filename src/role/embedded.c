@@ -154,6 +154,7 @@ static int take_lock(struct sd_embedded *e, const struct sd_user *user, struct s
 	char *path = sd_xasprintf("%s/stepd.pid", e->dir), text[32] = "";
 	int n;
 
+	e->first = access(path, F_OK) != 0;
 	e->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0644);
 	free(path);
 	if (e->lock_fd < 0)
@@ -314,6 +315,7 @@ static void unlink_if_ours(const char *path, const char *line, size_t len)
 
 static int open_all(struct sd_embedded *e, const char *dir, const struct sd_user *user, struct sd_err *err)
 {
+	e->made = access(dir, F_OK) != 0 && errno == ENOENT;
 	if (take_directory(dir, user, &e->dir, err) != 0)
 		return -1;
 	e->data = sd_xasprintf("%s/data", e->dir);
@@ -326,6 +328,22 @@ static int open_all(struct sd_embedded *e, const char *dir, const struct sd_user
 									 : "host=%s port=5432 user=stepd dbname=stepd",
 				   e->socket_dir);
 	return 0;
+}
+
+/* What a first start made before it failed; where there is a cluster, or a log that tells why there is none, all stays. */
+static void take_back(const struct sd_embedded *e)
+{
+	char *log = sd_xasprintf("%s/log", e->dir), *run = sd_xasprintf("%s/run", e->dir), *lock = sd_xasprintf("%s/stepd.pid", e->dir);
+
+	if (access(e->data, F_OK) != 0 && access(e->fresh, F_OK) != 0 && (rmdir(log) == 0 || errno == ENOENT)) {
+		rmdir(run);
+		unlink(lock);
+		if (e->made)
+			rmdir(e->dir);
+	}
+	free(log);
+	free(run);
+	free(lock);
 }
 
 struct sd_embedded *sd_embedded_open(const char *dir, const struct sd_user *user, unsigned children, struct sd_err *err)
@@ -370,6 +388,8 @@ void sd_embedded_close(struct sd_embedded *e)
 	}
 	if (e->lock_fd >= 0 && ftruncate(e->lock_fd, 0) != 0)
 		sd_log(SD_LOG_DEBUG, "stepd.pid keeps its text: %s", strerror(errno));
+	if (e->lock_fd >= 0 && e->first)
+		take_back(e);
 	sd_close(&e->lock_fd);
 	free(e->dir);
 	free(e->data);

@@ -26,6 +26,7 @@ struct sd_embedded {
 	char *pointer;	      /* NULL: there is no safe place for it */
 	bool made_pointer_dir;
 	bool socket_in_tmp;
+	bool first, made;     /* the directory held no lock yet; was not there */
 	int lock_fd;
 	unsigned connections; /* max_connections */
 };

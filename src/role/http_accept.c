@@ -41,7 +41,7 @@ static const char *key_of(const struct sd_exchange *x, size_t *len, bool *ok)
 	*ok = true;
 	if (!key)
 		return NULL;
-	if (*len == 0 || *len > KEY_MAX)
+	if (*len == 0 || *len > KEY_MAX || sd_exchange_count(x, "idempotency-key") > 1)
 		*ok = false;
 	for (size_t i = 0; i < *len; i++)
 		if (key[i] < 0x20 || key[i] > 0x7e)

@@ -355,7 +355,7 @@ void sd_http_request(struct sd_http *h, struct sd_exchange *x)
 	if (!set_query(h, fl) || !set_body(h, fl, t) || !has_room(h, fl, t->accepted))
 		return;
 	if (t->accepted && !sd_http_accept_key(fl)) {
-		refuse(h, fl, 400, "bad_idempotency_key", "Idempotency-Key is 1 to 255 printable ASCII characters", NULL, NULL);
+		refuse(h, fl, 400, "bad_idempotency_key", "Idempotency-Key is one field of 1 to 255 printable ASCII characters", NULL, NULL);
 		return;
 	}
 	random_uuid(h, fl->error_id);

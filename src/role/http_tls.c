@@ -1,12 +1,11 @@
 /* Certificate and key: opened by the supervisor, which may be root, at each start of an http process; read here. */
 #include "role/http.h"
 
+#include "base/fdutil.h"
 #include "base/log.h"
 #include "http/tls.h"
 #include "role/setup.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -14,13 +13,9 @@
 /* The descriptor the supervisor gave, or, when it could not open the file, our own try, whose error tells why. */
 static int open_file(int given, const char *option, const char *file, struct sd_err *err)
 {
-	int fd = given >= 0 ? given : open(file, O_RDONLY | O_CLOEXEC);
+	int fd = given >= 0 ? given : sd_open_regular(file, err);
 
-	if (fd < 0) {
-		sd_err_errno(err, errno, "cannot open \"%.200s\"", file);
-		return sd_err_prefix(err, "%s", option);
-	}
-	return fd;
+	return fd >= 0 ? fd : sd_err_prefix(err, "%s", option);
 }
 
 /* given: the descriptors, or -1. */

@@ -323,8 +323,10 @@ static void describe_child(const struct sd_kid *kid, int chan, struct sd_child *
 	if (http && gen->admin != NULL)
 		c->admin_listen = gen->admin->fd;
 	if (http && gen->conf->http.tls_cert != NULL && gen->conf->http.tls_key != NULL) {
-		c->tls_cert = open(gen->conf->http.tls_cert, O_RDONLY | O_CLOEXEC);
-		c->tls_key = open(gen->conf->http.tls_key, O_RDONLY | O_CLOEXEC);
+		struct sd_err ignored; /* it tries itself, and says why not */
+
+		c->tls_cert = sd_open_regular(gen->conf->http.tls_cert, &ignored);
+		c->tls_key = sd_open_regular(gen->conf->http.tls_key, &ignored);
 	}
 	if (http || web)
 		c->web_listen = gen->web_listen;

@@ -2,10 +2,13 @@
 #include "role/loader.h"
 #include "base/fdutil.h"
 #include "base/log.h"
+#include "base/mem.h"
 #include "proc/spawn.h"
 #include "role/pools.h"
+#include "step/check.h"
 #include "step/registry.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -93,6 +96,32 @@ static bool check_pools(const struct sd_loader *l, const struct sd_conf *conf, c
 	return ok;
 }
 
+/* The directories that can be read; the others are told with their place in the configuration. */
+static size_t check_directories(const struct sd_conf *conf, const char **dirs, struct sd_step_problems *problems)
+{
+	size_t n = 0;
+
+	for (size_t i = 0; i < conf->nsteps; i++) {
+		const struct sd_conf_place *at = &conf->steps_at[i];
+		DIR *d = opendir(conf->steps[i]);
+		char *place = NULL;
+
+		if (d != NULL) {
+			closedir(d);
+			dirs[n++] = conf->steps[i];
+		} else if (at->line > 0) {
+			int reason = errno;
+
+			place = sd_xasprintf("%s:%d:%d", conf->file, at->line, at->col);
+			sd_problem(problems, place, "steps: the directory \"%s\" can not be read: %s", conf->steps[i], strerror(reason));
+		} else {
+			sd_problem(problems, conf->steps[i], "the directory can not be read: %s", strerror(errno));
+		}
+		free(place);
+	}
+	return n;
+}
+
 static _Noreturn void loader_main(void *arg)
 {
 	struct sd_loader *l = arg;
@@ -105,8 +134,11 @@ static _Noreturn void loader_main(void *arg)
 
 	head.conf_ok = conf != NULL;
 	if (conf != NULL) {
-		head.nsteps = sd_steps_discover((const char *const *)conf->steps, conf->nsteps, l->skip, l->nskip, &manifest,
-						&problems, l->current, CURRENT_LEN);
+		const char **dirs = sd_xcalloc(conf->nsteps + 1, sizeof *dirs);
+		size_t ndirs = check_directories(conf, dirs, &problems);
+
+		head.nsteps = sd_steps_discover(dirs, ndirs, l->skip, l->nskip, &manifest, &problems, l->current, CURRENT_LEN);
+		free(dirs);
 		l->current[0] = '\0';
 		head.conf_ok = check_pools(l, conf, &manifest, &problems, &warnings);
 	}

@@ -7,6 +7,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -21,9 +22,10 @@ int sd_setup_user(const struct sd_conf *conf, bool embedded, struct sd_user *use
 	}
 	if (conf->user != NULL) {
 		if (sd_user_find(conf->user, user, err) != 0)
-			return sd_err_prefix(err, "user");
+			return sd_err_prefix(err, "%s:%d:%d: user", conf->file, conf->user_at.line, conf->user_at.col);
 		if (embedded && user->uid == 0)
-			return sd_err_set(err, SD_ERR_PERMANENT, "user: PostgreSQL does not run as root; name another user");
+			return sd_err_set(err, SD_ERR_PERMANENT, "%s:%d:%d: user: PostgreSQL does not run as root; name another user", conf->file,
+					  conf->user_at.line, conf->user_at.col);
 		return 1;
 	}
 	if (!embedded) {
@@ -133,6 +135,27 @@ static void on_check_child(struct ev_loop *loop, ev_signal *w, int events)
 			sd_loader_reaped(c->loader, status);
 }
 
+/* Could the log be opened?  Without making it. */
+static int check_log(const struct sd_conf *conf)
+{
+	const char *file = conf->log_file, *slash = file != NULL ? strrchr(file, '/') : NULL;
+	char folder[4096];
+	struct stat st;
+	int problem = 0;
+
+	if (file == NULL)
+		return 0;
+	snprintf(folder, sizeof folder, "%.*s", slash != NULL && slash > file ? (int)(slash - file) : 1, slash != NULL ? file : ".");
+	if (stat(file, &st) == 0)
+		problem = S_ISDIR(st.st_mode) ? EISDIR : access(file, W_OK) != 0 ? errno : 0;
+	else if (errno != ENOENT || access(folder, W_OK | X_OK) != 0)
+		problem = errno;
+	if (problem != 0)
+		fprintf(stderr, "%s:%d:%d: logging.file: cannot open \"%s\": %s\n", conf->file, conf->log_file_at.line, conf->log_file_at.col, file,
+			strerror(problem));
+	return problem != 0;
+}
+
 int sd_supervise_check(const struct sd_conf *conf, bool embedded)
 {
 	struct check c = {.problems = -1};
@@ -144,11 +167,12 @@ int sd_supervise_check(const struct sd_conf *conf, bool embedded)
 		fprintf(stderr, "%s\n", err.message);
 		return -1;
 	}
-	int become = sd_setup_user(conf, embedded, &user, &err), tls = sd_setup_check_tls(conf); /* as who we were started */
+	int files = sd_setup_check_tls(conf) + check_log(conf); /* as who we were started */
+	int become = sd_setup_user(conf, embedded, &user, &err);
 
 	if (become < 0 || (become > 0 && sd_user_become(&user, &err) != 0)) {
-		fprintf(stderr, "stepd: %s\n", err.message);
-		return -1;
+		fprintf(stderr, "%s\n", err.message);
+		return -1; /* no step is loaded as somebody else */
 	}
 	c.loop = ev_loop_new(EVFLAG_AUTO);
 	if (c.loop == NULL) {
@@ -166,5 +190,5 @@ int sd_supervise_check(const struct sd_conf *conf, bool embedded)
 	sd_loader_free(c.loader);
 	ev_signal_stop(c.loop, &c.chld);
 	ev_loop_destroy(c.loop);
-	return c.problems < 0 ? c.problems : c.problems + tls;
+	return c.problems < 0 ? c.problems : c.problems + files;
 }

@@ -450,6 +450,8 @@ int sd_supervise(const struct sd_supervise *what)
 	signal(SIGPIPE, SIG_IGN);
 	prctl(PR_SET_CHILD_SUBREAPER, 1);
 	if (prepare(&su, what, &err) != 0) {
+		if (err.errnum == EMFILE && *err.hint == '\0')
+			(void)sd_err_hint(&err, "allow more open files: ulimit -n, or LimitNOFILE= in the unit");
 		sd_log_err(SD_LOG_ERROR, &err, "cannot start");
 		if (su.building == NULL)
 			sd_conf_free(what->conf);

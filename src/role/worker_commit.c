@@ -30,6 +30,7 @@
 #include <unistd.h>
 
 #define RETRY_SECONDS 0.2
+#define RELEASE_AGAIN_SECONDS 1.0
 #define REFUSED_SECONDS 1.0
 /* How long an exchange may take: large effects get the time that a slow database needs for them. */
 #define EXCHANGE_MS 30000
@@ -243,9 +244,15 @@ void sd_worker_exchange(struct sd_worker *w, bool with_claim)
 	sd_db_submit(w->db, calls, n, 0, EXCHANGE_MS + (int64_t)(w->finish.effects.len / EFFECT_BYTES_PER_MS), on_exchange, w);
 }
 
-/* A release is repeated until it is answered: giving back twice is harmless. */
+/*
+ * A release is repeated until it is answered: giving back twice is harmless.
+ * Also when the database refuses it, after a while: others wait for these jobs,
+ * and somebody may mend it.  Only who is about to leave does not wait; what is
+ * left then comes back when the worker's end is recorded.
+ */
 struct release {
 	struct sd_worker *worker;
+	ev_timer again;
 	struct sd_buf leases, jobs;
 };
 
@@ -257,6 +264,12 @@ static void on_release(void *arg, PGresult *const *results, size_t n, const stru
 	struct sd_worker *w = r->worker;
 	if (results == NULL && err->class == SD_ERR_TRANSIENT) {
 		send_release(r);
+		return;
+	}
+	if (results == NULL && !sd_worker_stopping(w)) {
+		sd_log_err(SD_LOG_ERROR, err, "giving back unstarted jobs failed, trying again");
+		ev_timer_set(&r->again, RELEASE_AGAIN_SECONDS, 0);
+		ev_timer_start(w->loop, &r->again);
 		return;
 	}
 	if (results == NULL)
@@ -279,12 +292,19 @@ static void send_release(struct release *r)
 	sd_db_submit(r->worker->db, &call, 1, SD_DB_WAIT, 0, on_release, r);
 }
 
+static void on_release_again(struct ev_loop *loop, ev_timer *t, int revents)
+{
+	send_release(t->data);
+}
+
 void sd_worker_release(struct sd_worker *w, struct sd_attempt *list)
 {
 	if (list == NULL)
 		return;
 	struct release *r = sd_xcalloc(1, sizeof *r);
 	r->worker = w;
+	ev_init(&r->again, on_release_again);
+	r->again.data = r;
 	sd_buf_chr(&r->leases, '{');
 	sd_buf_chr(&r->jobs, '{');
 	while (list != NULL) {

@@ -5,7 +5,6 @@
  */
 #include "step/ctx.h"
 
-#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -163,12 +162,9 @@ int sd_api_reply_raw(struct stepd_ctx *pub, int status, const char *content_type
 /* A token of RFC 9110, 5.6.2. */
 static bool is_token(const char *s)
 {
-	if (*s == '\0')
-		return false;
-	for (; *s != '\0'; s++)
-		if (!isalnum((unsigned char)*s) && strchr("!#$%&'*+-.^_`|~", *s) == NULL)
-			return false;
-	return true;
+	static const char chars[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789!#$%&'*+-.^_`|~";
+
+	return *s != '\0' && s[strspn(s, chars)] == '\0';
 }
 
 /* No control characters but the tab (RFC 9110, 5.5). */
@@ -243,7 +239,7 @@ int sd_api_reply_header(struct stepd_ctx *pub, const char *name, const char *val
 		return sd_ctx_error(c, "the headers are larger than %d bytes", HEADERS_MAX_BYTES);
 	lower = sd_arena_strdup(c->a->arena, name);
 	for (char *p0 = lower; *p0 != '\0'; p0++)
-		*p0 = (char)tolower((unsigned char)*p0);
+		*p0 += *p0 >= 'A' && *p0 <= 'Z' ? 'a' - 'A' : 0; /* a handler may have set a locale with other ideas */
 	p = place(c->a, lower);
 	p->name = lower;
 	p->value = sd_arena_strdup(c->a->arena, value);

@@ -3,6 +3,7 @@
 import os
 import pwd
 import re
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -290,6 +291,16 @@ def test_directory_with_other_files_is_left_alone(make_emb, tmp):
     after = precious.stat()
     assert (after.st_uid, after.st_mode) == (before.st_uid, before.st_mode)
     assert [p.name for p in precious.iterdir()] == ["thesis.txt"]
+
+
+def test_a_start_that_fails_leaves_no_directory(make_emb, tmp):
+    emb = make_emb(tmp / "new")
+    (tmp / "empty").mkdir()
+    with socket.create_server(("127.0.0.1", emb.daemon.http_port)):
+        for directory in ("new", "empty"):
+            assert emb.daemon.run("--embedded", tmp / directory, config=emb.config()) == 78
+    assert "Address already in use" in emb.daemon.log()
+    assert not (tmp / "new").exists() and list((tmp / "empty").iterdir()) == []
 
 
 def test_file_instead_of_directory(make_emb, tmp):

@@ -2,6 +2,7 @@
 
 import concurrent.futures
 import contextlib
+import http.client
 import threading
 import time
 
@@ -63,6 +64,14 @@ def test_what_is_no_json_is_refused(server, db):
     for body, type, status in [(b"{", "application/json", 400), (b"{}", "application/octet-stream", 415), (b'"\\u0000"', "application/json", 400)]:
         assert server.request("POST", "/take", body, headers={"content-type": type}).status == status
     assert server.post("/take", {}, headers={"idempotency-key": "x" * 256}).status == 400
+    twice = http.client.HTTPConnection("127.0.0.1", server.http_port, timeout=10 * SLOW)
+    twice.putrequest("POST", "/take")
+    for name, value in [("Content-Length", "0"), ("Idempotency-Key", "a"), ("Idempotency-Key", "b")]:
+        twice.putheader(name, value)
+    twice.endheaders()
+    reply = twice.getresponse()
+    assert reply.status == 400 and b"bad_idempotency_key" in reply.read()
+    twice.close()
     assert db.value("select count(*) from stepd.jobs") == 0
 
 

@@ -171,6 +171,11 @@ http:
     code, out = check(stepd)
     assert code == 78 and f"{file}:6:10: http.tls.key: " in out and "is not the certificate's private key in PEM" in out, out
     key.unlink()
+    for make, what in (os.mkfifo, "not a regular file"), (os.mkdir, "a directory"):  # neither is waited for
+        make(key)
+        code, out = check(stepd)
+        assert code == 78 and f'{file}:6:10: http.tls.key: "{key}" is {what}' in out, out
+        (key.rmdir if key.is_dir() else key.unlink)()
     code, out = check(stepd)
     assert code == 78 and f'{file}:6:10: http.tls.key: cannot open "{key}"' in out, out
     cert.write_text("nonsense")

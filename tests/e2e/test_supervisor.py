@@ -109,6 +109,18 @@ def test_check_names_every_problem(stepd):
     r = stepd_command("-c", stepd.config_file, "--check")
     assert r.returncode == 78
     assert re.search(rf"^{stepd.steps}/text.so: ", r.stderr, re.M)
+    stepd.write_config(f"steps:\n  - {stepd.dir}/nowhere\n  - {stepd.steps}\n  - {stepd.config_file}\nlogging: {{ file: {stepd.dir} }}\n")
+    r = stepd_command("-c", stepd.config_file, "--check")
+    assert r.returncode == 78
+    for said in ('2:5: steps: the directory "%s/nowhere" can not be read: No such file' % stepd.dir, "4:5: steps: .*: Not a directory",
+                 '5:18: logging.file: cannot open "%s": Is a directory' % stepd.dir):
+        assert re.search(f"^{stepd.config_file}:{said}", r.stderr, re.M), (said, r.stderr)
+    assert "text.so: " in r.stderr
+    stepd.write_config("logging: { file: nowhere/stepd.log }\nuser: no-such-user\n")
+    r = stepd_command("-c", stepd.config_file, "--check")
+    assert r.returncode == (78 if harness.ROOT else r.returncode)
+    assert f"{stepd.config_file}:1:18: logging.file: cannot open" in r.stderr
+    assert not harness.ROOT or f'{stepd.config_file}:2:7: user: there is no user "no-such-user"' in r.stderr
 
 
 def test_missing_configuration_file_is_78(tmp):

@@ -226,6 +226,25 @@ def test_nothing_waits_behind_a_slow_job_while_a_worker_idles(kit, db):
     assert db.value(waited, jobs[1:]) < 1.5 * harness.SLOW
 
 
+def test_giving_back_that_the_database_refuses_is_tried_again(stepd, db):
+    """Whatever was wrong there: once it is mended, jobs do not wait for the end of the worker that holds them."""
+    stepd.step("kit", KIT)
+    stepd.start(config=stepd.config(queues=QUEUES, pools={"default": {"processes": 2}}))
+    warm = db.values("select stepd.enqueue('kit', '{}') from generate_series(1, 200)")
+    db.wait_value("select count(*) from stepd.jobs where status = 'completed'", len(warm))
+    release = db.value("select pg_get_functiondef('stepd.release(bigint[], bigint[])'::regprocedure)")
+    db.rows("create or replace function stepd.release(leases bigint[], jobs bigint[]) returns int language plpgsql as "
+            "$$ begin raise 'out of order'; end $$")
+    # a batch that one worker takes whole, as its jobs have been quick: the first one is slow
+    [slow, *quick] = db.values("select unnest(array(select stepd.enqueue_many('kit', '[{\"data\": {\"do\": \"wait_cancel\"}}, {}, {}, {}, {}, {}, {}, {}]')))")
+    stepd.wait_log("giving back unstarted jobs failed, trying again.*out of order")
+    db.rows(release)
+    db.wait_value("select count(*) from stepd.jobs where status = 'completed'", len(warm) + len(quick))
+    assert db.job(slow)["status"] == "running" and db.value("select count(*) from stepd.attempts") == 0
+    db.rows("select stepd.cancel(%s)", slow)
+    db.wait_status(slow, "cancelled")
+
+
 def test_finished_job_is_seen_while_the_next_runs(stepd, db):
     stepd.step("kit", KIT)
     stepd.start(config=stepd.config(queues=QUEUES, pools={"default": {"processes": 1, "serves": ["queue"]}}))

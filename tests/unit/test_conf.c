@@ -301,12 +301,18 @@ static void test_expand(void **state)
 		{"${SD_TEST_EMPTY}", ""},
 		{"$${SD_TEST_SET}", "${SD_TEST_SET}"},
 		{"${SD_TEST_UNSET:a}${SD_TEST_UNSET:b}$", "ab$"},
+		{"<${SD_TEST_UNSET:${SD_TEST_EMPTY:${SD_TEST_SET}}}>", "<value: [x]>"},
+		{"${SD_TEST_UNSET:a${SD_TEST_SET}b{c}d", "avalue: [x]b{cd"},
+		{"${SD_TEST_SET:${SD_TEST_UNSET}}", "value: [x]"}, /* what is not taken need not be set */
+		{"${SD_TEST_UNSET:$${SD_TEST_SET}", "${SD_TEST_SET"},
+		{"${SD_TEST_EMPTY:}", ""},
 	};
 	struct sd_arena *arena = sd_arena_new();
 	struct sd_err err;
 	for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++)
 		assert_string_equal(sd_expand(good[i][0], arena, &err), good[i][1]);
-	static const char *const bad[] = {"${}", "${", "${1A}", "${SD_TEST_UNSET}", "${A", "${A:b", "${A B}", "${A-b}", "${:x}"};
+	static const char *const bad[] = {"${}", "${", "${1A}", "${SD_TEST_UNSET}", "${A", "${A:b", "${A B}", "${A-b}", "${:x}", "${A:${B}", "${A:${}}",
+					  "${SD_TEST_SET:${1}}", "${A:${A:${A:${A:${A:${A:${A:${A:${A:x}}}}}}}}}"};
 	for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++)
 		assert_null(sd_expand(bad[i], arena, &err));
 	sd_arena_free(arena);
