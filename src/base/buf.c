@@ -26,6 +26,14 @@ void sd_buf_reset(struct sd_buf *b)
 		b->data[0] = '\0';
 }
 
+void sd_buf_empty(struct sd_buf *b, size_t keep)
+{
+	if (b->cap > keep)
+		sd_buf_fini(b);
+	else
+		sd_buf_reset(b);
+}
+
 void sd_buf_reserve(struct sd_buf *b, size_t n)
 {
 	size_t need, cap;

@@ -16,6 +16,7 @@ struct sd_buf {
 
 void sd_buf_fini(struct sd_buf *b);		 /* free the memory; the buffer may be used again */
 void sd_buf_reset(struct sd_buf *b);		 /* len = 0, memory kept */
+void sd_buf_empty(struct sd_buf *b, size_t keep); /* len = 0, memory kept unless it is more than keep bytes */
 void sd_buf_reserve(struct sd_buf *b, size_t n); /* room for n more bytes */
 void sd_buf_append(struct sd_buf *b, const void *p, size_t n);
 void sd_buf_str(struct sd_buf *b, const char *s);

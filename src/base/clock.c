@@ -22,11 +22,6 @@ int64_t sd_boot_us(void)
 	return read_clock(CLOCK_BOOTTIME);
 }
 
-int64_t sd_cpu_us(void)
-{
-	return read_clock(CLOCK_THREAD_CPUTIME_ID);
-}
-
 int64_t sd_wall_us(void)
 {
 	return read_clock(CLOCK_REALTIME);

@@ -10,7 +10,6 @@
 
 int64_t sd_now_us(void);	 /* CLOCK_MONOTONIC; comparable over all processes of the machine */
 int64_t sd_boot_us(void);	 /* CLOCK_BOOTTIME: the same, but it goes on while the machine sleeps */
-int64_t sd_cpu_us(void);	 /* CPU time of the calling thread */
 int64_t sd_wall_us(void);	 /* since the epoch */
 /* "2026-11-23T14:05:09.123456Z" into out (28 bytes); returns out. */
 char *sd_wall_format(int64_t wall_us, char out[28]);

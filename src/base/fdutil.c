@@ -1,6 +1,6 @@
 /*
- * Small truths about file descriptors: whole reads and writes, whole files,
- * directories.  Nothing here knows a loop; descriptors are blocking ones.
+ * Small truths about file descriptors: whole writes, whole files,
+ * directories.  Nothing here knows a loop.
  */
 #include "base/fdutil.h"
 #include "base/mem.h"
@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -59,23 +60,19 @@ int sd_write_full(int fd, const void *p, size_t n, struct sd_err *err)
 	return 0;
 }
 
-int sd_read_full(int fd, void *p, size_t n, struct sd_err *err)
+int sd_send_rest(int fd, const struct sd_buf *b, size_t *sent)
 {
-	char *to = p;
+	while (*sent < b->len) {
+		ssize_t n = send(fd, b->data + *sent, b->len - *sent, MSG_DONTWAIT | MSG_NOSIGNAL);
 
-	while (n > 0) {
-		ssize_t r = read(fd, to, n);
-
-		if (r < 0 && errno == EINTR)
-			continue;
-		if (r < 0)
-			return sd_err_errno(err, errno, "cannot read");
-		if (r == 0)
-			return sd_err_set(err, SD_ERR_PERMANENT, "end of data, %zu more bytes expected", n);
-		to += r;
-		n -= (size_t)r;
+		if (n >= 0)
+			*sent += (size_t)n;
+		else if (errno == EAGAIN || errno == EWOULDBLOCK)
+			return 0;
+		else if (errno != EINTR)
+			return -1;
 	}
-	return 0;
+	return 1;
 }
 
 int sd_open_regular(const char *path, struct sd_err *err)

@@ -348,13 +348,6 @@ int64_t sd_json_int(const cJSON *obj, const char *key, int64_t fallback)
 	return (int64_t)item->valuedouble;
 }
 
-int sd_json_bool(const cJSON *obj, const char *key, int fallback)
-{
-	const cJSON *item = sd_json_get(obj, key);
-
-	return cJSON_IsBool(item) ? cJSON_IsTrue(item) : fallback;
-}
-
 /* The shortest of the usual forms that reads back as the same number. */
 static void format_number(char text[SD_DECIMAL_MAX], double v)
 {

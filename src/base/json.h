@@ -37,7 +37,6 @@ void sd_json_keep_digits(cJSON *tree, const char *text);
 /* Members of an object that was parsed from a trusted source (a manifest, a frame of ours). */
 const char *sd_json_str(const cJSON *obj, const char *key, const char *fallback);
 int64_t sd_json_int(const cJSON *obj, const char *key, int64_t fallback);
-int sd_json_bool(const cJSON *obj, const char *key, int fallback);
 const cJSON *sd_json_get(const cJSON *obj, const char *key); /* NULL when absent; case-sensitive */
 /* The tree as compact text appended to b. */
 void sd_json_print(struct sd_buf *b, const cJSON *tree);

@@ -58,11 +58,6 @@ int sd_loglevel_parse(const char *name, enum sd_loglevel *level)
 	return -1;
 }
 
-const char *sd_loglevel_name(enum sd_loglevel level)
-{
-	return (size_t)level < sizeof levels / sizeof levels[0] ? levels[level].name : "unknown";
-}
-
 void sd_log_set_name(const char *name)
 {
 	snprintf(state.name, sizeof state.name, "%s", name != NULL ? name : "");

@@ -30,7 +30,6 @@ int sd_log_fd(void); /* of that file, -1: stderr; for a child that closes all it
 bool sd_log_enabled(enum sd_loglevel level);
 /* -1 when name is none of debug info warn error. */
 int sd_loglevel_parse(const char *name, enum sd_loglevel *level);
-const char *sd_loglevel_name(enum sd_loglevel level);
 
 /* conninfo with every password replaced by "***"; into out, always terminated. Works for URLs and key=value. */
 void sd_log_conninfo(const char *conninfo, char *out, unsigned long outlen);

@@ -28,14 +28,6 @@ void sd_random_bytes(void *p, unsigned long n)
 	}
 }
 
-double sd_random_unit(void)
-{
-	uint64_t v;
-
-	sd_random_bytes(&v, sizeof v);
-	return (double)(v >> 11) * 0x1p-53;
-}
-
 static char *format(const unsigned char id[16], char out[SD_UUID_LEN + 1])
 {
 	static const char hex[] = "0123456789abcdef";

@@ -15,6 +15,5 @@ bool sd_uuid_valid(const char *text); /* 8-4-4-4-12 hex digits of either case */
 
 /* Random numbers for jitter and names that must not be guessed. */
 void sd_random_bytes(void *p, unsigned long n);
-double sd_random_unit(void); /* in [0, 1) */
 
 #endif

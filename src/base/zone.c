@@ -286,11 +286,6 @@ void sd_zone_free(struct sd_zone *zone)
 	free(zone);
 }
 
-const char *sd_zone_name(const struct sd_zone *zone)
-{
-	return zone != NULL ? zone->name : "UTC";
-}
-
 /* How many changes are not after `at`. */
 static size_t changes_until(const struct sd_zone *zone, int64_t at)
 {

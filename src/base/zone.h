@@ -29,7 +29,6 @@ struct sd_zone *sd_zone_load(const char *name, struct sd_err *err);
 /* The same from the bytes of a zone file. */
 struct sd_zone *sd_zone_read(const char *name, const void *tzif, size_t len, struct sd_err *err);
 void sd_zone_free(struct sd_zone *zone); /* NULL is allowed */
-const char *sd_zone_name(const struct sd_zone *zone);
 
 /* Seconds east of Greenwich at this second since the epoch. */
 int32_t sd_zone_offset(const struct sd_zone *zone, int64_t at);

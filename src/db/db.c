@@ -579,14 +579,6 @@ int sd_db_backend(const struct sd_db *db)
 	return db->conn ? PQbackendPID(db->conn) : 0;
 }
 
-size_t sd_db_pending(const struct sd_db *db)
-{
-	size_t n = db->queue.n + db->failed.n;
-	for (const struct sd_req *r = db->flight.head; r; r = r->next)
-		n += r->kind == SD_REQ_CALLS;
-	return n;
-}
-
 void sd_db_submit(struct sd_db *db, const struct sd_db_call *calls, size_t ncalls, unsigned flags, int64_t timeout_ms,
 		  sd_db_done *done, void *arg)
 {

@@ -82,7 +82,6 @@ void sd_db_free(struct sd_db *db); /* fails what is not answered; not from withi
 void sd_db_start(struct sd_db *db);
 bool sd_db_is_up(const struct sd_db *db);
 int sd_db_backend(const struct sd_db *db); /* pid of the server process; 0: not connected */
-size_t sd_db_pending(const struct sd_db *db); /* requests not answered yet */
 
 enum { SD_DB_WAIT = 1 }; /* flags: keep the request queued while the connection is down (until its deadline) */
 

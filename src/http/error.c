@@ -30,8 +30,8 @@ const char *sd_http_reason(int status)
 	return "Status";
 }
 
-/* Each bad byte becomes U+FFFD. */
-void sd_error_text(struct sd_buf *b, const char *s)
+/* Append text as a JSON string; each byte that is not UTF-8 becomes U+FFFD. */
+static void put_text(struct sd_buf *b, const char *s)
 {
 	struct sd_buf clean = SD_BUF_INIT;
 	const unsigned char *p = (const unsigned char *)s, *end = p + strlen(s);
@@ -52,9 +52,9 @@ void sd_error_text(struct sd_buf *b, const char *s)
 void sd_error_body(struct sd_buf *b, const char *code, const char *message, const char *details)
 {
 	sd_buf_str(b, "{\"error\":{\"code\":");
-	sd_error_text(b, code);
+	put_text(b, code);
 	sd_buf_str(b, ",\"message\":");
-	sd_error_text(b, message);
+	put_text(b, message);
 	sd_buf_str(b, ",\"details\":[");
 	if (details)
 		sd_buf_str(b, details);
@@ -73,7 +73,7 @@ void sd_error_reply_with(struct sd_exchange *x, int status, const char *code, co
 	for (size_t i = 0; i < nheaders && n < sizeof(h) / sizeof(h[0]); i++)
 		h[n++] = headers[i];
 	if (detail && *detail)
-		sd_error_text(&details, detail);
+		put_text(&details, detail);
 	sd_error_body(&b, code, message, details.data);
 	sd_exchange_reply(x, status, h, n, b.data, b.len);
 	sd_buf_fini(&details);

@@ -7,9 +7,7 @@
 
 const char *sd_http_reason(int status); /* RFC 9110's phrase */
 
-/* Append text as a JSON string; bytes that are not UTF-8 are replaced. */
-void sd_error_text(struct sd_buf *b, const char *s);
-/* Append the body.  message may come from anywhere; details: JSON values joined by commas, NULL: none. */
+/* Append the body.  message may come from anywhere (what is not UTF-8 in it is replaced); details: JSON values joined by commas, NULL: none. */
 void sd_error_body(struct sd_buf *b, const char *code, const char *message, const char *details);
 /* Answer x with it; detail is plain text or NULL.  503 gets Retry-After. */
 void sd_error_reply(struct sd_exchange *x, int status, const char *code, const char *message, const char *detail);

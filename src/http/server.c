@@ -186,7 +186,7 @@ static int on_request(h2o_handler_t *handler, h2o_req_t *req)
 	e->x.began_us = sd_now_us();
 	refusal = check(s, c, req, &code, &message);
 	if (refusal) {
-		sd_exchange_close(&e->x);
+		sd_server_client_last(req); /* its body may be unread */
 		sd_error_reply(&e->x, refusal, code, message, NULL);
 		return 0;
 	}
@@ -236,11 +236,6 @@ static void add_header(h2o_req_t *req, const struct sd_pair *p)
 		h2o_add_header(&req->pool, &req->res.headers, token, NULL, value.base, value.len);
 	else if (!token && !h2o_memis(name.base, n, H2O_STRLIT("keep-alive")))
 		h2o_add_header_by_str(&req->pool, &req->res.headers, name.base, n, 0, NULL, value.base, value.len);
-}
-
-void sd_exchange_close(struct sd_exchange *x)
-{
-	sd_server_client_last(((struct exchange *)x)->req);
 }
 
 void sd_exchange_reply(struct sd_exchange *x, int status, const struct sd_pair *headers, size_t nheaders, const char *body, size_t body_len)

@@ -101,8 +101,6 @@ void sd_exchange_end(struct sd_exchange *x);
 void sd_exchange_cut(struct sd_exchange *x);
 /* Did the client close its end?  It may still read (it closed one direction), or be gone for good. */
 bool sd_exchange_left(const struct sd_exchange *x);
-/* Read no further request from x's connection after the reply. */
-void sd_exchange_close(struct sd_exchange *x);
 
 /* Any other descriptor in the same loop.  The watch owns fd.  on_ready is called while it is readable, and once after each sd_watch_writable when it is writable. */
 struct sd_watch;

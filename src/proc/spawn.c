@@ -66,7 +66,8 @@ static int by_number(const void *a, const void *b)
 	return *(const int *)a - *(const int *)b;
 }
 
-void sd_close_foreign(const int *keep, size_t nkeep)
+/* Close every descriptor from 3 up that is not in keep. */
+static void close_foreign(const int *keep, size_t nkeep)
 {
 	int sorted[SD_SPAWN_MAX_KEEP + 2], from = 3;
 	size_t n = 0;
@@ -123,7 +124,7 @@ static _Noreturn void child(const struct sd_spawn *s, pid_t parent, const sigset
 	reset_signals();
 	ask_for_parents_death(parent);
 	setpgid(0, 0);
-	sd_close_foreign(s->keep, s->nkeep);
+	close_foreign(s->keep, s->nkeep);
 	empty_stdin();
 	prctl(PR_SET_NAME, s->comm);
 	sd_title_set("stepd: %s", s->title);

@@ -47,7 +47,4 @@ _Noreturn void sd_leave(int status);
 /* The parent is gone: end this process and everything it started (its process group).  Safe in a signal handler. */
 _Noreturn void sd_orphaned(void);
 
-/* Close every descriptor from 3 up that is not in keep. */
-void sd_close_foreign(const int *keep, size_t nkeep);
-
 #endif

@@ -3,15 +3,7 @@
 
 #include "queue/sqlcalls.h"
 
-#include <stdio.h>
 #include <stdlib.h>
-
-void sd_claim_fini(struct sd_claim *c)
-{
-	sd_buf_fini(&c->lanes);
-	sd_buf_fini(&c->cursors);
-	sd_buf_fini(&c->maxes);
-}
 
 static void open_array(struct sd_buf *b)
 {
@@ -25,6 +17,9 @@ void sd_claim_build(struct sd_claim *c, int node_id, int slot, uint32_t generati
 	open_array(&c->lanes);
 	open_array(&c->cursors);
 	open_array(&c->maxes);
+	c->node_id = node_id;
+	c->slot = slot;
+	c->generation = generation;
 	c->asked = 0;
 	for (size_t i = 0; i < nlanes; i++) {
 		struct sd_lane *l = &lanes[(first + i) % nlanes];
@@ -38,19 +33,21 @@ void sd_claim_build(struct sd_claim *c, int node_id, int slot, uint32_t generati
 	sd_buf_chr(&c->lanes, '}');
 	sd_buf_chr(&c->cursors, '}');
 	sd_buf_chr(&c->maxes, '}');
-	snprintf(c->node, sizeof c->node, "%d", node_id);
-	snprintf(c->slot, sizeof c->slot, "%d", slot);
-	snprintf(c->generation, sizeof c->generation, "%u", generation);
-	snprintf(c->total, sizeof c->total, "%d", c->asked);
 }
 
-struct sd_db_call sd_claim_call(const struct sd_claim *c)
+struct sd_db_call sd_claim_call(struct sd_claim *c)
 {
-	struct sd_claim *m = (struct sd_claim *)c;
-	const char *values[7] = {c->node, c->slot, c->generation, c->lanes.data, c->cursors.data, c->maxes.data, c->total};
-	for (int i = 0; i < 7; i++)
-		m->values[i] = values[i];
-	return (struct sd_db_call){&sd_sql_claim, m->values};
+	struct sd_db_numbers *n = &c->numbers;
+
+	n->n = 0;
+	c->values[0] = sd_db_number(n, c->node_id);
+	c->values[1] = sd_db_number(n, c->slot);
+	c->values[2] = sd_db_number(n, c->generation);
+	c->values[3] = c->lanes.data;
+	c->values[4] = c->cursors.data;
+	c->values[5] = c->maxes.data;
+	c->values[6] = sd_db_number(n, c->asked);
+	return (struct sd_db_call){&sd_sql_claim, c->values};
 }
 
 static int64_t number(const PGresult *res, int row, int col)

@@ -6,6 +6,7 @@
 
 #include "base/buf.h"
 #include "db/db.h"
+#include "db/number.h"
 #include "queue/lane.h"
 
 #include <stddef.h>
@@ -14,12 +15,13 @@
 /* The parameters of one claim; the buffers are reused. */
 struct sd_claim {
 	struct sd_buf lanes, cursors, maxes;
-	char node[16], slot[16], generation[16], total[16];
+	int node_id, slot;
+	uint32_t generation;
+	int asked; /* in total; the caller may lower it before the call */
+	struct sd_db_numbers numbers;
 	const char *values[7];
-	int asked; /* the total */
 };
 
-void sd_claim_fini(struct sd_claim *c);
 /*
  * Ask all lanes, beginning with lane number `first` so that none is always
  * last, for what each wants and for at most as many in total as the most
@@ -27,7 +29,7 @@ void sd_claim_fini(struct sd_claim *c);
  */
 void sd_claim_build(struct sd_claim *c, int node_id, int slot, uint32_t generation, struct sd_lane *lanes, size_t nlanes,
 		    size_t first, int64_t budget_us, int64_t now_us);
-struct sd_db_call sd_claim_call(const struct sd_claim *c);
+struct sd_db_call sd_claim_call(struct sd_claim *c); /* valid until c is built or called again */
 
 /* One claimed job.  Strings belong to the result. */
 struct sd_claimed {

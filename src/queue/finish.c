@@ -3,10 +3,9 @@
 
 #include "queue/sqlcalls.h"
 
-#include <stdio.h>
 #include <string.h>
 
-#define KEEP_MAX (4 << 20)
+#define KEEP (4 << 20) /* big outputs are rare: their memory is not kept */
 
 enum { NARRAYS = 8 };
 
@@ -16,33 +15,15 @@ static void arrays(struct sd_finish *f, struct sd_buf *out[NARRAYS])
 	memcpy(out, v, sizeof v);
 }
 
-void sd_finish_fini(struct sd_finish *f)
-{
-	struct sd_buf *v[NARRAYS];
-	arrays(f, v);
-	for (int i = 0; i < NARRAYS; i++)
-		sd_buf_fini(v[i]);
-	sd_buf_fini(&f->effects);
-}
-
-/* Big outputs are rare: their memory is not kept. */
-static void empty(struct sd_buf *b)
-{
-	if (b->cap > KEEP_MAX)
-		sd_buf_fini(b);
-	else
-		sd_buf_reset(b);
-}
-
 void sd_finish_begin(struct sd_finish *f)
 {
 	struct sd_buf *v[NARRAYS];
 	arrays(f, v);
 	for (int i = 0; i < NARRAYS; i++) {
-		empty(v[i]);
+		sd_buf_empty(v[i], KEEP);
 		sd_buf_chr(v[i], '{');
 	}
-	empty(&f->effects);
+	sd_buf_empty(&f->effects, KEEP);
 	f->noutputs = f->nerrors = f->ndelays = 0;
 	f->n = 0;
 }
@@ -107,10 +88,9 @@ struct sd_db_call sd_finish_call(struct sd_finish *f, int node_id, int pid)
 		sd_buf_chr(v[i], '}');
 	if (f->effects.len)
 		sd_buf_chr(&f->effects, ']');
-	snprintf(f->node, sizeof f->node, "%d", node_id);
-	snprintf(f->pid, sizeof f->pid, "%d", pid);
+	f->numbers.n = 0;
 	const char *values[11] = {
-		f->node, f->pid, f->leases.data, f->jobs.data, f->outcomes.data, f->ages.data, f->durations.data,
+		sd_db_number(&f->numbers, node_id), sd_db_number(&f->numbers, pid), f->leases.data, f->jobs.data, f->outcomes.data, f->ages.data, f->durations.data,
 		f->noutputs ? f->outputs.data : NULL, f->nerrors ? f->errors.data : NULL,
 		f->ndelays ? f->delays.data : NULL, f->effects.len ? f->effects.data : NULL,
 	};

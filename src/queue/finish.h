@@ -7,6 +7,7 @@
 
 #include "base/buf.h"
 #include "db/db.h"
+#include "db/number.h"
 
 #include <stddef.h>
 #include <stdint.h>
@@ -15,7 +16,7 @@ struct sd_finish {
 	struct sd_buf leases, jobs, outcomes, ages, durations, outputs, errors, delays, effects;
 	int noutputs, nerrors, ndelays;
 	size_t n;
-	char node[16], pid[16];
+	struct sd_db_numbers numbers;
 	const char *values[11];
 };
 
@@ -34,7 +35,6 @@ struct sd_finish_row {
 	const char *progress; /* what it reported last and was not told yet, JSON text; NULL: nothing */
 };
 
-void sd_finish_fini(struct sd_finish *f);
 void sd_finish_begin(struct sd_finish *f);
 void sd_finish_add(struct sd_finish *f, const struct sd_finish_row *row, int64_t now_us);
 /* Close the arrays; add nothing after.  The call is valid until the next begin. */

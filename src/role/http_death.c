@@ -15,12 +15,11 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "db/number.h"
 #include "http/form.h"
 #include "queue/sqlcalls.h"
 #include "role/deaths.h"
 
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -67,28 +66,25 @@ static void on_recorded(void *arg, PGresult *const *results, size_t n, const str
 	forget(l);
 }
 
-static const char *number(char out[24], int64_t v)
-{
-	snprintf(out, 24, "%" PRId64, v);
-	return out;
-}
-
 static void record(struct sd_http_lost *l)
 {
 	struct sd_http *h = l->http;
 	const struct sd_msg_death *d = &l->death;
-	char b[9][24], how[160] = "the worker's connection broke";
+	struct sd_db_numbers b = {0};
+	char how[160] = "the worker's connection broke";
 	int64_t now = sd_now_us(), end = l->known && d->died_us < l->lost_us ? d->died_us : l->lost_us;
 
 	if (l->known)
 		sd_death_describe(d, how, sizeof(how));
-	const char *values[] = {number(b[0], atomic_load(&h->child->scoreboard->node_id)), l->known ? number(b[1], d->pid) : NULL,
-				h->manifest->steps[l->step].name, number(b[2], l->trigger), l->trace_id, l->error_id,
-				l->known && sd_death_of_limit(d) ? "timeout" : "crashed", number(b[3], now - l->started_us),
-				number(b[4], end > l->started_us ? end - l->started_us : 0), l->input, how,
-				l->known && d->exit_code >= 0 ? number(b[5], d->exit_code) : NULL,
-				l->known && d->signal > 0 ? number(b[6], d->signal) : NULL, l->known ? number(b[7], d->max_rss_kb) : NULL,
-				l->known ? number(b[8], d->cpu_ms) : NULL};
+	const char *values[] = {
+		sd_db_number(&b, atomic_load(&h->child->scoreboard->node_id)), l->known ? sd_db_number(&b, d->pid) : NULL,
+		h->manifest->steps[l->step].name, sd_db_number(&b, l->trigger), l->trace_id, l->error_id,
+		l->known && sd_death_of_limit(d) ? "timeout" : "crashed", sd_db_number(&b, now - l->started_us),
+		sd_db_number(&b, end > l->started_us ? end - l->started_us : 0), l->input, how,
+		l->known && d->exit_code >= 0 ? sd_db_number(&b, d->exit_code) : NULL,
+		l->known && d->signal > 0 ? sd_db_number(&b, d->signal) : NULL, l->known ? sd_db_number(&b, d->max_rss_kb) : NULL,
+		l->known ? sd_db_number(&b, d->cpu_ms) : NULL,
+	};
 	const struct sd_db_call call = {&sd_sql_http_died, values};
 
 	l->sent = true;

@@ -8,6 +8,7 @@
 #include "role/http.h"
 
 #include "base/clock.h"
+#include "base/fdutil.h"
 #include "base/log.h"
 
 #include <errno.h>
@@ -217,8 +218,8 @@ static void on_readable(void *arg)
 			break;
 		want = whole > w->in.len + READ_CHUNK ? whole - w->in.len : READ_CHUNK;
 	}
-	if (w->in.len == 0 && w->in.cap > KEEP_BUFFER)
-		sd_buf_fini(&w->in);
+	if (w->in.len == 0)
+		sd_buf_empty(&w->in, KEEP_BUFFER);
 }
 
 /* --- frames out --- */
@@ -233,29 +234,21 @@ static void on_writable(void *arg)
 
 static void write_out(struct sd_http_worker *w)
 {
-	w->dirty = false;
-	while (w->sent < w->out.len && !w->dead) {
-		ssize_t n = send(sd_watch_fd(w->watch), w->out.data + w->sent, w->out.len - w->sent, MSG_DONTWAIT | MSG_NOSIGNAL);
+	int rc = w->dead ? 1 : sd_send_rest(sd_watch_fd(w->watch), &w->out, &w->sent);
 
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
-			w->blocked = true;
-			sd_watch_writable(w->watch);
-			return;
-		}
-		if (n < 0) { /* it is gone; what it answered before is still to be read, then comes EOF */
-			w->blocked = true;
-			w->b.usable = false;
-			return;
-		}
-		w->sent += (size_t)n;
+	w->dirty = false;
+	if (rc == 0) {
+		w->blocked = true;
+		sd_watch_writable(w->watch);
+		return;
+	}
+	if (rc < 0) { /* it is gone; what it answered before is still to be read, then comes EOF */
+		w->blocked = true;
+		w->b.usable = false;
+		return;
 	}
 	w->sent = 0;
-	if (w->out.cap > KEEP_BUFFER)
-		sd_buf_fini(&w->out);
-	else
-		sd_buf_reset(&w->out);
+	sd_buf_empty(&w->out, KEEP_BUFFER);
 }
 
 static void send_flight(struct sd_http *h, struct sd_http_flight *fl)

@@ -26,6 +26,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "conf/conf.h"
+#include "db/number.h"
 #include "proc/spawn.h"
 
 #include <stdio.h>
@@ -197,14 +198,14 @@ static void boot_id_of_life(const struct sd_keeper *k, char out[40])
 
 static void ask_join(struct sd_keeper *k)
 {
-	char pid[16], lease[24], boot_id[40];
-	const char *values[] = {boot_id, k->child->conf->node_name, pid, PACKAGE_VERSION, lease};
+	struct sd_db_numbers b = {0};
+	char boot_id[40];
+	const char *values[] = {boot_id, k->child->conf->node_name, sd_db_number(&b, getppid()), PACKAGE_VERSION,
+				sd_db_number(&b, k->child->conf->database_lease_ms)};
 
 	k->life = atomic_load(&k->child->scoreboard->life);
 	k->join_us = sd_boot_us();
 	boot_id_of_life(k, boot_id);
-	snprintf(pid, sizeof pid, "%d", getppid());
-	snprintf(lease, sizeof lease, "%lld", (long long)k->child->conf->database_lease_ms);
 	sd_keeper_ask(k, &st_join, values, JOIN_TIMEOUT_MS, on_joined);
 }
 
@@ -318,8 +319,7 @@ static void on_left(void *arg, PGresult *const *results, size_t n, const struct 
 
 void sd_keeper_leave_when_done(struct sd_keeper *k)
 {
-	char id[16];
-	const char *values[] = {id};
+	struct sd_db_numbers b = {0};
 
 	if (!k->draining || k->leaving || (k->deaths && sd_db_is_up(k->db)))
 		return;
@@ -327,8 +327,7 @@ void sd_keeper_leave_when_done(struct sd_keeper *k)
 		sd_leave(0);
 	k->leaving = true;
 	atomic_store(&k->child->scoreboard->node_id, 0);
-	snprintf(id, sizeof id, "%d", k->node_id);
-	sd_keeper_ask(k, &st_leave, values, LEAVE_TIMEOUT_MS, on_left);
+	sd_keeper_ask(k, &st_leave, (const char *[]){sd_db_number(&b, k->node_id)}, LEAVE_TIMEOUT_MS, on_left);
 }
 
 static void on_drain_timer(struct ev_loop *loop, ev_timer *t, int revents)

@@ -91,7 +91,6 @@ void sd_keeper_prepare(const struct sd_child *child);
 
 /* keeper_wake.c */
 void sd_keeper_wake_init(struct sd_keeper *k);
-void sd_keeper_ring(struct sd_keeper *k);	   /* there is work: wake a worker of each pool, or have more of them */
 void sd_keeper_promote(struct sd_keeper *k);
 void sd_keeper_notified(struct sd_keeper *k, const char *payload); /* stepd_ready */
 void sd_keeper_beat(struct sd_keeper *k);	   /* heartbeat, with what we want to hear */

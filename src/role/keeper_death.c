@@ -21,10 +21,10 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "db/number.h"
 #include "queue/sqlcalls.h"
 #include "role/deaths.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -99,27 +99,23 @@ static void on_died(void *arg, PGresult *const *results, size_t n, const struct 
 	sd_keeper_leave_when_done(k);
 }
 
-static const char *number(char out[24], int64_t v)
-{
-	snprintf(out, 24, "%lld", (long long)v);
-	return out;
-}
-
 static void send_death(struct sd_keeper *k, struct sd_keeper_death *e)
 {
 	const struct sd_msg_death *d = &e->d;
-	char b[12][24], text[200];
+	struct sd_db_numbers b = {0};
+	char text[200];
 	bool ran = d->job != 0;
 	int64_t now = sd_now_us(), age = ran ? now - d->started_us : 0, duration = ran ? d->died_us - d->started_us : 0;
 
 	sd_death_describe(d, text, sizeof text);
-	const char *values[] = {number(b[0], d->node_id), number(b[1], d->slot), number(b[2], d->generation),
-				number(b[3], d->job), ran ? outcome_of(d) : NULL, ran ? text : NULL,
-				d->exit_code >= 0 ? number(b[4], d->exit_code) : NULL,
-				d->signal > 0 ? number(b[5], d->signal) : NULL, number(b[6], d->max_rss_kb),
-				number(b[7], d->cpu_ms), number(b[8], age > 0 ? age : 0),
-				number(b[9], duration > 0 ? duration : 0), number(b[10], d->pid)};
-	const char *session[] = {number(b[11], d->backend)};
+	const char *values[] = {
+		sd_db_number(&b, d->node_id), sd_db_number(&b, d->slot), sd_db_number(&b, d->generation), sd_db_number(&b, d->job),
+		ran ? outcome_of(d) : NULL, ran ? text : NULL,
+		d->exit_code >= 0 ? sd_db_number(&b, d->exit_code) : NULL, d->signal > 0 ? sd_db_number(&b, d->signal) : NULL,
+		sd_db_number(&b, d->max_rss_kb), sd_db_number(&b, d->cpu_ms), sd_db_number(&b, age > 0 ? age : 0),
+		sd_db_number(&b, duration > 0 ? duration : 0), sd_db_number(&b, d->pid),
+	};
+	const char *session[] = {sd_db_number(&b, d->backend)};
 	const struct sd_db_call calls[] = {{&sd_sql_end_session, session}, {&sd_sql_died, values}};
 	e->sent = true;
 	sd_db_submit(k->db, calls, 2, 0, DIED_TIMEOUT_MS, on_died, e);
@@ -231,8 +227,8 @@ static void on_cancels(void *arg, PGresult *const *results, size_t n, const stru
 
 void sd_keeper_ask_cancels(struct sd_keeper *k)
 {
-	char node[24];
-	const char *values[] = {number(node, k->node_id)};
+	struct sd_db_numbers b = {0};
+	const char *values[] = {sd_db_number(&b, k->node_id)};
 
 	k->ask_cancels_again = k->asking_cancels;
 	if (k->asking_cancels || k->node_id == 0 || !sd_db_is_up(k->db))

@@ -8,9 +8,9 @@
 #include "role/keeper.h"
 
 #include "base/log.h"
+#include "db/number.h"
 #include "proc/place.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -58,13 +58,12 @@ static void on_placed(void *arg, PGresult *const *results, size_t n, const struc
 
 void sd_keeper_place(struct sd_keeper *k)
 {
-	char node[16], host[128], started[24];
-	const char *values[] = {node, host, started};
+	struct sd_db_numbers b = {0};
+	char host[128];
+	const char *values[] = {sd_db_number(&b, k->node_id), host, sd_db_number(&b, sd_place_started(getppid()))};
 
 	sd_place_here(host, sizeof host);
 	if (host[0] == '\0')
 		return;
-	snprintf(node, sizeof node, "%d", k->node_id);
-	snprintf(started, sizeof started, "%lld", (long long)sd_place_started(getppid()));
 	sd_keeper_ask(k, &st_place, values, TIMEOUT_MS, on_placed);
 }

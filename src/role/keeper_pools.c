@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "db/number.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -72,10 +73,9 @@ void sd_keeper_show_pools(struct sd_keeper *k)
 	}
 	sd_buf_chr(&b, ']');
 	if (b.len > 2 && (k->pools_told.len == 0 || strcmp(b.data, k->pools_told.data) != 0)) {
-		char node[16];
-		const char *values[] = {node, b.data};
+		struct sd_db_numbers n = {0};
+		const char *values[] = {sd_db_number(&n, k->node_id), b.data};
 
-		snprintf(node, sizeof node, "%d", k->node_id);
 		k->telling_pools = true;
 		sd_keeper_ask(k, &st_pools, values, TIMEOUT_MS, on_told);
 		sd_buf_fini(&k->pools_told);

@@ -19,12 +19,11 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "db/number.h"
 
 #include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define IDLE_SECONDS 0.5
 #define SOON_SECONDS 0.01 /* somebody else holds what is due */
@@ -50,7 +49,8 @@ static const struct sd_db_stmt st_crowd = {
 	"select count(*) from pg_locks where locktype = 'object' and classid = 1262 and objid = 0 and not granted", 0};
 static const struct sd_db_stmt st_beat = {"node_beat", "select stepd.node_beat($1, $2)", 2};
 
-void sd_keeper_ring(struct sd_keeper *k)
+/* There is work: wake a worker of each pool, or have more of them. */
+static void ring(struct sd_keeper *k)
 {
 	sd_wake_ring(k->child->wake, k->child->scoreboard, -1);
 	sd_keeper_demand(k);
@@ -82,9 +82,7 @@ static void on_beat(void *arg, PGresult *const *results, size_t n, const struct 
 
 void sd_keeper_beat(struct sd_keeper *k)
 {
-	char node[16];
-	const char *values[] = {node, k->listening ? "t" : "f"};
-
+	struct sd_db_numbers b = {0};
 	int32_t shared = atomic_load(&k->child->scoreboard->node_id);
 
 	atomic_store(&k->child->slot->beat_us, sd_now_us());
@@ -92,7 +90,7 @@ void sd_keeper_beat(struct sd_keeper *k)
 		return;
 	if (shared > 0) /* the other keeper of a reload may have joined anew */
 		k->node_id = shared;
-	snprintf(node, sizeof node, "%d", k->node_id);
+	const char *values[] = {sd_db_number(&b, k->node_id), k->listening ? "t" : "f"};
 	if (k->beats++ == 0)
 		k->beat_us = sd_boot_us();
 	sd_keeper_ask(k, &st_beat, values, k->child->conf->database_lease_ms / 2, on_beat);
@@ -150,7 +148,7 @@ void sd_keeper_notified(struct sd_keeper *k, const char *payload)
 	bool later = strcmp(payload, "due") == 0;
 
 	if (!later)
-		sd_keeper_ring(k);
+		ring(k);
 	if (k->listening)
 		count_ring(k);
 	if (later || !k->listening)
@@ -196,7 +194,7 @@ static void on_promoted(void *arg, PGresult *const *results, size_t n, const str
 	bool ready = strcmp(PQgetvalue(results[0], 0, 1), "t") == 0, waits = !PQgetisnull(results[0], 0, 2);
 	double next = next_promote(k, atoi(PQgetvalue(results[0], 0, 0)), ready, waits, atoll(PQgetvalue(results[0], 0, 2)));
 	if (ready)
-		sd_keeper_ring(k);
+		ring(k);
 	sd_keeper_show_pools(k);
 	promote_in(k, k->promote_again ? 0. : next);
 }

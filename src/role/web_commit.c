@@ -14,10 +14,10 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "db/number.h"
 #include "queue/finish.h"
 #include "queue/sqlcalls.h"
 
-#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -173,33 +173,21 @@ static const char *outcome_name(const struct sd_attempt *a)
 	}
 }
 
-/* The values every record of a run begins with. */
-struct run {
-	char node[16], pid[16], trigger[16], age[24], duration[24];
-};
-
-static void describe(struct run *r, const struct sd_web *w, const struct sd_attempt *a, int64_t duration_us)
-{
-	snprintf(r->node, sizeof(r->node), "%d", atomic_load(&w->child->scoreboard->node_id));
-	snprintf(r->pid, sizeof(r->pid), "%d", (int)getpid());
-	snprintf(r->trigger, sizeof(r->trigger), "%d", a->trigger_index);
-	snprintf(r->age, sizeof(r->age), "%" PRId64, sd_now_us() - a->started_us);
-	snprintf(r->duration, sizeof(r->duration), "%" PRId64, duration_us);
-}
-
 static void submit_outcome(struct sd_web *w, const struct sd_attempt *a, int64_t ms)
 {
 	struct sd_buf effects = SD_BUF_INIT;
-	struct run r;
+	struct sd_db_numbers b = {0};
 
 	if (has_effects(a)) {
 		sd_buf_chr(&effects, '[');
 		sd_finish_effects(&effects, 0, &a->enqueues, &a->states, &a->logs, NULL);
 		sd_buf_chr(&effects, ']');
 	}
-	describe(&r, w, a, a->finished_us - a->started_us);
-	const char *values[12] = {r.node, r.pid,	a->queue, r.trigger, a->trace_id, outcome_name(a),
-				  r.age,  r.duration, a->input, a->output, a->error,	effects.data};
+	const char *values[] = {
+		sd_db_number(&b, atomic_load(&w->child->scoreboard->node_id)), sd_db_number(&b, getpid()), a->queue,
+		sd_db_number(&b, a->trigger_index), a->trace_id, outcome_name(a), sd_db_number(&b, sd_now_us() - a->started_us),
+		sd_db_number(&b, a->finished_us - a->started_us), a->input, a->output, a->error, effects.data,
+	};
 	const struct sd_db_call call = {&sd_sql_http_finish, values};
 
 	w->asked = true;
@@ -244,17 +232,19 @@ static void on_recorded(void *arg, PGresult *const *results, size_t n, const str
 void sd_web_timed_out(struct sd_web *w, const struct sd_attempt *a, const char *why)
 {
 	int64_t ran_us = sd_now_us() - a->started_us;
+	struct sd_db_numbers b = {0};
 	char error[64];
-	struct run r;
 
 	if (!sd_db_is_up(w->db) || atomic_load(&w->child->scoreboard->node_id) <= 0) {
 		w->unrecorded = true;
 		return;
 	}
 	snprintf(error, sizeof(error), "timed out after %lld ms", (long long)(ran_us / SD_MS));
-	describe(&r, w, a, ran_us);
-	const char *values[15] = {r.node, r.pid, a->queue, r.trigger, a->trace_id, sd_web_call_of(a)->frame.error_id, "timeout",
-				  r.age, r.duration, a->input, why ? why : error};
+	const char *values[15] = {
+		sd_db_number(&b, atomic_load(&w->child->scoreboard->node_id)), sd_db_number(&b, getpid()), a->queue,
+		sd_db_number(&b, a->trigger_index), a->trace_id, sd_web_call_of(a)->frame.error_id, "timeout",
+		sd_db_number(&b, ran_us), sd_db_number(&b, ran_us), a->input, why ? why : error,
+	};
 	const struct sd_db_call call = {&sd_sql_http_died, values};
 
 	w->asked = true;

@@ -185,8 +185,8 @@ static void on_readable(struct ev_loop *loop, ev_io *io, int revents)
 			break;
 		want = (size_t)whole > w->in.len + READ_CHUNK ? (size_t)whole - w->in.len : READ_CHUNK;
 	}
-	if (w->in.len == 0 && w->in.cap > KEEP_BUFFER)
-		sd_buf_fini(&w->in);
+	if (w->in.len == 0)
+		sd_buf_empty(&w->in, KEEP_BUFFER);
 }
 
 /* --- replies --- */
@@ -194,22 +194,10 @@ static void on_readable(struct ev_loop *loop, ev_io *io, int revents)
 /* With the lock held; true when out is empty.  An error is left to the reading side, which sees the end of the connection. */
 bool sd_web_write_locked(struct sd_web *w)
 {
-	while (w->sock >= 0 && w->sent < w->out.len) {
-		ssize_t n = send(w->sock, w->out.data + w->sent, w->out.len - w->sent, MSG_DONTWAIT | MSG_NOSIGNAL);
-
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
-			return false;
-		if (n < 0)
-			break;
-		w->sent += (size_t)n;
-	}
+	if (w->sock >= 0 && sd_send_rest(w->sock, &w->out, &w->sent) == 0)
+		return false;
 	w->sent = 0;
-	if (w->out.cap > KEEP_BUFFER)
-		sd_buf_fini(&w->out);
-	else
-		sd_buf_reset(&w->out);
+	sd_buf_empty(&w->out, KEEP_BUFFER);
 	return true;
 }
 

@@ -3,9 +3,9 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "db/number.h"
 #include "queue/sqlcalls.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -88,7 +88,7 @@ static void on_lanes(void *arg, PGresult *const *results, size_t n, const struct
 void sd_worker_load_lanes(struct sd_worker *w)
 {
 	struct sd_buf steps = SD_BUF_INIT;
-	char node[16], slot[16], generation[16], pid[16];
+	struct sd_db_numbers b = {0};
 	sd_buf_chr(&steps, '{');
 	for (size_t i = 0; i < sd_registry_count(w->registry); i++) {
 		const char *name = sd_step_name(sd_registry_step(w->registry, i));
@@ -98,11 +98,9 @@ void sd_worker_load_lanes(struct sd_worker *w)
 	w->settings_version = atomic_load(&w->child->scoreboard->settings_version);
 	w->busy = true;
 	int node_id = atomic_load(&w->child->scoreboard->node_id);
-	snprintf(node, sizeof node, "%d", node_id);
-	snprintf(slot, sizeof slot, "%u", w->child->slot_index);
-	snprintf(generation, sizeof generation, "%u", w->child->slot_generation);
-	snprintf(pid, sizeof pid, "%d", (int)getpid());
-	const char *here[] = {node, slot, generation, pid}, *lanes[] = {steps.data};
+	const char *here[] = {sd_db_number(&b, node_id), sd_db_number(&b, w->child->slot_index),
+			      sd_db_number(&b, w->child->slot_generation), sd_db_number(&b, getpid())};
+	const char *lanes[] = {steps.data};
 	struct sd_db_call calls[] = {{&sd_sql_worker_here, here}, {&sd_sql_lanes, lanes}};
 	bool known = node_id > 0; /* else its joining brings us here again */
 	sd_db_submit(w->db, known ? calls : calls + 1, known ? 2 : 1, SD_DB_WAIT, 0, on_lanes, w);
@@ -118,7 +116,6 @@ struct sd_db_call sd_worker_claim_call(struct sd_worker *w, int64_t now_us)
 	if (w->singly > 0) {
 		w->singly--;
 		w->claim.asked = 1;
-		snprintf(w->claim.total, sizeof w->claim.total, "1");
 	}
 	return sd_claim_call(&w->claim);
 }

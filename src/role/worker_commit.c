@@ -19,6 +19,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "db/number.h"
 #include "queue/sqlcalls.h"
 
 #include <errno.h>
@@ -337,7 +338,7 @@ static void on_given_back(void *arg, PGresult *const *results, size_t n, const s
 /* Every lease of ours is then the running attempt's or one of those that ended. */
 void sd_worker_give_back(struct sd_worker *w)
 {
-	char node[16], slot[16], generation[16], backend[16], pid[16];
+	struct sd_db_numbers b = {0};
 	int64_t since;
 	struct sd_buf keep = SD_BUF_INIT;
 	sd_worker_release(w, sd_runner_recall(w->runner));
@@ -351,13 +352,10 @@ void sd_worker_give_back(struct sd_worker *w)
 	for (const struct sd_attempt *a = w->finished.head; a != NULL; a = a->next)
 		sd_buf_pgarray_i64(&keep, a->lease_id);
 	sd_buf_chr(&keep, '}');
-	snprintf(node, sizeof node, "%d", atomic_load(&w->child->scoreboard->node_id));
-	snprintf(slot, sizeof slot, "%u", w->child->slot_index);
-	snprintf(generation, sizeof generation, "%u", w->child->slot_generation);
-	snprintf(backend, sizeof backend, "%d", w->lost_backend);
-	snprintf(pid, sizeof pid, "%d", (int)getpid());
-	const char *session[] = {backend};
-	const char *values[] = {node, slot, generation, keep.data, pid, "the worker had no memory for the job's input"};
+	const char *session[] = {sd_db_number(&b, w->lost_backend)};
+	const char *values[] = {sd_db_number(&b, atomic_load(&w->child->scoreboard->node_id)), sd_db_number(&b, w->child->slot_index),
+				sd_db_number(&b, w->child->slot_generation), keep.data, sd_db_number(&b, getpid()),
+				"the worker had no memory for the job's input"};
 	struct sd_db_call calls[] = {{&sd_sql_end_session, session}, {w->unread ? &sd_sql_unread : &sd_sql_give_back, values}};
 	w->busy = true;
 	sd_db_submit(w->db, calls, 2, SD_DB_WAIT, 0, on_given_back, w);
@@ -383,20 +381,14 @@ static void on_ended(void *arg, PGresult *const *results, size_t n, const struct
 /* The running handler was told to end and did: record it as what it was ended for. */
 void sd_worker_end_attempt(struct sd_worker *w, struct sd_attempt *a, const char *outcome, const char *error)
 {
-	char node[16], slot[16], generation[16], job[24], age[24], took[24], pid[16], rss[24], cpu[24];
+	struct sd_db_numbers b = {0};
 	struct rusage ru = {0};
 	getrusage(RUSAGE_SELF, &ru);
-	snprintf(rss, sizeof rss, "%ld", ru.ru_maxrss);
-	snprintf(cpu, sizeof cpu, "%lld", (long long)(ru.ru_utime.tv_sec + ru.ru_stime.tv_sec) * 1000 +
-		 (ru.ru_utime.tv_usec + ru.ru_stime.tv_usec) / 1000);
-	snprintf(node, sizeof node, "%d", atomic_load(&w->child->scoreboard->node_id));
-	snprintf(slot, sizeof slot, "%u", w->child->slot_index);
-	snprintf(generation, sizeof generation, "%u", w->child->slot_generation);
-	snprintf(job, sizeof job, "%" PRId64, a->job_id);
-	snprintf(age, sizeof age, "%" PRId64, sd_now_us() - a->started_us);
-	snprintf(took, sizeof took, "%" PRId64, a->finished_us - a->started_us);
-	snprintf(pid, sizeof pid, "%d", (int)getpid());
-	const char *values[] = {node, slot, generation, job, outcome, error, NULL, NULL, rss, cpu, age, took, pid};
+	int64_t cpu_ms = (int64_t)(ru.ru_utime.tv_sec + ru.ru_stime.tv_sec) * 1000 + (ru.ru_utime.tv_usec + ru.ru_stime.tv_usec) / 1000;
+	const char *values[] = {sd_db_number(&b, atomic_load(&w->child->scoreboard->node_id)), sd_db_number(&b, w->child->slot_index),
+				sd_db_number(&b, w->child->slot_generation), sd_db_number(&b, a->job_id), outcome, error, NULL, NULL,
+				sd_db_number(&b, ru.ru_maxrss), sd_db_number(&b, cpu_ms), sd_db_number(&b, sd_now_us() - a->started_us),
+				sd_db_number(&b, a->finished_us - a->started_us), sd_db_number(&b, getpid())};
 	struct sd_db_call call = {&sd_sql_died, values};
 	w->busy = true;
 	sd_db_submit(w->db, &call, 1, SD_DB_WAIT, 0, on_ended, w);

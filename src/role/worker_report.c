@@ -17,10 +17,10 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "db/number.h"
 #include "queue/sqlcalls.h"
 
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -65,14 +65,12 @@ static void on_reported(void *arg, PGresult *const *results, size_t n, const str
 static void tell(struct sd_worker *w, uint64_t number, const char *text, int64_t lease_id, int64_t job_id)
 {
 	struct report *r = sd_xmalloc(sizeof *r);
-	char node[16], lease[24], job[24];
-	const char *values[] = {node, lease, job, text};
+	struct sd_db_numbers b = {0};
+	const char *values[] = {sd_db_number(&b, atomic_load(&w->child->scoreboard->node_id)), sd_db_number(&b, lease_id),
+				sd_db_number(&b, job_id), text};
 	struct sd_db_call call = {&sd_sql_progress, values};
 
 	*r = (struct report){w, number, job_id};
-	snprintf(node, sizeof node, "%d", atomic_load(&w->child->scoreboard->node_id));
-	snprintf(lease, sizeof lease, "%" PRId64, lease_id);
-	snprintf(job, sizeof job, "%" PRId64, job_id);
 	w->report_us = sd_now_us();
 	sd_db_submit(w->db, &call, 1, 0, REPORT_MS, on_reported, r);
 }
@@ -121,15 +119,13 @@ static void on_began_timer(struct ev_loop *loop, ev_timer *t, int revents)
 	struct sd_worker *w = t->data;
 	int64_t since, now = sd_now_us();
 	const struct sd_attempt *a = untold(w, &since);
-	char node[16], lease[24], job[24], age[24];
-	const char *values[] = {node, lease, job, age};
-	struct sd_db_call call = {&sd_sql_began, values};
 
 	if (a != NULL && now - since >= BEGAN_US && sd_db_is_up(w->db)) {
-		snprintf(node, sizeof node, "%d", a->node_id);
-		snprintf(lease, sizeof lease, "%" PRId64, a->lease_id);
-		snprintf(job, sizeof job, "%" PRId64, a->job_id);
-		snprintf(age, sizeof age, "%" PRId64, now - since);
+		struct sd_db_numbers b = {0};
+		const char *values[] = {sd_db_number(&b, a->node_id), sd_db_number(&b, a->lease_id), sd_db_number(&b, a->job_id),
+					sd_db_number(&b, now - since)};
+		struct sd_db_call call = {&sd_sql_began, values};
+
 		w->began_job = a->job_id;
 		w->began_lease = a->lease_id;
 		sd_db_submit(w->db, &call, 1, 0, REPORT_MS, on_began_told, w);

@@ -188,7 +188,8 @@ int sd_ctx_put_json(struct sd_ctx *c, struct sd_buf *b, const cJSON *tree, const
 	return 0;
 }
 
-void sd_put_fields(struct sd_arena *arena, struct sd_buf *b, const struct stepd_field *fields, size_t n)
+/* Append an object of fields; never fails: what is no JSON becomes a string that says so. */
+static void put_fields(struct sd_arena *arena, struct sd_buf *b, const struct stepd_field *fields, size_t n)
 {
 	sd_buf_chr(b, '{');
 	for (size_t i = 0; i < n; i++) {
@@ -243,7 +244,7 @@ static void api_log(struct stepd_ctx *pub, int level, const char *message, const
 	sd_buf_json_str(&a->logs, sd_clean_text(a->arena, message, 65536));
 	if (n > 0) {
 		sd_buf_str(&a->logs, ",\"fields\":");
-		sd_put_fields(a->arena, &a->logs, fields, n);
+		put_fields(a->arena, &a->logs, fields, n);
 	}
 	sd_buf_chr(&a->logs, '}');
 }
@@ -267,7 +268,7 @@ static void api_progress(struct stepd_ctx *pub, double percent, const char *mess
 	at = b.len;
 	if (n > 0) {
 		sd_buf_str(&b, b.len > 1 ? ",\"fields\":" : "\"fields\":");
-		sd_put_fields(c->a->arena, &b, fields, n);
+		put_fields(c->a->arena, &b, fields, n);
 		if (b.len - at > PROGRESS_FIELDS_MAX)
 			b.len = at;
 	}

@@ -8,7 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define KEEP_MAX (256 * 1024) /* a buffer that grew past this is given back */
+#define KEEP (256 * 1024) /* a buffer that grew past this is given back */
 
 struct sd_attempt *sd_attempt_new(void)
 {
@@ -19,22 +19,14 @@ struct sd_attempt *sd_attempt_new(void)
 	return a;
 }
 
-static void empty(struct sd_buf *b)
-{
-	if (b->cap > KEEP_MAX)
-		sd_buf_fini(b);
-	else
-		sd_buf_reset(b);
-}
-
 void sd_attempt_reset(struct sd_attempt *a)
 {
 	struct sd_attempt kept;
 
 	sd_overlay_free(a->overlay);
-	empty(&a->enqueues);
-	empty(&a->states);
-	empty(&a->logs);
+	sd_buf_empty(&a->enqueues, KEEP);
+	sd_buf_empty(&a->states, KEEP);
+	sd_buf_empty(&a->logs, KEEP);
 	sd_arena_reset(a->arena);
 	kept = *a;
 	memset(a, 0, sizeof *a);

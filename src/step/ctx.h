@@ -74,8 +74,6 @@ bool sd_text_valid(const char *s);
  * Nothing is appended on an error.  `what` names it in the message.
  */
 int sd_ctx_put_json(struct sd_ctx *c, struct sd_buf *b, const cJSON *tree, const char *text, const char *what);
-/* Append an object of fields; never fails: what is no JSON becomes a string that says so. */
-void sd_put_fields(struct sd_arena *arena, struct sd_buf *b, const struct stepd_field *fields, size_t n);
 
 /* The calls, by file. */
 int sd_api_enqueue(struct stepd_ctx *pub, const struct stepd_enqueue_options *o);

@@ -39,6 +39,21 @@ static void test_append(void **state)
 	sd_buf_fini(&b);
 }
 
+static void test_empty(void **state)
+{
+	struct sd_buf b = SD_BUF_INIT;
+
+	sd_buf_empty(&b, 100);
+	assert_null(b.data);
+	sd_buf_str(&b, "small");
+	sd_buf_empty(&b, 100);
+	TEXT(&b, "");
+	sd_buf_reserve(&b, 101);
+	sd_buf_empty(&b, 100);
+	assert_null(b.data);
+	assert_int_equal(b.cap, 0);
+}
+
 static void test_printf_at_every_length(void **state)
 {
 	struct sd_buf b = SD_BUF_INIT;
@@ -113,6 +128,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_append),
+		cmocka_unit_test(test_empty),
 		cmocka_unit_test(test_printf_at_every_length),
 		cmocka_unit_test(test_take),
 		cmocka_unit_test(test_json),

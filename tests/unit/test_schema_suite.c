@@ -82,7 +82,7 @@ static void run_group(const cJSON *group, const char *path, enum sd_schema_draft
 	}
 	cJSON_ArrayForEach(t, tests) {
 		struct sd_violations out = {.arena = sd_arena_new()};
-		bool want = sd_json_bool(t, "valid", -1), have;
+		bool want = cJSON_IsTrue(sd_json_get(t, "valid")), have;
 
 		if (s != NULL) {
 			have = sd_schema_validate(s, sd_json_get(t, "data"), &out);

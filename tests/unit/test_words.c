@@ -132,11 +132,6 @@ static void test_uuids(void **state)
 	assert_false(sd_uuid_valid("01a208e9-cbbb-757c-81ad-73dc632732777"));
 	assert_false(sd_uuid_valid("01a208e9xcbbb-757c-81ad-73dc63273277"));
 	assert_false(sd_uuid_valid("{1a208e9-cbbb-757c-81ad-73dc6327327}"));
-	for (int i = 0; i < 1000; i++) {
-		double unit = sd_random_unit();
-
-		assert_true(unit >= 0 && unit < 1);
-	}
 }
 
 static void test_clocks(void **state)
@@ -145,7 +140,6 @@ static void test_clocks(void **state)
 	int64_t before = sd_now_us();
 
 	assert_true(sd_now_us() >= before);
-	assert_true(sd_cpu_us() >= 0);
 	assert_in_range(sd_wall_us() / SD_SEC, time(NULL) - 1, time(NULL) + 1);
 	assert_string_equal(sd_wall_format(0, out), "1970-01-01T00:00:00.000000Z");
 	assert_string_equal(sd_wall_format(-1, out), "1969-12-31T23:59:59.999999Z");
