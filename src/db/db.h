@@ -2,9 +2,9 @@
  * A connection to PostgreSQL as a state machine that knows no event loop.
  *
  * One struct sd_db is one connection that keeps itself alive: it connects,
- * reconnects with back-off (100 ms doubling to 5 s, jittered), listens again,
+ * reconnects with back-off (100 ms doubling to 1 s, jittered), listens again,
  * and prepares each named statement once per connection.  The loop it lives in
- * is given as an adapter of three calls (db/db_ev.h for libev, http/… for h2o).
+ * is given as an adapter of two calls (db/db_ev.h for libev, role/http_db.c for h2o).
  *
  * The unit of work is the *request*: up to SD_DB_MAX_CALLS statements sent in
  * pipeline mode in front of one Sync, so they are one transaction: all of them
@@ -85,7 +85,10 @@ int sd_db_backend(const struct sd_db *db); /* pid of the server process; 0: not 
 
 enum { SD_DB_WAIT = 1 }; /* flags: keep the request queued while the connection is down (until its deadline) */
 
-/* timeout_ms bounds the whole request, queueing included; 0 takes the default (30 s).  done is always called, exactly once, never from within sd_db_submit. */
+/*
+ * One transaction of ncalls statements, at most SD_DB_MAX_CALLS.  timeout_ms bounds the whole request, queueing included;
+ * 0 takes the default (30 s).  done is always called, exactly once, never from within sd_db_submit.
+ */
 void sd_db_submit(struct sd_db *db, const struct sd_db_call *calls, size_t ncalls, unsigned flags, int64_t timeout_ms,
 		  sd_db_done *done, void *arg);
 

@@ -1,6 +1,6 @@
 src_libstepd_a_SOURCES += \
-	src/db/connect.c src/db/db.c src/db/db.h src/db/db_ev.c src/db/db_ev.h src/db/error.c src/db/migrate.c src/db/migrate.h \
-	src/db/number.c src/db/number.h src/db/params.c src/db/params.h src/db/req.c src/db/req.h
+	src/db/connect.c src/db/db.c src/db/db.h src/db/db_impl.h src/db/db_ev.c src/db/db_ev.h src/db/error.c src/db/migrate.c src/db/migrate.h \
+	src/db/number.c src/db/number.h src/db/params.c src/db/params.h src/db/pipeline.c src/db/req.c src/db/req.h
 
 # The version of the schema that belongs to this build: how many files sql/ has, whose numbers have no gaps.
 BUILT_SOURCES += src/db/schema_version.h
