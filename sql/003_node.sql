@@ -112,3 +112,11 @@ begin
 	end if;
 end $$;
 comment on function stepd._ring(text) is 'NOTIFY stepd_ready, if some node listens. Payload empty: ready work; due: something new waits for its time.';
+
+create or replace function stepd._settings_changed() returns void
+language plpgsql as $$
+begin
+	update stepd.setting set version = version + 1;
+	perform pg_notify('stepd_settings', '');
+end $$;
+comment on function stepd._settings_changed() is 'Tell the nodes to read queues, pauses and schedules again, once this is committed.';

@@ -298,8 +298,8 @@ begin
 	loop
 		perform stepd._queue_set(q.name, q.block, defaults, case when q.block is not null then configure.node_name end);
 	end loop;
-	update stepd.setting set version = version + 1, defaults = coalesce(configure.defaults, '{}');
-	perform pg_notify('stepd_settings', '');
+	update stepd.setting set defaults = coalesce(configure.defaults, '{}');
+	perform stepd._settings_changed();
 	perform stepd._ring(''); -- claims may have passed over queues that were shut
 end $$;
 comment on function stepd.configure(text, jsonb, jsonb, jsonb) is

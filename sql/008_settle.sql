@@ -23,6 +23,15 @@ create type stepd._held as (
 );
 comment on type stepd._held is 'A job just taken out of its lease, and how its attempt ended. attempt: this one''s number. outcome: as in finish() and died(), lost, or release (it did not start; attempt is then the number of those used).';
 
+create or replace function stepd._released(lease_id bigint, job_id bigint, bucket date, lane_id int, attempts int, node_id int,
+	ran_since timestamptz default null) returns stepd._held
+language sql immutable as $$
+	select row(lease_id, job_id, bucket, lane_id, attempts, 'release', ran_since, null, null, null, null, null, null, null, null,
+		node_id, null)::stepd._held
+$$;
+comment on function stepd._released(bigint, bigint, date, int, int, int, timestamptz) is
+	'A job that goes back as it is, attempts being those used. ran_since: it did start, its outcome is not known.';
+
 drop type if exists stepd._settled cascade;
 create type stepd._settled as (job_id bigint, bucket date, attempt int, status text);
 comment on type stepd._settled is 'What a job became: a final status, retrying, snoozed or ready.';

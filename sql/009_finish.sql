@@ -163,8 +163,7 @@ begin
 	select bool_or(x.has_unique) into has_unique from (
 		select l.has_unique from stepd.lease l where l.id = any (leases) order by l.id for update) x;
 	held := array(
-		select row(l.id, u.job, u.bucket, l.lane_id, u.attempt, 'release', null, null, null, null, null, null, null, null, null,
-			l.node_id, null)::stepd._held
+		select stepd._released(l.id, u.job, u.bucket, l.lane_id, u.attempt, l.node_id)
 		from stepd.lease l
 		cross join lateral unnest(l.ids, l.buckets, l.attempts) u (job, bucket, attempt)
 		-- "is true": a join would compare each with each, since the planner thinks that arrays are short

@@ -59,8 +59,8 @@ begin
 				row(l.id, u.job, u.bucket, l.lane_id, u.attempt + 1, died.outcome, at - coalesce(age_us, 0) * interval '1 us',
 					at - coalesce(age_us - duration_us, 0) * interval '1 us', null, died.error, null,
 					died.exit_code, died.signal, died.max_rss_kb, died.cpu_ms, died.node_id, died.pid)::stepd._held
-			else row(l.id, u.job, u.bucket, l.lane_id, u.attempt + coalesce(u.ran, false)::int, 'release',
-				case when u.ran then l.since end, null, null, null, null, null, null, null, null, l.node_id, null)::stepd._held end
+			else stepd._released(l.id, u.job, u.bucket, l.lane_id, u.attempt + coalesce(u.ran, false)::int, l.node_id,
+				case when u.ran then l.since end) end
 		from (select x.*, bool_or(x.job = dead) over (order by x.lease, x.ord rows between 1 following and unbounded following) as ran
 			from (select l.id as lease, e.* from stepd.lease l
 				cross join lateral unnest(l.ids, l.buckets, l.attempts) with ordinality e (job, bucket, attempt, ord)
@@ -121,8 +121,7 @@ begin
 		select case when lost and o.ord = 1 and o.turn = 1 then
 				row(o.id, o.job, o.bucket, o.lane_id, o.attempt + 1, 'lost', o.since, at, null, 'The node that ran it vanished.', null,
 					null, null, null, null, o.node_id, null)::stepd._held
-			else row(o.id, o.job, o.bucket, o.lane_id, o.attempt, 'release', null, null, null, null, null, null, null, null, null,
-				o.node_id, null)::stepd._held end
+			else stepd._released(o.id, o.job, o.bucket, o.lane_id, o.attempt, o.node_id) end
 		from (select l.id, l.lane_id, l.node_id, l.since, u.job, u.bucket, u.attempt, u.ord,
 				dense_rank() over (partition by l.node_id, l.slot, l.generation order by l.id) as turn
 			from stepd.lease l cross join lateral unnest(l.ids, l.buckets, l.attempts) with ordinality u (job, bucket, attempt, ord)
@@ -161,8 +160,7 @@ begin
 		select case when alone then
 				row(o.id, o.job, o.bucket, o.lane_id, o.attempt + 1, 'crashed', o.since, at, null, unread.error, null,
 					null, null, null, null, o.node_id, unread.pid)::stepd._held
-			else row(o.id, o.job, o.bucket, o.lane_id, o.attempt, 'release', null, null, null, null, null, null, null, null, null,
-				o.node_id, null)::stepd._held end
+			else stepd._released(o.id, o.job, o.bucket, o.lane_id, o.attempt, o.node_id) end
 		from (select l.id, l.lane_id, l.node_id, l.since, u.job, u.bucket, u.attempt, u.ord, count(*) over () = 1 as alone
 			from stepd.lease l cross join lateral unnest(l.ids, l.buckets, l.attempts) with ordinality u (job, bucket, attempt, ord)
 			where l.id = any (leases)) o

@@ -83,8 +83,7 @@ begin
 			end if;
 			-- held, but not started as far as we know: the worker's outcome, should there be one, will be refused
 			used := l.attempts[array_position(l.ids, j.id)];
-			perform stepd._unhold(array[row(l.id, j.id, j.bucket, l.lane_id, used, 'release', null, null, null, null, null,
-				null, null, null, null, null, null)::stepd._held]);
+			perform stepd._unhold(array[stepd._released(l.id, j.id, j.bucket, l.lane_id, used, l.node_id)]);
 		end if;
 		insert into stepd.outcome (id, bucket, lane_id, status, attempt, max_attempts, finished_at)
 		values (j.id, j.bucket, j.lane_id, 'cancelled', used, stepd._max_attempts(coalesce(q.max_retries, 0),
@@ -292,8 +291,7 @@ begin
 	if not found then
 		return false;
 	end if;
-	update stepd.setting set version = version + 1;
-	perform pg_notify('stepd_settings', '');
+	perform stepd._settings_changed();
 	perform stepd._ring('');
 	return true;
 end $$;

@@ -159,8 +159,7 @@ begin
 	if not found then
 		return false;
 	end if;
-	update stepd.setting set version = version + 1;
-	perform pg_notify('stepd_settings', '');
+	perform stepd._settings_changed();
 	return true;
 end $$;
 comment on function stepd._schedule_pause(text, int, boolean) is 'Set schedule.paused and tell the nodes.';

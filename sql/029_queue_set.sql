@@ -133,8 +133,7 @@ begin
 	if q.strategy = 'fifo' and coalesce((_override_save.overrides ->> 'concurrency_per_group')::int, 0) > 0 then
 		perform stepd._bad('settings', 'concurrencyPerGroup: a fifo queue always runs one job of a group');
 	end if;
-	update stepd.setting set version = version + 1;
-	perform pg_notify('stepd_settings', '');
+	perform stepd._settings_changed();
 	perform stepd._ring('');
 	return q.overrides;
 end $$;
