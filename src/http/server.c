@@ -409,7 +409,7 @@ static void on_own_error(h2o_filter_t *filter, h2o_req_t *req, h2o_ostream_t **s
 	sd_buf_fini(&b);
 	req->res.content_length = e->body.len;
 	h2o_set_header(&req->pool, &req->res.headers, H2O_TOKEN_CONTENT_TYPE, H2O_STRLIT("application/json"), 1);
-	sd_server_client_busy(client_of(req));
+	sd_server_client_wait(client_of(req), WAIT_NONE);
 	sd_server_client_last(req);
 	s->events.replied(s->events.arg, client_of(req)->which, NULL, client_of(req)->remote, status, 0);
 	h2o_setup_next_ostream(req, &e->super.next);

@@ -12,7 +12,7 @@
  *     first head is complete.
  *   - What is wrong behind a good request (pipelining) waits until that is
  *     answered; then the connection is closed.
- *   - HTTP/2 has no budgets and no deadlines: http/h2guard.h, called the same way.
+ *   - HTTP/2 has no budgets and no deadlines: server_http2.c.
  *   - It closes a refused upload's connection while the client still sends:
  *     server_linger.c.
  */
@@ -29,18 +29,14 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 #define ACCEPTS_A_TURN 64
-#define CHECK_US (500 * SD_MS)
-#define SMALL 16384 /* bytes of input that are not worth counting */
 #define LATE_US (10 * SD_SEC) /* after its GOAWAY a client may ask for so long */
 #define REUSE_US SD_SEC /* so long may a connection be idle even when there are too many */
 #define CLOSED "closed by us" /* for h2o, which closes on any error */
 
 static void on_acceptable(h2o_socket_t *listen_sock, const char *err);
 static void on_http1_read(h2o_socket_t *sock, const char *err);
-static void on_http2_read(h2o_socket_t *sock, const char *err);
 
 /* --- the end, later --- */
 
@@ -60,7 +56,7 @@ void sd_server_client_last(h2o_req_t *req)
 
 /* --- lists --- */
 
-static void wait_for(struct client *c, enum wait wait)
+void sd_server_client_wait(struct client *c, enum wait wait)
 {
 	struct client_list *l = &c->server->waiting[c->wait];
 
@@ -88,7 +84,7 @@ static void leave_list(struct client *c)
 {
 	struct client_list *l;
 
-	wait_for(c, WAIT_NONE); /* now it is the last of that list */
+	sd_server_client_wait(c, WAIT_NONE); /* now it is the last of that list */
 	l = &c->server->waiting[WAIT_NONE];
 	l->tail = c->prev;
 	if (c->prev)
@@ -139,7 +135,7 @@ static void pause_accepting(struct sd_server *s, enum sd_listener which, bool pa
 	}
 }
 
-static void account(struct client *c, size_t bytes)
+void sd_server_client_hold(struct client *c, size_t bytes)
 {
 	c->server->buffered += bytes - c->buffered;
 	c->buffered = bytes;
@@ -152,7 +148,7 @@ static void on_closed(void *data)
 
 	leave_list(c);
 	unlink_hook(c);
-	account(c, 0);
+	sd_server_client_hold(c, 0);
 	s->nclients[c->which]--;
 	if (c->linger_fd >= 0)
 		sd_server_linger(s, c->linger_fd);
@@ -163,15 +159,10 @@ static void on_closed(void *data)
 	free(c);
 }
 
-bool sd_server_client_reads_http2(const struct client *c)
-{
-	return c->sock->_cb.read == on_http2_read;
-}
-
 /* Is h2o waiting for input from it?  Then it also closes it when told of an error. */
 static bool is_hooked(const struct client *c)
 {
-	return c->sock->_cb.read == on_http1_read || c->sock->_cb.read == on_http2_read;
+	return c->sock->_cb.read == on_http1_read || sd_server_http2_reads(c);
 }
 
 void sd_server_client_cut(struct client *c)
@@ -219,7 +210,7 @@ static void refuse(struct client *c, int status, const char *code, const char *m
 	c->refusal = out.data;
 	v = h2o_iovec_init(out.data, out.len);
 	unlink_hook(c);
-	wait_for(c, WAIT_NONE);
+	sd_server_client_wait(c, WAIT_NONE);
 	c->server->events.replied(c->server->events.arg, c->which, NULL, c->remote, status, 0);
 	h2o_socket_read_stop(c->sock);
 	h2o_socket_write(c->sock, &v, 1, on_refused);
@@ -249,7 +240,7 @@ static void wait_for_more(struct client *c)
 	if (c->scan.messages > c->requests) /* all is there, h2o is to take it */
 		wait = WAIT_BODY;
 	if (c->wait != wait)
-		wait_for(c, wait);
+		sd_server_client_wait(c, wait);
 }
 
 static void on_http1_read(h2o_socket_t *sock, const char *err)
@@ -259,13 +250,13 @@ static void on_http1_read(h2o_socket_t *sock, const char *err)
 
 	if (err) {
 		unlink_hook(c);
-		wait_for(c, WAIT_NONE);
+		sd_server_client_wait(c, WAIT_NONE);
 		c->h2o_read(sock, err);
 		return;
 	}
 	if (!scan(c, sock->bytes_read))
 		return;
-	account(c, sock->input->size > SMALL ? sock->input->size : 0);
+	sd_server_client_hold(c, sock->input->size > SMALL_INPUT ? sock->input->size : 0);
 	if (sd_scan_in_body(&c->scan) && c->buffered > 0 && c->server->buffered > c->server->options.body_memory) {
 		refuse(c, 503, "saturated", "too many bodies are under way (http.bodyMemory)");
 		return;
@@ -296,80 +287,6 @@ static void become_http1(struct client *c, struct timeval at)
 	h2o_http1_accept(&c->server->accept[c->which], c->sock, at);
 }
 
-/* --- HTTP/2 --- */
-
-static void on_http2_read(h2o_socket_t *sock, const char *err)
-{
-	struct client *c = sock->on_close.data;
-	const char *why;
-
-	if (err) {
-		c->h2o_read(sock, err);
-		return;
-	}
-	c->active_us = sd_now_us();
-	why = sd_h2_guard_feed(c->guard, (uint8_t *)sock->input->bytes, &sock->input->size, c->server->limits.head, c->active_us);
-	account(c, c->guard->buffered);
-	if (!why && c->buffered > SMALL && c->server->buffered > c->server->options.body_memory)
-		why = "too many bodies are under way";
-	if (why) {
-		sd_log_kv(SD_LOG_WARN, "connection cut", "remote", c->remote, "reason", why, NULL);
-		sd_server_client_cut(c);
-		return;
-	}
-	c->h2o_read(sock, NULL);
-}
-
-static void become_http2(struct client *c, struct timeval at)
-{
-	size_t given = c->sock->input->size;
-	int64_t now = sd_now_us();
-
-	c->proto = PROTO_HTTP2;
-	c->guard = sd_xmalloc(sizeof(*c->guard));
-	sd_h2_guard_init(c->guard, now);
-	c->progress_us = c->active_us = now;
-	wait_for(c, WAIT_NONE);
-	/* What is there already goes through the guard like the rest: h2o must not find it when it is given the socket. */
-	c->sock->input->size = 0;
-	h2o_http2_accept(&c->server->accept[c->which], c->sock, at);
-	c->h2o_read = c->sock->_cb.read;
-	c->sock->_cb.read = on_http2_read;
-	c->sock->input->size = given;
-	if (given > 0)
-		on_http2_read(c->sock, NULL);
-}
-
-/* Why an HTTP/2 connection is to be cut, or NULL. */
-static const char *overdue(struct client *c, int64_t now)
-{
-	const struct sd_server_options *o = &c->server->options;
-
-	if (c->windows != c->guard->windows)
-		c->progress_us = now;
-	c->windows = c->guard->windows;
-	if (sd_h2_guard_head_since(c->guard) < now - o->head_ms * SD_MS)
-		return "a header block did not arrive in time";
-	if (sd_h2_guard_body_since(c->guard) < now - o->read_ms * SD_MS)
-		return "a body did not arrive in time";
-	if (c->unsent > 0 && c->progress_us < now - o->write_ms * SD_MS)
-		return "it takes nothing of its replies";
-	return NULL;
-}
-
-static void check_http2(struct sd_server *s, int64_t now)
-{
-	for (struct client *c = s->waiting[WAIT_NONE].head, *next; c; c = next) {
-		const char *why;
-
-		next = c->next;
-		if (!sd_server_client_reads_http2(c) || sd_server_say_goodbye(c, s->options.idle_ms * SD_MS) || !(why = overdue(c, now)))
-			continue;
-		sd_log_kv(SD_LOG_INFO, "connection cut", "remote", c->remote, "reason", why, NULL);
-		sd_server_client_cut(c);
-	}
-}
-
 /* --- the first bytes --- */
 
 static bool is_preface(const struct client *c, bool *whole)
@@ -395,9 +312,9 @@ static void on_first_read(h2o_socket_t *sock, const char *err)
 	}
 	if (s->options.http2 == SD_HTTP2_CLEAR && !sock->ssl && c->which == SD_LISTENER_PUBLIC && sock->input->size > 0 && is_preface(c, &whole)) {
 		if (whole)
-			become_http2(c, at);
+			sd_server_http2_begin(c, at);
 		else if (c->wait != WAIT_HEAD)
-			wait_for(c, WAIT_HEAD);
+			sd_server_client_wait(c, WAIT_HEAD);
 		return;
 	}
 	if (!scan(c, sock->input->size - c->unscanned))
@@ -419,10 +336,10 @@ static void on_handshake(h2o_socket_t *sock, const char *err)
 	}
 	proto = h2o_socket_ssl_get_selected_protocol(sock);
 	if (h2o_memis(proto.base, proto.len, H2O_STRLIT("h2"))) {
-		become_http2(c, *h2o_get_timestamp(&c->server->ctx, NULL, NULL));
+		sd_server_http2_begin(c, *h2o_get_timestamp(&c->server->ctx, NULL, NULL));
 		return;
 	}
-	wait_for(c, WAIT_IDLE);
+	sd_server_client_wait(c, WAIT_IDLE);
 	h2o_socket_read_start(sock, on_first_read);
 	if (sock->input->size > 0)
 		on_first_read(sock, NULL);
@@ -466,7 +383,7 @@ static void begin(struct listener *l, h2o_socket_t *sock)
 	sock->on_close.cb = on_closed;
 	sock->on_close.data = c;
 	s->nclients[l->which]++;
-	wait_for(c, tls ? WAIT_HEAD : WAIT_IDLE);
+	sd_server_client_wait(c, tls ? WAIT_HEAD : WAIT_IDLE);
 	if (tls)
 		h2o_socket_ssl_handshake(sock, tls, NULL, on_handshake);
 	else
@@ -504,7 +421,7 @@ void sd_server_client_listen(struct listener *l)
 
 bool sd_server_client_asked(struct client *c, h2o_req_t *req)
 {
-	wait_for(c, WAIT_NONE);
+	sd_server_client_wait(c, WAIT_NONE);
 	unlink_hook(c);
 	if (req->version >= 0x200) {
 		c->streams++;
@@ -516,11 +433,6 @@ bool sd_server_client_asked(struct client *c, h2o_req_t *req)
 	return c->requests <= c->scan.messages;
 }
 
-void sd_server_client_busy(struct client *c)
-{
-	wait_for(c, WAIT_NONE);
-}
-
 void sd_server_client_answered(struct client *c, const h2o_req_t *req)
 {
 	if (req->version >= 0x200 && c->unsent++ == 0)
@@ -530,7 +442,7 @@ void sd_server_client_answered(struct client *c, const h2o_req_t *req)
 void sd_server_client_over(struct client *c, const h2o_req_t *req, bool answered)
 {
 	if (req->version < 0x200) {
-		account(c, 0);
+		sd_server_client_hold(c, 0);
 		hook_later(c);
 		return;
 	}
@@ -576,7 +488,7 @@ static void expire(struct sd_server *s, enum wait wait, int64_t ms, int64_t now)
 	while ((c = s->waiting[wait].head) && c->since_us <= now - ms * SD_MS) {
 		on_late(c);
 		if (s->waiting[wait].head == c) /* h2o still writes to it */
-			wait_for(c, WAIT_NONE);
+			sd_server_client_wait(c, WAIT_NONE);
 	}
 }
 
@@ -598,9 +510,5 @@ void sd_server_client_turn(struct sd_server *s)
 	expire(s, WAIT_IDLE, s->options.idle_ms, now);
 	expire(s, WAIT_HEAD, s->options.head_ms, now);
 	expire(s, WAIT_BODY, s->options.read_ms, now);
-	if (now >= s->check_us) {
-		s->check_us = now + CHECK_US;
-		if (s->options.http2 != SD_HTTP2_OFF)
-			check_http2(s, now);
-	}
+	sd_server_http2_turn(s, now);
 }

@@ -38,7 +38,7 @@ enum { GOAWAY_SIZE = 17, GOAWAY_TYPE = 7 };
 /* A connection that has begun, and was not told. */
 static bool to_be_told(const struct client *c)
 {
-	return sd_server_client_reads_http2(c) && c->guard->preface && c->goaway_us == 0;
+	return sd_server_http2_reads(c) && c->guard->preface && c->goaway_us == 0;
 }
 
 /* The first GOAWAY, to all, if one was not told; not before its own first frame.  h2o writes it in the next turn.  false: all know. */
@@ -94,7 +94,7 @@ static void end_http2(struct sd_server *s, int64_t now)
 {
 	for (struct client *c = s->waiting[WAIT_NONE].head, *next; c; c = next) {
 		next = c->next;
-		if (!sd_server_client_reads_http2(c))
+		if (!sd_server_http2_reads(c))
 			continue;
 		if (c->late || (c->goaway_us == 0 && c->since_us <= now - PREFACE_US))
 			sd_server_client_cut(c);

@@ -19,6 +19,7 @@
 
 #define MAX_LISTENERS 4
 #define MAX_LINGERERS 256
+#define SMALL_INPUT 16384 /* bytes that are not worth counting */
 
 struct listener {
 	struct sd_server *server;
@@ -105,8 +106,6 @@ static inline struct client *client_of(h2o_req_t *req)
 void sd_server_client_listen(struct listener *l);
 /* h2o gave us a request of it; false: not one that was scanned (answer 400). */
 bool sd_server_client_asked(struct client *c, h2o_req_t *req);
-/* h2o answers it itself. */
-void sd_server_client_busy(struct client *c);
 /* A reply to it was wholly given to h2o. */
 void sd_server_client_answered(struct client *c, const h2o_req_t *req);
 /* That request is over and its memory about to go. */
@@ -119,8 +118,15 @@ void sd_server_client_turn(struct sd_server *s);
 void sd_server_client_cut(struct client *c);
 /* When it is closed, its client shall be able to read all that was sent. */
 void sd_server_client_linger(struct client *c);
-/* h2o reads HTTP/2 from it. */
-bool sd_server_client_reads_http2(const struct client *c);
+/* From now on it is waited for in that way. */
+void sd_server_client_wait(struct client *c, enum wait wait);
+/* So many bytes are held for it now; server->buffered is the sum of all. */
+void sd_server_client_hold(struct client *c, size_t bytes);
+
+/* server_http2.c */
+void sd_server_http2_begin(struct client *c, struct timeval at); /* give it to h2o; what came already is read */
+bool sd_server_http2_reads(const struct client *c); /* h2o reads HTTP/2 from it */
+void sd_server_http2_turn(struct sd_server *s, int64_t now); /* cut who is overdue, part from who is idle */
 
 /* server_drain.c: ends that cost no request. */
 void sd_server_drain_begin(struct sd_server *s);
