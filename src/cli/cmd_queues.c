@@ -64,6 +64,12 @@ int sd_cmd_resume(struct sd_cli *cli, const struct sd_command *cmd, int argc, ch
 
 #define MAX_SETTINGS 32
 
+/* Milliseconds of a column in the largest unit that says them exactly, as in stepd.yaml; null for 0. */
+#define DURATION(column)                                                                                                   \
+	"case when " column " = 0 then null when " column " % 86400000 = 0 then " column " / 86400000 || 'd' when " column    \
+	" % 3600000 = 0 then " column " / 3600000 || 'h' when " column " % 60000 = 0 then " column " / 60000 || 'm' when "     \
+	column " % 1000 = 0 then " column " / 1000 || 's' else " column " || 'ms' end"
+
 static int show_settings(struct sd_cli *cli, const char *queue)
 {
 	static const struct sd_column shown[] = {
@@ -72,13 +78,13 @@ static int show_settings(struct sd_cli *cli, const char *queue)
 	static const char sql[] =
 		"select s.name, s.value, case when q.overrides ? s.col then 'set by hand' else 'configuration' end from stepd.queues q "
 		"cross join lateral (values ('strategy', q.strategy, 'strategy'), ('maxRetries', q.max_retries::text, 'max_retries'), "
-		"('retryDelay', q.retry_delay_ms || 'ms', 'retry_delay_ms'), ('backoff', q.backoff, 'backoff'), "
-		"('maxRetryDelay', q.max_retry_delay_ms || 'ms', 'max_retry_delay_ms'), ('jitter', q.jitter::text, 'jitter'), "
+		"('retryDelay', coalesce(" DURATION("q.retry_delay_ms") ", '0'), 'retry_delay_ms'), ('backoff', q.backoff, 'backoff'), "
+		"('maxRetryDelay', coalesce(" DURATION("q.max_retry_delay_ms") ", '0'), 'max_retry_delay_ms'), ('jitter', q.jitter::text, 'jitter'), "
 		"('maxConcurrency', coalesce(nullif(q.max_concurrency, 0)::text, 'none'), 'max_concurrency'), "
-		"('timeout', coalesce(nullif(q.timeout_ms, 0) || 'ms', 'none'), 'timeout_ms'), "
-		"('rateLimit', coalesce(nullif(q.rate_limit, 0) || '/' || q.rate_window_ms || 'ms', 'none'), 'rate_limit'), "
+		"('timeout', coalesce(" DURATION("q.timeout_ms") ", 'none'), 'timeout_ms'), "
+		"('rateLimit', coalesce(nullif(q.rate_limit, 0) || '/' || " DURATION("q.rate_window_ms") ", 'none'), 'rate_limit'), "
 		"('concurrencyPerGroup', coalesce(nullif(q.concurrency_per_group, 0)::text, 'none'), 'concurrency_per_group'), "
-		"('history', coalesce(nullif(q.history_ms, 0) || 'ms', 'keep'), 'history_ms')) s (name, value, col) where q.name = $1";
+		"('history', coalesce(" DURATION("q.history_ms") ", 'keep'), 'history_ms')) s (name, value, col) where q.name = $1";
 	int rc;
 
 	if (cli->json)

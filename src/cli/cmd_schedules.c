@@ -74,12 +74,14 @@ static int read_from(struct sd_cli *cli, const char *zone, const char *text, int
 	if (!res)
 		return rc;
 	PQclear(res);
-	res = sd_cli_query(cli, "select floor(extract(epoch from $1::timestamptz) * 1000000)::bigint", 1, &text, &rc);
-	if (!res)
-		return rc;
-	*from = strtoll(PQgetvalue(res, 0, 0), NULL, 10);
+	res = PQexecParams(cli->db, "select floor(extract(epoch from $1::timestamptz) * 1000000)::bigint where isfinite($1::timestamptz)", 1, NULL,
+			   &text, NULL, NULL, 0);
+	if (PQntuples(res) == 1)
+		*from = strtoll(PQgetvalue(res, 0, 0), NULL, 10);
+	else
+		rc = sd_cli_usage(NULL, "--from \"%.60s\" is no time, such as 2026-03-29T01:30 or \"2026-03-29 01:30+02\"", text);
 	PQclear(res);
-	return SD_EXIT_OK;
+	return rc;
 }
 
 static void print_tick(struct sd_cli *cli, const struct calendar *c, int64_t at, bool first)
@@ -101,12 +103,14 @@ static void print_tick(struct sd_cli *cli, const struct calendar *c, int64_t at,
 		printf("%.19sZ  %s\n", utc, here);
 }
 
-/* The ticks of all calendars in order of time; those of one instant are one. */
-static void print_ticks(struct sd_cli *cli, struct calendar *v, int n, long count)
+/* The ticks of all calendars in order of time; those of one instant are one.  How many there were. */
+static long print_ticks(struct sd_cli *cli, struct calendar *v, int n, long count)
 {
+	long k;
+
 	if (cli->json)
 		printf("[");
-	for (long k = 0; k < count; k++) {
+	for (k = 0; k < count; k++) {
 		const struct calendar *best = NULL;
 
 		for (int i = 0; i < n; i++)
@@ -122,6 +126,7 @@ static void print_ticks(struct sd_cli *cli, struct calendar *v, int n, long coun
 	}
 	if (cli->json)
 		printf("\n]\n");
+	return k;
 }
 
 static int next_of(struct sd_cli *cli, const PGresult *res, const char *from_text, long count)
@@ -141,8 +146,8 @@ static int next_of(struct sd_cli *cli, const PGresult *res, const char *from_tex
 		else
 			v[i].ended = !sd_cron_next(&v[i].spec, v[i].zone, from, &v[i].next_us);
 	}
-	if (rc == SD_EXIT_OK)
-		print_ticks(cli, v, n, count);
+	if (rc == SD_EXIT_OK && print_ticks(cli, v, n, count) == 0)
+		fprintf(stderr, "there is no tick after that\n");
 	sd_zoneset_free(zones);
 	free(v);
 	return rc;

@@ -151,6 +151,7 @@ void sd_db_drop(struct sd_db *db, const struct sd_err *why)
 	sd_reqs_init(&unsent);
 	sd_reqs_split(&db->queue, &unsent, sd_req_will_not_wait, 0);
 	db->broken = db->recycle = false;
+	db->spent[0] = '\0';
 	if (was_up && now - db->up_us > STABLE_US)
 		db->attempts = 0;
 	enter(db, SD_DB_WAITING, now + backoff_us(db->attempts));

@@ -22,6 +22,7 @@ struct sd_db {
 	struct sd_reqs queue, flight, failed; /* not sent; sent; to be told from the loop */
 	bool broken;   /* found while sending; handled from the loop */
 	bool recycle;  /* send nothing more, reconnect when the flight is answered */
+	char spent[160]; /* why, after a colon; "": not known */
 	int watching;  /* events */
 	int64_t up_us; /* since when, for the back-off */
 	int attempts;  /* since the last stable connection */

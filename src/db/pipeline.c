@@ -160,6 +160,7 @@ static void req_finish(struct sd_db *db, struct sd_req *r)
 		else if (is_spent(&err)) {
 			db->recycle = true;
 			err.class = SD_ERR_TRANSIENT;
+			snprintf(db->spent, sizeof db->spent, ": %.150s", err.message);
 		}
 		r->done(r->arg, NULL, r->ncalls, &err);
 	}
@@ -215,7 +216,7 @@ void sd_db_pump(struct sd_db *db)
 	if (db->recycle && !db->flight.head && !db->broken) {
 		struct sd_err err;
 		sd_err_clear(&err);
-		sd_err_set(&err, SD_ERR_TRANSIENT, "this database session cannot be used any longer");
+		sd_err_set(&err, SD_ERR_TRANSIENT, "this database session cannot be used any longer%s", db->spent);
 		sd_db_drop(db, &err);
 		return;
 	}

@@ -114,7 +114,9 @@ def test_operate(stepd, db):
     for args, code, text in [(("run", "Nix"), 1, 'no step "Nix"'), (("schedules", "next", "Nix"), 1, "no such cron trigger"),
                              (("schedules", "next"), 64, "which step"), (("schedules", "stop", "Tick"), 64, "none of"),
                              (("schedules", "next", "Tick", "--count", "0"), 64, "no number from 1"),
-                             (("schedules", "next", "Tick", "--from", "then"), 1, "then"),
+                             (("schedules", "next", "Tick", "--from", "then"), 64, '--from "then" is no time'),
+                             (("schedules", "next", "Tick", "--from", "infinity"), 64, "is no time"),
+                             (("schedules", "next", "Tick", "--from", "9999-12-31"), 0, "no tick after that"),
                              (("schedules", "--count", "3"), 64, "belong to"), (("run", "Tick", "--trigger", "4"), 1, "trigger 4"),
                              (("schedules", "pause", "Nix"), 1, 'no step "Nix"')]:
         done = stepd.stepctl(*args, check=False)

@@ -146,8 +146,8 @@ def test_settings_by_hand_outlive_reloads_and_are_seen(nodes, db):  # noqa: F811
     d.write_config(config(d, {"kit": {"maxRetries": 6, "timeout": "2h"}}))
     d.reload()
     shown = {line.split()[0]: line.split(maxsplit=2)[1:] for line in d.stepctl("queue", "kit").stdout.splitlines()[1:]}
-    assert shown["maxRetries"] == ["1", "set by hand"] and shown["rateLimit"] == ["50/1000ms", "set by hand"]
-    assert shown["timeout"] == ["7200000ms", "configuration"]
+    assert shown["maxRetries"] == ["1", "set by hand"] and shown["rateLimit"] == ["50/1s", "set by hand"]
+    assert shown["timeout"] == ["2h", "configuration"]
     [q] = json.loads(d.stepctl("--json", "queue", "kit").stdout)
     assert q["overrides"] == {"max_retries": 1, "rate_limit": 50, "rate_window_ms": 1000}
     d.stepctl("queue", "reset", "kit", "rateLimit")
