@@ -87,7 +87,7 @@ struct sd_conf {
 	int64_t database_wait_ms;  /* how long start waits for the database before exit 69 */
 	int64_t database_lease_ms; /* node lease, default 30 s */
 	const char *node_name;	   /* default: the host name */
-	const char *user;	   /* drop to this user when started as root; NULL: stay (or "nobody"-like choice of the supervisor) */
+	const char *user;	   /* who to become when started as root; NULL: see sd_setup_user() */
 	struct sd_conf_place user_at;
 	const char **steps;	   /* directories, absolute after load (relative ones are relative to the file) */
 	size_t nsteps;

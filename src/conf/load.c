@@ -160,8 +160,6 @@ static void read_scalar(struct loader *l, const struct sd_option *o, const char 
 		text = absolute(l, text);
 	if (!text || sd_value_set(o, base, text, l->conf->arena, &err) < 0)
 		problem(l, node, "%.150s: %s%s%s", shown, err.message, *err.hint ? "; it is " : "", err.hint);
-	else if (!o->supported && !(o->none && strcmp(text, o->none) == 0))
-		problem(l, node, "%.150s is not supported yet", shown);
 }
 
 static bool is_list(enum sd_option_type type)

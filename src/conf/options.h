@@ -38,7 +38,6 @@ struct sd_option {
 	const char *none; /* this word stands for 0, "no limit"; NULL: there is no such word */
 	const char *const *words;
 	bool reloadable;
-	bool supported;	  /* false: using it is an error, "not supported yet" */
 	const char *doc;
 };
 

@@ -1,7 +1,7 @@
 /*
  * An HTTP server as the http role sees it: requests in, replies out, and the
  * event loop they live in.  Behind it are server.c (requests and replies),
- * server_conn.c (connections) and server_linger.c, the files that know h2o.
+ * server_conn.c (connections) and the other server_*.c, the files that know h2o.
  *
  * Not thread-safe; made after fork.
  */
@@ -102,7 +102,10 @@ void sd_exchange_cut(struct sd_exchange *x);
 /* Did the client close its end?  It may still read (it closed one direction), or be gone for good. */
 bool sd_exchange_left(const struct sd_exchange *x);
 
-/* Any other descriptor in the same loop.  The watch owns fd.  on_ready is called while it is readable, and once after each sd_watch_writable when it is writable. */
+/*
+ * Any other descriptor in the same loop.  The watch owns fd.  on_readable is called while it is readable, and on_writable
+ * once after each sd_watch_writable, when it is writable.
+ */
 struct sd_watch;
 struct sd_watch *sd_watch_new(struct sd_server *s, int fd, void (*on_readable)(void *arg), void (*on_writable)(void *arg), void *arg);
 void sd_watch_writable(struct sd_watch *w);

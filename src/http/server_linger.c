@@ -1,8 +1,9 @@
 /*
  * A connection that is closed while its client still sends is reset by the
  * kernel, often before the reply is read.  So the socket of a refused upload, or
- * of a connection that ends because this process does, is duplicated before h2o closes it; the copy comes here, is shut for writing and
- * read empty until the client closes or some seconds have passed.
+ * of a connection that ends because this process does, is duplicated before h2o
+ * closes it; the copy comes here, is shut for writing and read empty until the
+ * client closes or some seconds have passed.
  */
 #include "http/server_impl.h"
 

@@ -101,7 +101,7 @@ struct sd_scoreboard {
 struct sd_scoreboard *sd_scoreboard_new(uint32_t nslots, struct sd_err *err);
 void sd_scoreboard_free(struct sd_scoreboard *sb);
 
-/* What the supervisor takes from a slot: a copy, with impossible values replaced by "nothing". */
+/* What the supervisor takes from a slot. */
 struct sd_seen {
 	int64_t job, cancel_job, last_job;
 	uint64_t request; /* the HTTP request that runs; 0: none */
@@ -109,6 +109,7 @@ struct sd_seen {
 	int64_t started_us, deadline_us;
 	uint64_t jobs_done;
 };
+
 /*
  * True from the moment the supervisor wants the child to take no more work.  That is before the child is told over its
  * channel, and before anyone hears READY=1 of the reload it may be about: what a child takes or starts after a look
@@ -119,6 +120,7 @@ static inline bool sd_slot_draining(const struct sd_slot *slot)
 	return atomic_load(&slot->state) == SD_SLOT_DRAINING;
 }
 
+/* Copy it, with impossible values replaced by "nothing". */
 void sd_slot_look(const struct sd_slot *slot, int64_t now_us, struct sd_seen *seen);
 /* What runs, as one number: the job, or minus the HTTP request; 0: nothing. */
 static inline int64_t sd_seen_run(const struct sd_seen *seen)

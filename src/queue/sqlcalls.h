@@ -18,7 +18,7 @@ extern const struct sd_db_stmt sd_sql_died;	 /* node, slot, generation, job, out
 extern const struct sd_db_stmt sd_sql_http_finish; /* node, pid, step, trigger_index, trace_id, outcome, age_us, duration_us, input, output, error, effects */
 extern const struct sd_db_stmt sd_sql_http_died;   /* node, pid, step, trigger_index, trace_id, error_id, outcome, age_us, duration_us, input, error, exit_code, signal, max_rss_kb, cpu_ms */
 extern const struct sd_db_stmt sd_sql_http_accept; /* steps[], trigger_indexes[], inputs[], trace_ids[], keys[] */
-extern const struct sd_db_stmt sd_sql_http_key;
+extern const struct sd_db_stmt sd_sql_http_key;	   /* nothing; 64 hex digits */
 extern const struct sd_db_stmt sd_sql_http_jobs;   /* ids[], waits[], output */
 extern const struct sd_db_stmt sd_sql_worker_here; /* node, slot, generation, pid */
 extern const struct sd_db_stmt sd_sql_began;	  /* node, lease, job, age_us */

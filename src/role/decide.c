@@ -114,7 +114,7 @@ int sd_stop_tier(const unsigned left[SD_ROLE_COUNT])
 	return lowest;
 }
 
-int sd_watch_decide(struct sd_watch *w, const struct sd_seen *seen, int64_t now_us, int64_t grace_us)
+int sd_ending_decide(struct sd_ending *w, const struct sd_seen *seen, int64_t now_us, int64_t grace_us)
 {
 	int64_t run = sd_seen_run(seen);
 	bool overdue = run != 0 && seen->deadline_us > 0 && seen->deadline_us < now_us;
@@ -122,7 +122,7 @@ int sd_watch_decide(struct sd_watch *w, const struct sd_seen *seen, int64_t now_
 	bool was_overdue = w->overdue && w->run == run;
 
 	if (w->run != run)
-		*w = (struct sd_watch){.run = run};
+		*w = (struct sd_ending){.run = run};
 	w->overdue = overdue;
 	if (overdue && was_overdue)
 		return SD_SLOT_REASON_TIMEOUT;

@@ -79,14 +79,14 @@ int sd_stop_tier(const unsigned left[SD_ROLE_COUNT]);
  * passed at two looks, so that a handler that ends at its deadline is not
  * mistaken for the next one; a cancelled job gets grace_us to notice by itself.
  */
-struct sd_watch {
+struct sd_ending {
 	int64_t run;	     /* what these are about: a job, or minus an HTTP request */
 	bool overdue;	     /* at the last look */
 	int64_t cancelled_us; /* first seen cancelled; 0: not */
 };
 struct sd_seen; /* proc/scoreboard.h */
 /* SD_SLOT_REASON_NONE, _TIMEOUT or _CANCEL. */
-int sd_watch_decide(struct sd_watch *w, const struct sd_seen *seen, int64_t now_us, int64_t grace_us);
+int sd_ending_decide(struct sd_ending *w, const struct sd_seen *seen, int64_t now_us, int64_t grace_us);
 
 /*
  * The health of a group of like children: when may a dead one be replaced?

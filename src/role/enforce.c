@@ -18,7 +18,7 @@
 
 static void look_at_attempt(struct sd_kid *kid, const struct sd_seen *seen, int64_t now_us)
 {
-	int reason = sd_watch_decide(&kid->watch, seen, now_us, kid->grace_us);
+	int reason = sd_ending_decide(&kid->ending, seen, now_us, kid->grace_us);
 
 	if (reason == SD_SLOT_REASON_NONE || (kid->state != SD_KID_READY && kid->state != SD_KID_DRAINING))
 		return;

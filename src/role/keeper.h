@@ -7,6 +7,7 @@
  *   keeper_demand.c work that waits for workers which are not there
  *   keeper_pools.c  how the pools are, told to the database
  *   keeper_death.c  workers' deaths and cancelled jobs
+ *   keeper_place.c  where this node runs, and daemons of this host that are gone
  */
 #ifndef SD_ROLE_KEEPER_H
 #define SD_ROLE_KEEPER_H

@@ -1,6 +1,6 @@
 /*
  * How many processes a pool has, between its min and its max.  Pure: values in,
- * decision out; generation.c applies it.
+ * decision out; resize.c applies it.
  *
  * Growing.  Work waits, nobody is idle, and all that were asked for are up:
  * then one more, and when that was not enough two more, four … so that a

@@ -17,6 +17,7 @@
 #include "db/number.h"
 #include "queue/finish.h"
 #include "queue/sqlcalls.h"
+#include "role/ask.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -279,31 +280,19 @@ static void on_answer(void *arg, PGresult *const *results, size_t n, const struc
 	struct question *q = arg;
 	struct sd_ask *ask = q->ask;
 
-	if (!results) {
-		ask->failed = true;
-		ask->err = *err;
-		if (err->class == SD_ERR_TRANSIENT)
-			sd_web_call_of(ask->attempt)->database_failed = true;
-	} else if (PQntuples(results[0]) > 0 && !PQgetisnull(results[0], 0, 0)) {
-		ask->json = sd_arena_memdup(ask->attempt->arena, PQgetvalue(results[0], 0, 0), (size_t)PQgetlength(results[0], 0, 0));
-	}
+	sd_ask_answered(ask, results, err);
+	if (!results && err->class == SD_ERR_TRANSIENT)
+		sd_web_call_of(ask->attempt)->database_failed = true;
 	sd_runner_answer(q->web->runner, ask);
 	free(q);
 }
 
 void sd_web_answer(struct sd_web *w, struct sd_ask *ask)
 {
-	static const struct sd_db_stmt *const statements[] = {
-		[SD_ASK_STATE_GET] = &sd_sql_state_get,
-		[SD_ASK_STATE_LIST] = &sd_sql_state_list,
-		[SD_ASK_STATE_GROUPS] = &sd_sql_state_groups,
-	};
-	const char *values[2] = {ask->group, ask->key};
-	struct sd_db_call call = {statements[ask->kind], values};
+	const char *values[2];
+	struct sd_db_call call = sd_ask_call(ask, values);
 	struct question *q = sd_xmalloc(sizeof(*q));
 
 	*q = (struct question){w, ask};
-	ask->json = NULL;
-	ask->failed = false;
 	sd_db_submit(w->db, &call, 1, 0, 0, on_answer, q);
 }

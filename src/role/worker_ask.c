@@ -8,15 +8,9 @@
  */
 #include "role/worker.h"
 
-#include "queue/sqlcalls.h"
+#include "role/ask.h"
 
 #include <stdlib.h>
-
-static const struct sd_db_stmt *const statements[] = {
-	[SD_ASK_STATE_GET] = &sd_sql_state_get,
-	[SD_ASK_STATE_LIST] = &sd_sql_state_list,
-	[SD_ASK_STATE_GROUPS] = &sd_sql_state_groups,
-};
 
 struct question {
 	struct sd_worker *worker;
@@ -33,21 +27,15 @@ static void on_answer(void *arg, PGresult *const *results, size_t n, const struc
 		ask_database(q);
 		return;
 	}
-	if (results == NULL) {
-		ask->failed = true;
-		ask->err = *err;
-	} else if (PQntuples(results[0]) > 0 && !PQgetisnull(results[0], 0, 0)) {
-		ask->json = sd_arena_memdup(ask->attempt->arena, PQgetvalue(results[0], 0, 0),
-					    (size_t)PQgetlength(results[0], 0, 0));
-	}
+	sd_ask_answered(ask, results, err);
 	sd_runner_answer(q->worker->runner, ask);
 	free(q);
 }
 
 static void ask_database(struct question *q)
 {
-	const char *values[2] = {q->ask->group, q->ask->key};
-	struct sd_db_call call = {statements[q->ask->kind], values};
+	const char *values[2];
+	struct sd_db_call call = sd_ask_call(q->ask, values);
 	sd_db_submit(q->worker->db, &call, 1, SD_DB_WAIT, 0, on_answer, q);
 }
 
@@ -55,7 +43,5 @@ void sd_worker_answer(struct sd_worker *w, struct sd_ask *ask)
 {
 	struct question *q = sd_xmalloc(sizeof *q);
 	*q = (struct question){w, ask};
-	ask->json = NULL;
-	ask->failed = false;
 	ask_database(q);
 }

@@ -42,8 +42,8 @@ struct sd_runner *sd_runner_new(const struct sd_registry *registry, struct sd_sl
 void sd_runner_free(struct sd_runner *r); /* only when nothing runs; joins the thread; attempts that were not taken are not freed */
 
 /*
- * Readable when sd_runner_take, sd_runner_ask or sd_runner_reported has something; cleared by sd_runner_clear, to be called before the two.
- * At once for a question and when nothing is left to run, else at most 2 ms after an attempt ended, so that a
+ * Readable when sd_runner_take, sd_runner_ask or sd_runner_reported has something; cleared by sd_runner_clear, to be
+ * called before the three.  At once for a question and when nothing is left to run, else at most 2 ms after an attempt ended, so that a
  * batch of short jobs does not wake the loop thread for each.
  */
 int sd_runner_fd(const struct sd_runner *r);

@@ -235,11 +235,6 @@ static void test_secrets_stay(void **state)
 
 static void test_not_supported(void **state)
 {
-	for (size_t i = 0; i < sd_noptions; i++) {
-		const struct sd_option *o = &sd_options[i];
-		if (!o->supported)
-			assert_true(o->def == NULL || (o->none && strcmp(o->def, o->none) == 0));
-	}
 	expect("pools: { p: { serves: [queue, http] } }\n",
 	       "1:23: pools.p.serves: one pool for both queue and http is not supported yet; make two pools", NULL);
 	expect("http: { tls: { cert: a } }\n", "1:14: http.tls needs both cert and key", NULL);
@@ -454,7 +449,7 @@ static void test_restart_options(void **state)
 	sd_conf_free(b);
 }
 
-/* The contract's sample, but for what is not supported yet. */
+/* The contract's sample. */
 static void test_contract_sample(void **state)
 {
 	sd_conf_free(load_good(
@@ -590,12 +585,10 @@ static void test_sample_agrees(void **state)
 		if (!holds(sample.data, o->doc))
 			fail_msg("%s has not what %s is for: %s", SAMPLE, o->path, o->doc);
 	}
-	/* and nothing but what the table knows, apart from what it does not support yet */
+	/* and nothing but what the table knows */
 	sd_conf_free(sd_conf_parse(all.data, all.len, SAMPLE, &problems));
-	for (size_t i = 0; i < problems.n; i++) {
-		if (!strstr(problems.v[i].text, "not supported yet"))
-			fail_msg("%s uncommented: %s", SAMPLE, problems.v[i].text);
-	}
+	if (problems.n > 0)
+		fail_msg("%s uncommented: %s", SAMPLE, problems.v[0].text);
 	sd_conf_problems_free(&problems);
 	sd_arena_free(arena);
 	sd_buf_fini(&sample);
@@ -638,8 +631,6 @@ static void test_manual_agrees(void **state)
 		snprintf(def, sizeof(def), "Default: \\fB%s\\fR.", o->type == SD_OPTION_DIRS ? USUAL_STEPS : o->def);
 		if (o->def ? !strstr(entry, def) : !strstr(entry, "Default: ") || strstr(entry, "\\fB"))
 			fail_msg("%s: %s has another default: %s", MANUAL, o->path, entry);
-		if ((strstr(entry, "Not supported yet") != NULL) == o->supported)
-			fail_msg("%s: %s is wrong about \"Not supported yet\"", MANUAL, o->path);
 		if ((strstr(entry, "takes effect after a restart") != NULL) == o->reloadable)
 			fail_msg("%s: %s is wrong about the restart", MANUAL, o->path);
 		free(entry);

@@ -112,41 +112,41 @@ static void test_stop_order(void **state)
 
 static void test_timeout_is_seen_twice(void **state)
 {
-	struct sd_watch w = {0};
+	struct sd_ending w = {0};
 	struct sd_seen seen = {.job = 7, .deadline_us = 10 * S};
 
 	(void)state;
-	assert_int_equal(sd_watch_decide(&w, &seen, 9 * S, S), SD_SLOT_REASON_NONE);
-	assert_int_equal(sd_watch_decide(&w, &seen, 10 * S + 1, S), SD_SLOT_REASON_NONE);
-	assert_int_equal(sd_watch_decide(&w, &seen, 10 * S + 2, S), SD_SLOT_REASON_TIMEOUT);
+	assert_int_equal(sd_ending_decide(&w, &seen, 9 * S, S), SD_SLOT_REASON_NONE);
+	assert_int_equal(sd_ending_decide(&w, &seen, 10 * S + 1, S), SD_SLOT_REASON_NONE);
+	assert_int_equal(sd_ending_decide(&w, &seen, 10 * S + 2, S), SD_SLOT_REASON_TIMEOUT);
 	/* Another job in between: it starts anew. */
-	w = (struct sd_watch){0};
-	assert_int_equal(sd_watch_decide(&w, &seen, 11 * S, S), SD_SLOT_REASON_NONE);
+	w = (struct sd_ending){0};
+	assert_int_equal(sd_ending_decide(&w, &seen, 11 * S, S), SD_SLOT_REASON_NONE);
 	seen.job = 8;
-	assert_int_equal(sd_watch_decide(&w, &seen, 11 * S + 1, S), SD_SLOT_REASON_NONE);
-	assert_int_equal(sd_watch_decide(&w, &seen, 11 * S + 2, S), SD_SLOT_REASON_TIMEOUT);
+	assert_int_equal(sd_ending_decide(&w, &seen, 11 * S + 1, S), SD_SLOT_REASON_NONE);
+	assert_int_equal(sd_ending_decide(&w, &seen, 11 * S + 2, S), SD_SLOT_REASON_TIMEOUT);
 	/* Nothing runs, or no deadline: never. */
 	seen.job = 0;
 	for (int i = 0; i < 3; i++)
-		assert_int_equal(sd_watch_decide(&w, &seen, 20 * S, S), SD_SLOT_REASON_NONE);
+		assert_int_equal(sd_ending_decide(&w, &seen, 20 * S, S), SD_SLOT_REASON_NONE);
 	seen = (struct sd_seen){.job = 9, .deadline_us = 0};
 	for (int i = 0; i < 3; i++)
-		assert_int_equal(sd_watch_decide(&w, &seen, 20 * S, S), SD_SLOT_REASON_NONE);
+		assert_int_equal(sd_ending_decide(&w, &seen, 20 * S, S), SD_SLOT_REASON_NONE);
 }
 
 static void test_cancel_waits_for_the_grace(void **state)
 {
-	struct sd_watch w = {0};
+	struct sd_ending w = {0};
 	struct sd_seen seen = {.job = 7, .cancel_job = 6};
 
 	(void)state;
-	assert_int_equal(sd_watch_decide(&w, &seen, 1 * S, 5 * S), SD_SLOT_REASON_NONE);
+	assert_int_equal(sd_ending_decide(&w, &seen, 1 * S, 5 * S), SD_SLOT_REASON_NONE);
 	seen.cancel_job = 7;
-	assert_int_equal(sd_watch_decide(&w, &seen, 2 * S, 5 * S), SD_SLOT_REASON_NONE);
-	assert_int_equal(sd_watch_decide(&w, &seen, 7 * S - 1, 5 * S), SD_SLOT_REASON_NONE);
-	assert_int_equal(sd_watch_decide(&w, &seen, 7 * S, 5 * S), SD_SLOT_REASON_CANCEL);
+	assert_int_equal(sd_ending_decide(&w, &seen, 2 * S, 5 * S), SD_SLOT_REASON_NONE);
+	assert_int_equal(sd_ending_decide(&w, &seen, 7 * S - 1, 5 * S), SD_SLOT_REASON_NONE);
+	assert_int_equal(sd_ending_decide(&w, &seen, 7 * S, 5 * S), SD_SLOT_REASON_CANCEL);
 	seen.job = 8; /* it ended by itself, the next one runs */
-	assert_int_equal(sd_watch_decide(&w, &seen, 30 * S, 5 * S), SD_SLOT_REASON_NONE);
+	assert_int_equal(sd_ending_decide(&w, &seen, 30 * S, 5 * S), SD_SLOT_REASON_NONE);
 }
 
 /* One death after long life, or in the middle of a job: replaced at once, any number of times. */
