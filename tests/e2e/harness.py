@@ -71,6 +71,20 @@ def wait_for(predicate, deadline=10.0, what=None, interval=0.01):
         time.sleep(interval)
 
 
+@contextlib.contextmanager
+def running(n, work, stop):
+    """While the block runs, n threads do work(), which ends when the event `stop` is set: at the end of the block."""
+    threads = [threading.Thread(target=work) for _ in range(n)]
+    for t in threads:
+        t.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        for t in threads:
+            t.join()
+
+
 # --- processes ---------------------------------------------------------------------------------------------------
 
 class Proc:

@@ -12,7 +12,7 @@ import time
 
 import h2
 import pytest
-from harness import SLOW, wait_for
+from harness import SLOW, running, wait_for
 from test_http_tls import certificate
 
 STEP = r"""
@@ -247,17 +247,10 @@ def test_reloads_lose_no_request(stepd):
         except Exception as e:
             lost.append(e)
 
-    threads = [threading.Thread(target=load) for _ in range(4)]
-    for t in threads:
-        t.start()
-    try:
+    with running(4, load, stop):
         for i in (1, 2):
             server.reload()
             wait_for(lambda: lost or counts["connections"] >= 4 * i)
-    finally:
-        stop.set()
-        for t in threads:
-            t.join()
     assert lost == [] and counts["connections"] >= 8 and counts["answered"] > 100, counts
 
 

@@ -8,7 +8,7 @@ import time
 
 import harness
 import pytest
-from harness import SLOW, wait_for
+from harness import SLOW, running, wait_for
 
 TAKE = r"""
 #include <stepd/step.h>
@@ -139,10 +139,7 @@ def test_every_202_is_a_job_whatever_happens(server, db):
             r = server.post("/take", {"n": 1})
             replies.append((r.status, r.json.get("jobId")))
 
-    threads = [threading.Thread(target=ask) for _ in range(4)]
-    for t in threads:
-        t.start()
-    try:
+    with running(4, ask, stop):
         for _ in range(2):
             before = len(replies)
             server.reload()
@@ -152,10 +149,6 @@ def test_every_202_is_a_job_whatever_happens(server, db):
             before = len(replies)
             db.execute("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'stepd http'")
             wait_for(lambda: [s for s, _ in replies[before:]].count(202) > 20)
-    finally:
-        stop.set()
-        for t in threads:
-            t.join()
     assert {s for s, _ in replies} <= {202, 503}
     jobs = [j for s, j in replies if s == 202]
     assert len(set(jobs)) == len(jobs)

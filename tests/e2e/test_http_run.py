@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
-from harness import SLOW, wait_for
+from harness import SLOW, running, wait_for
 
 WORK = r"""
 #include <stepd/step.h>
@@ -127,18 +127,11 @@ def test_crash_costs_one_request(server):
             if r.status != 200:
                 bad.append(r)
 
-    threads = [threading.Thread(target=others) for _ in range(4)]
-    for t in threads:
-        t.start()
-    try:
+    with running(4, others, stop):
         for _ in range(5):
             r = server.get("/abort")
             assert code(r) == (502, "worker_died")
             server.child("stepd: web")
-    finally:
-        stop.set()
-        for t in threads:
-            t.join()
     assert bad == []
 
 
@@ -393,14 +386,7 @@ def test_keep_alive_through_reloads(server):
             bad.append(e)
         counts.append(n)
 
-    threads = [threading.Thread(target=load) for _ in range(8)]
-    for t in threads:
-        t.start()
-    try:
+    with running(8, load, stop):
         for _ in range(4):
             server.reload()
-    finally:
-        stop.set()
-        for t in threads:
-            t.join()
     assert bad == [] and all(counts)

@@ -13,7 +13,7 @@ from datetime import datetime
 import pytest
 
 import harness
-from harness import BUILD, Proc, wait_for
+from harness import BUILD, Proc, running, wait_for
 
 # A step that does as its input says.
 SOURCE = r"""
@@ -474,16 +474,9 @@ def test_reload_refuses_no_request(sup):
         while not stop.is_set():
             codes.append(sup.get("/hello").status)
 
-    threads = [threading.Thread(target=ask) for _ in range(3)]
-    for t in threads:
-        t.start()
-    try:
+    with running(3, ask, stop):
         for _ in range(3):
             sup.reload()
-    finally:
-        stop.set()
-        for t in threads:
-            t.join()
     assert len(codes) >= 3 and set(codes) == {200}
 
 
