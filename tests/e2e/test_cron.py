@@ -4,9 +4,6 @@ import datetime
 import signal
 import time
 
-import psycopg2
-import pytest
-
 import harness
 
 UTC = datetime.timezone.utc

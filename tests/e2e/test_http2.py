@@ -11,7 +11,6 @@ import threading
 import time
 
 import h2
-import pytest
 from harness import SLOW, running, wait_for
 from test_http_tls import certificate
 

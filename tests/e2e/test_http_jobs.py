@@ -5,7 +5,6 @@ import re
 import time
 
 import harness
-import pytest
 from harness import SLOW, wait_for
 
 TAKE = r"""

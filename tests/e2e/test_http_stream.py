@@ -1,6 +1,5 @@
 """Replies in pieces and server-sent events from a C handler, read by raw sockets: framing, back-pressure, every way to end early."""
 
-import json
 import os
 import signal
 import socket

@@ -154,7 +154,6 @@ def test_database_restart(stepd, own_pg, make_db):
     stepd.start(config=configured(stepd))
     jobs = db.enqueue("note", {"ms": 1500}) + [db.enqueue("note", {}) for _ in range(20)][-1]
     own_pg.restart()
-    mark = stepd.log_mark()
     [after] = db.enqueue("note", {})
     for job in jobs + [after]:
         assert db.wait_status(job, "completed", deadline=15)["attempt"] == 1

@@ -1,12 +1,8 @@
 """The schema is made and upgraded by the daemon at start and by `stepctl migrate`, and by nobody twice."""
 
 import shutil
-import subprocess
 
-import psycopg2
 import pytest
-
-import harness
 
 pytestmark = pytest.mark.no_schema
 

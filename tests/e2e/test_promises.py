@@ -5,7 +5,6 @@ ones), with our count of retries.  tests/SEMANTICS.md says which sentence is tes
 import json
 import os
 import threading
-import time
 
 import psycopg2
 import pytest
@@ -273,7 +272,7 @@ def test_redrive(start, db):
 
 
 def test_a_job_that_kills_its_worker_beside_healthy_ones(start, db):
-    d = start({"kit": {"maxRetries": 2, "retryDelay": 100}})
+    start({"kit": {"maxRetries": 2, "retryDelay": 100}})
     [bad] = db.enqueue("kit", {"do": "segv"})
     good = [db.enqueue("kit", {"key": f"k{i}"})[0] for i in range(60)]
     completed(db, good)  # one that had ended just before, untold, ran again, and the history says so
