@@ -175,27 +175,31 @@ comment on column stepd.queues.failed is 'In the history that is kept; stepd.job
 comment on column stepd.queues.oldest_ready_age is 'How long ago the oldest ready job was enqueued.';
 
 -- A function, since the plan of stepd.jobs for thousands of schedules at once
--- would be compiled for seconds (jit) to run for milliseconds.
-create or replace function stepd._job_status(job_id bigint) returns text
-language plpgsql stable as $$
+-- would be compiled for seconds (jit) to run for milliseconds.  With its owner's
+-- rights, since a function in a view, unlike a table in it, is used with those
+-- of whoever reads the view; by schedule, so that it tells of no other job.
+create or replace function stepd._last_outcome(schedule_id int) returns text
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
 declare
+	last bigint := (select c.last_job_id from stepd.schedule c where c.id = schedule_id);
 	result text;
 begin
-	select o.status into result from stepd.outcome o where o.id = _job_status.job_id;
+	select o.status into result from stepd.outcome o where o.id = last;
 	if not found then
-		select j.status into result from stepd.jobs j where j.id = _job_status.job_id;
+		select j.status into result from stepd.jobs j where j.id = last;
 	end if;
 	return result;
 end $$;
-comment on function stepd._job_status(bigint) is 'stepd.jobs.status of one job; null: it is forgotten.';
+comment on function stepd._last_outcome(int) is 'stepd.jobs.status of a schedule''s last job; null: it is forgotten.';
 
 create or replace view stepd.schedules as
 select s.name as step, c.expression, c.timezone, case when not c.paused then c.next_run end as next_run, c.last_run, c.last_job_id,
 	c.paused, c.trigger_index,
-	case when c.last_job_id is not null then stepd._job_status(c.last_job_id) end as last_outcome,
+	case when c.last_job_id is not null then stepd._last_outcome(c.id) end as last_outcome,
 	c.description, c.missed, c.catch_up_ms * interval '1 ms' as catch_up_limit, c.overlap, c.skipped
 from stepd.schedule c join stepd.step s on s.id = c.step_id
 where not c.retired;
+drop function if exists stepd._job_status(bigint); -- what the view used before
 comment on view stepd.schedules is 'Every cron trigger.';
 comment on column stepd.schedules.last_outcome is 'Status of last_job_id: how it ended, or where it stands. Null: it never ran, or the job is older than the history that is kept.';
 comment on column stepd.schedules.description is 'The expression in words.';

@@ -8,8 +8,7 @@
 --   stepd.lost_leases     nodes that vanished, and what they took with them
 --   stepd.claim_costs     what it costs to find the next jobs of a lane, against its depth
 
-drop view if exists stepd.oldest_ready;
-create view stepd.oldest_ready as
+create or replace view stepd.oldest_ready as
 select q.name as queue, s.name as step, j.id as job_id, j.group_id, j.enqueued_at, clock_timestamp() - coalesce(j.run_at, j.enqueued_at) as age,
 	case
 		when q.paused then 'the queue is paused'
@@ -35,8 +34,7 @@ comment on column stepd.oldest_ready.queue is 'The queue.';
 comment on column stepd.oldest_ready.age is 'For how long it could have run, were there nothing in its way.';
 comment on column stepd.oldest_ready.reason is 'What is in its way.';
 
-drop view if exists stepd.vacuum_holders;
-create view stepd.vacuum_holders as
+create or replace view stepd.vacuum_holders as
 select 'session' as kind, a.pid, a.usename::text as owner, nullif(a.application_name, '') as name, a.state, a.xact_start as since,
 	age(a.backend_xmin) as transactions, left(a.query, 200) as query
 from pg_stat_activity a
@@ -57,8 +55,7 @@ comment on column stepd.vacuum_holders.since is 'When the transaction began.';
 comment on column stepd.vacuum_holders.transactions is 'How many transactions ago the oldest snapshot is from.';
 comment on column stepd.vacuum_holders.query is 'The session''s last statement.';
 
-drop view if exists stepd.lost_leases;
-create view stepd.lost_leases as
+create or replace view stepd.lost_leases as
 select n.id as node_id, n.name as node, n.pid, n.heartbeat_at, n.lost_at, n.lease_ms,
 	(select count(*) from stepd.attempt t where t.node_id = n.id and t.outcome = 'lost') as jobs_lost,
 	(select coalesce(sum(cardinality(l.ids)), 0)::bigint from stepd.lease l where l.node_id = n.id) as jobs_held
@@ -85,8 +82,7 @@ begin
 end $$;
 comment on function stepd._claim_cost(int, int) is 'What finding the first ready jobs of a lane costs: how many there are (up to want), blocks read, milliseconds.';
 
-drop view if exists stepd.claim_costs;
-create view stepd.claim_costs as
+create or replace view stepd.claim_costs as
 select q.name as queue, s.name as step, d.depth, c.jobs, c.blocks, c.ms,
 	(select t.n_dead_tup from pg_stat_user_tables t where t.relid = 'stepd.ready'::regclass) as dead_rows
 from stepd.lane a

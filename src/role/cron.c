@@ -51,6 +51,7 @@
 #define LOAD_TIMEOUT_MS 15000
 #define FIRE_TIMEOUT_MS 15000
 #define RETRY_US (500 * SD_MS)
+#define TELL_EVERY_US (60 * SD_SEC)
 
 struct schedule {
 	int32_t id, revision;
@@ -65,6 +66,8 @@ struct cron {
 	struct sd_db_ev *db_ev;
 	struct sd_db_loop db_loop;
 	struct sd_zoneset *zones;
+	char told[sizeof((struct sd_err){0}.sqlstate)]; /* the last error in the log, "": all has been well since */
+	int64_t told_us;
 	char *steps; /* text[] of those with cron triggers */
 	size_t nsteps;
 	struct schedule *v;
@@ -141,11 +144,17 @@ static void schedule_read(struct cron *c, const PGresult *res, int row, int64_t 
 	sd_cron_plan_begin(&s->plan, last_fire, now, late);
 }
 
+/* One line a minute for what stays wrong, such as a full disk, on which the log may be too. */
 static void retry_later(struct cron *c, const struct sd_err *err, const char *what)
 {
-	if (sd_db_is_up(c->db))
+	int64_t now = sd_now_us();
+
+	if (sd_db_is_up(c->db) && (strcmp(c->told, err->sqlstate) != 0 || now >= c->told_us + TELL_EVERY_US)) {
 		sd_log_err(SD_LOG_WARN, err, "%s", what);
-	c->retry_us = sd_now_us() + RETRY_US;
+		memcpy(c->told, err->sqlstate, sizeof c->told);
+		c->told_us = now;
+	}
+	c->retry_us = now + RETRY_US;
 }
 
 static void put_time(struct sd_buf *b, int64_t us)
@@ -259,6 +268,7 @@ static void on_fired(void *arg, PGresult *const *results, size_t n, const struct
 		retry_later(c, err, "bringing due ticks");
 		return; /* they are still next; a tick that was committed after all is not made twice */
 	}
+	c->told[0] = '\0';
 	for (int i = 0; i < PQntuples(results[0]); i++)
 		sd_log(SD_LOG_DEBUG, PQgetisnull(results[0], i, 1) ? "schedule %s left out a tick, the job before is unfinished%s" : "schedule %s fired: job %s",
 		       PQgetvalue(results[0], i, 0), PQgetvalue(results[0], i, 1));

@@ -351,7 +351,7 @@ def test_no_rights(run, db, ctl):
         db.rows(f"drop role {role}")
 
 
-def test_right_to_enqueue(run, db, ctl):
+def test_right_to_enqueue(run, db, ctl, stage, tmp):
     """What stepd(8) grants an application, word for word: it enqueues, and can do nothing else."""
     page = (harness.SOURCE / "src/stepd.8").read_text()
     section = page[page.index(".SH RIGHTS IN THE DATABASE"):page.index(".SH HTTP")].replace(r"\(aq", "'").replace(r"\-", "-")
@@ -373,8 +373,22 @@ def test_right_to_enqueue(run, db, ctl):
             done = can("shop", *args)
             assert done.returncode == FAILED and "permission denied" in done.stderr, args
         assert js(can("dashboard", "--json", "job", a).stdout)["input"] == {"n": 1}
+        db.rows("select stepd.run('Nightly')")
+        for args in (("status",), ("--json", "status"), ("steps",), ("queues",), ("schedules",), ("schedules", "next", "Nightly"), ("logs", a)):
+            done = can("dashboard", *args)
+            assert (done.returncode, done.stderr) == (OK, f"job {a} has logged nothing\n" if "logs" in args else ""), (args, done)
         assert can("dashboard", "cancel", a).returncode == can("dashboard", "enqueue", "process-order", "1").returncode == FAILED
         assert can("alice", "cancel", a).returncode == can("alice", "job", a).returncode == OK
+
+        # a new version that replaces every function and view takes no right away
+        sql = tmp / "sql"
+        shutil.copytree(stage.sql, sql)
+        for file in sql.glob("*.sql"):
+            if file.read_text().startswith("-- Repeatable"):
+                file.write_text(file.read_text() + "-- changed\n")
+        assert run("--database", db.conninfo, "migrate", env={"STEPD_SQL_DIR": str(sql)}).returncode == OK
+        assert can("shop", "enqueue", "process-order", "{}", "--unique", "u").returncode == can("dashboard", "schedules").returncode == OK
+        assert can("dashboard", "status").returncode == OK
         orders = psycopg2.connect(f"{db.conninfo} user={names['orders']}")
         orders.autocommit = True
         with orders.cursor() as cursor:
@@ -383,7 +397,7 @@ def test_right_to_enqueue(run, db, ctl):
             with pytest.raises(psycopg2.errors.InsufficientPrivilege):
                 cursor.execute("select stepd.enqueue('notification', '{}')")
         orders.close()
-        assert db.rows("select count(*) as n from stepd.jobs")[0]["n"] == 5, placed
+        assert db.rows("select count(*) as n from stepd.jobs")[0]["n"] == 8, placed
     finally:
         for r in names.values():
             db.rows(f"drop owned by {r}")

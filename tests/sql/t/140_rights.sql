@@ -4,6 +4,10 @@ select no_plan();
 select t.setup() as node \gset
 select stepd.enqueue('std', '{"secret": 1}') as other \gset
 select stepd.state_set('g', 'k', '"secret"');
+-- so that every view has something to show
+select t.claim(1, 'Std') = array[:other::bigint] as claimed, t.finish(:other, 'error', 'bad') as retrying;
+select stepd.cron_fire(array[s.schedule_id], array[now()], array[now() + interval '1 minute'])
+from stepd.schedules_load(array['Tick']) s;
 
 create role stepd_t_app;
 create role stepd_t_reader;
@@ -11,7 +15,8 @@ create role stepd_t_stranger;
 create schema mine authorization stepd_t_app;
 grant usage on schema stepd to stepd_t_app, stepd_t_reader;
 grant execute on function stepd.enqueue, stepd.enqueue_many to stepd_t_app;
-grant select on stepd.jobs, stepd.attempts, stepd.logs, stepd.state, stepd.queues, stepd.schedules, stepd.steps, stepd.nodes, stepd.pools to stepd_t_reader;
+grant select on stepd.jobs, stepd.attempts, stepd.logs, stepd.state, stepd.queues, stepd.schedules, stepd.steps, stepd.nodes, stepd.pools, stepd.lost_leases, stepd.vacuum_holders,
+	stepd.migration to stepd_t_reader;
 grant usage on schema t to public;
 grant execute on all functions in schema t to public;
 do $$ begin execute 'grant usage on schema ' || pg_my_temp_schema()::regnamespace || ' to public'; exception when others then null; end $$;
@@ -63,14 +68,15 @@ select count(*) as m from stepd.enqueue_many('std', '[{"unique": "h2", "run_at":
 reset search_path;
 select is(:n + :m, 2, 'a hostile search_path changes nothing');
 reset role;
-select is((select count(*)::int from stepd.jobs), 9, 'all of it is there');
-select ok((select bool_and(trigger = 'queue' and parent_id is null) from stepd.jobs), 'as jobs like any other');
+select is((select count(*)::int from stepd.jobs), 10, 'all of it is there');
+select ok((select bool_and(trigger = 'queue' and parent_id is null) from stepd.jobs where step is distinct from 'Tick'), 'as jobs like any other');
 
 -- somebody who looks
 set local role stepd_t_reader;
-select is((select count(*)::int from stepd.jobs), 9, 'reads jobs');
+select is((select count(*)::int from stepd.jobs), 10, 'reads jobs');
+select is((select last_outcome from stepd.schedules), 'ready', 'reads what became of a tick');
 select lives_ok('table stepd.' || v, 'reads ' || v)
-from unnest('{attempts,logs,state,queues,schedules,steps,nodes,pools}'::text[]) v;
+from unnest('{attempts,logs,state,queues,schedules,steps,nodes,pools,lost_leases,vacuum_holders,migration}'::text[]) v;
 select pg_temp.denied(c) from (values ('select stepd.enqueue(''std'')'), ('select stepd.enqueue_many(''std'', ''[]'')'), ('select * from stepd.job'),
 	('select stepd.cancel(1)'), ('select stepd.pause(''std'')'), ('delete from stepd.state'), ('select stepd.state_delete(''g'', ''k'')')) v (c);
 reset role;
@@ -81,9 +87,11 @@ select pg_temp.denied(c) from (values ('select stepd.enqueue(''std'')'), ('selec
 reset role;
 
 select is((select string_agg(p.oid::regprocedure::text, ' ' order by p.proname) from pg_proc p where p.pronamespace = 'stepd'::regnamespace and p.prosecdef),
-	'stepd.enqueue(text,jsonb,integer,timestamp with time zone,text,text) stepd.enqueue_many(text,jsonb)', 'no other function has the rights of its owner');
+	'stepd._last_outcome(integer) stepd.enqueue(text,jsonb,integer,timestamp with time zone,text,text) stepd.enqueue_many(text,jsonb)',
+	'no other function has the rights of its owner');
 select is((select count(*)::int from pg_proc p where p.pronamespace = 'stepd'::regnamespace and p.prosecdef
-	and (not 'search_path=pg_catalog, pg_temp' = any (p.proconfig) or has_function_privilege('public', p.oid, 'execute'))), 0, 'those have a search_path, and are not for all');
+	and (not 'search_path=pg_catalog, pg_temp' = any (p.proconfig) or has_function_privilege('public', p.oid, 'execute') and p.proname <> '_last_outcome')),
+	0, 'those have a search_path, and those that change something are not for all');
 
 select * from finish();
 rollback;
