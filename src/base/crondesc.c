@@ -12,6 +12,7 @@
 #include <string.h>
 
 #define TIMES_MAX 6 /* up to so many are listed as 09:30 */
+#define YEARS (SD_CRON_LAST_YEAR - SD_CRON_FIRST_YEAR + 1)
 
 static const char *const weekdays[] = {"Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"};
 static const char *const months[] = {"",     "January", "February", "March",	 "April",   "May",	"June",
@@ -63,23 +64,23 @@ static void item(struct list *l, const char *fmt, ...)
 }
 
 /* Length of the run of bits from v on. */
-static int run_length(uint64_t mask, int v)
+static int run_length(const uint64_t *bits, int nbits, int v)
 {
 	int n = 0;
 
-	while (v + n < 64 && (mask >> (v + n) & 1) != 0)
+	while (v + n < nbits && (bits[(v + n) / 64] >> (v + n) % 64 & 1) != 0)
 		n++;
 	return n;
 }
 
 /* "1 to 5, 10 and 12"; names NULL: the numbers plus base. */
-static void put_mask(struct sd_buf *out, uint64_t mask, const char *const *names, int base)
+static void put_bits(struct sd_buf *out, const uint64_t *bits, int nbits, const char *const *names, int base)
 {
 	struct list l = {.out = out, .word = " and "};
 
 	for (int pass = 0; pass < 2; pass++)
-		for (int v = 0; v < 64; v++) {
-			int n = run_length(mask, v);
+		for (int v = 0; v < nbits; v++) {
+			int n = run_length(bits, nbits, v);
 
 			if (n == 0)
 				continue;
@@ -99,6 +100,11 @@ static void put_mask(struct sd_buf *out, uint64_t mask, const char *const *names
 		}
 }
 
+static void put_mask(struct sd_buf *out, uint64_t mask, const char *const *names)
+{
+	put_bits(out, &mask, 64, names, 0);
+}
+
 /* "every second", "every 5 seconds", "at second 0 and 30". */
 static void put_part(struct sd_buf *out, uint64_t mask, int n, const char *unit)
 {
@@ -110,7 +116,7 @@ static void put_part(struct sd_buf *out, uint64_t mask, int n, const char *unit)
 		sd_buf_printf(out, "every %d %ss", step, unit);
 	else {
 		sd_buf_printf(out, "at %s ", unit);
-		put_mask(out, mask, NULL, 0);
+		put_mask(out, mask, NULL);
 	}
 }
 
@@ -167,7 +173,7 @@ static void put_time_of_day(const struct sd_cronspec *s, struct sd_buf *out)
 		put_part(out, s->hours, 24, "hour");
 	} else {
 		sd_buf_str(out, __builtin_popcount(s->hours) == 1 ? " of hour " : " of hours ");
-		put_mask(out, s->hours, NULL, 0);
+		put_mask(out, s->hours, NULL);
 	}
 }
 
@@ -185,7 +191,7 @@ static void phrase(struct list *l, const char *before, uint64_t mask, const char
 {
 	struct sd_buf b = SD_BUF_INIT;
 
-	put_mask(&b, mask, names, 0);
+	put_mask(&b, mask, names);
 	item(l, "%s%s%s", before, b.data, behind);
 	sd_buf_fini(&b);
 }
@@ -262,29 +268,6 @@ static void put_days(const struct sd_cronspec *s, struct sd_buf *out)
 	put_weekdays(&other, &l);
 }
 
-static void put_years(const struct sd_cronspec *s, struct sd_buf *out)
-{
-	struct list l = {.out = out, .word = " and "};
-
-	sd_buf_str(out, " in ");
-	for (int pass = 0; pass < 2; pass++)
-		for (int y = 0, n; y <= SD_CRON_LAST_YEAR - SD_CRON_FIRST_YEAR; y++) {
-			for (n = 0; y + n < 256 && (s->years[(y + n) / 64] >> (y + n) % 64 & 1) != 0; n++)
-				;
-			if (n == 0)
-				continue;
-			if (n < 3)
-				n = 1;
-			if (pass == 0)
-				l.left++;
-			else if (n > 1)
-				item(&l, "%d to %d", SD_CRON_FIRST_YEAR + y, SD_CRON_FIRST_YEAR + y + n - 1);
-			else
-				item(&l, "%d", SD_CRON_FIRST_YEAR + y);
-			y += n - 1;
-		}
-}
-
 static void put_every(int64_t seconds, struct sd_buf *out)
 {
 	static const struct {
@@ -303,8 +286,6 @@ static void put_every(int64_t seconds, struct sd_buf *out)
 
 void sd_cron_describe(const struct sd_cronspec *spec, struct sd_buf *out)
 {
-	bool every_year = spec->any_year;
-
 	if (spec->every_s > 0) {
 		put_every(spec->every_s, out);
 		return;
@@ -313,11 +294,10 @@ void sd_cron_describe(const struct sd_cronspec *spec, struct sd_buf *out)
 	put_days(spec, out);
 	if (spec->months != 0x1ffe) {
 		sd_buf_str(out, " in ");
-		put_mask(out, spec->months, months, 0);
+		put_mask(out, spec->months, months);
 	}
-	for (int y = 0; !every_year && y <= SD_CRON_LAST_YEAR - SD_CRON_FIRST_YEAR; y++)
-		if ((spec->years[y / 64] >> y % 64 & 1) == 0) {
-			put_years(spec, out);
-			break;
-		}
+	if (!spec->any_year && run_length(spec->years, YEARS, 0) < YEARS) {
+		sd_buf_str(out, " in ");
+		put_bits(out, spec->years, YEARS, NULL, SD_CRON_FIRST_YEAR);
+	}
 }
