@@ -320,6 +320,23 @@ static int apply_kind(PGconn *conn, const struct files *f, bool repeatable, stru
 	return 0;
 }
 
+/* Tables of a schema stepd in which no migration of ours was applied are somebody else's. */
+static int refuse_foreign(PGconn *conn, int version, struct sd_err *err)
+{
+	char table[80];
+
+	if (version > 0)
+		return 0;
+	if (ask(conn, "select coalesce(min(c.relname), '') from pg_class c where c.relnamespace = to_regnamespace('stepd') "
+		      "and c.relkind in ('r', 'p', 'v', 'm', 'f') and c.relname <> 'migration'", table, sizeof table, err) < 0)
+		return -1;
+	if (*table == '\0')
+		return 0;
+	sd_err_set(err, SD_ERR_PERMANENT, "the schema \"stepd\" in database \"%s\" was not made by stepd: it holds \"%s\", and no migrations", PQdb(conn),
+		   table);
+	return sd_err_hint(err, "Is it the right database? Rename that schema, or use another database.");
+}
+
 /* All that is missing, in one transaction; *version becomes what the database is at then. */
 static int upgrade(PGconn *conn, struct files *f, int *version, struct sd_err *err)
 {
@@ -330,7 +347,7 @@ static int upgrade(PGconn *conn, struct files *f, int *version, struct sd_err *e
 			sd_err_hint(err, "As an administrator of that database: create schema stepd authorization \"%s\"", PQuser(conn));
 		goto undo;
 	}
-	if (look(conn, f, version, err) < 0 || refuse_newer(conn, f, *version, err) < 0 || apply_kind(conn, f, false, err) < 0)
+	if (look(conn, f, version, err) < 0 || refuse_newer(conn, f, *version, err) < 0 || refuse_foreign(conn, *version, err) < 0 || apply_kind(conn, f, false, err) < 0)
 		goto undo;
 	if (stale(f, true)) {
 		if (apply_kind(conn, f, true, err) < 0)

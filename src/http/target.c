@@ -193,8 +193,12 @@ int sd_prefer_wait(const char *s, size_t n)
 		s = skip_space(s + 4, stop);
 		if (s == stop || *s != '=')
 			continue;
-		for (s = skip_space(s + 1, stop); s < stop && *s >= '0' && *s <= '9'; s++, digits++)
+		s = skip_space(s + 1, stop);
+		bool quoted = s < stop && *s == '"';
+		for (s += quoted; s < stop && *s >= '0' && *s <= '9'; s++, digits++)
 			seconds = seconds < 86400 ? seconds * 10 + (*s - '0') : 86400;
+		if (quoted && (s == stop || *s++ != '"'))
+			continue;
 		s = skip_space(s, stop);
 		if (digits > 0 && (s == stop || *s == ';'))
 			return seconds < 86400 ? seconds : 86400;

@@ -67,6 +67,17 @@ def test_newer_database_is_refused(stepd, db):
     assert done.returncode != 0 and "newer than this stepd" in done.stderr
 
 
+def test_a_schema_of_somebody_else_is_left_alone(stepd, db):
+    db.rows("create schema stepd")
+    db.rows("create table stepd.ours (a int)")
+    assert stepd.run() == 78
+    stepd.wait_log('the schema "stepd" in database ".*" was not made by stepd: it holds "ours".*Is it the right database')
+    assert db.values("select relname::text from pg_class where relnamespace = 'stepd'::regnamespace") == ["ours"]
+    db.rows("drop table stepd.ours")
+    stepd.stepctl("migrate")  # an empty one, as an administrator may have made it for us
+    assert version_of(db) > 0
+
+
 def test_broken_migration_is_named(stepd, db, stage, tmp):
     sql = tmp / "sql"
     shutil.copytree(stage.sql, sql)

@@ -64,7 +64,7 @@ static void test_prefer(void **state)
 	} t[] = {
 		{"wait=10", 10}, {"Wait = 5 ; x=y", 5}, {"respond-async, wait=3", 3}, {"wait=0", 0}, {"wait=999999999999999999", 86400},
 		{"wait=", -1}, {"wait", -1}, {"wait=x", -1}, {"wait=1.5", -1}, {"wait=-1", -1}, {"waiting=3", -1}, {"", -1}, {",,", -1},
-		{"wait=x, wait=2", 2}, {"handling=lenient", -1},
+		{"wait=x, wait=2", 2}, {"handling=lenient", -1}, {"wait=\"7\" , x", 7}, {"wait=\"7", -1}, {"wait=\"\"", -1},
 	};
 
 	(void)state;
