@@ -28,10 +28,8 @@ int sd_setup_user(const struct sd_conf *conf, bool embedded, struct sd_user *use
 					  conf->user_at.line, conf->user_at.col);
 		return 1;
 	}
-	if (!embedded) {
-		sd_log(SD_LOG_WARN, "running as root, and so will the steps; set `user:` in the configuration");
+	if (!embedded)
 		return 0;
-	}
 	for (size_t i = 0; i < sizeof usual / sizeof usual[0]; i++)
 		if (sd_user_find(usual[i], user, err) == 0)
 			return 1;
@@ -67,13 +65,18 @@ int sd_setup_pool_users(const struct sd_conf *conf, bool embedded, struct sd_use
 	return 0;
 }
 
-int sd_setup_log(const struct sd_conf *conf, const struct sd_user *user, struct sd_err *err)
+void sd_setup_log_format(const struct sd_conf *conf)
 {
 	enum sd_loglevel level;
 
 	if (conf->log_level != NULL && sd_loglevel_parse(conf->log_level, &level) == 0)
 		sd_log_set_level(level);
 	sd_log_set_json(conf->log_format != NULL && strcmp(conf->log_format, "json") == 0);
+}
+
+int sd_setup_log(const struct sd_conf *conf, const struct sd_user *user, struct sd_err *err)
+{
+	sd_setup_log_format(conf);
 	if (sd_log_set_file(conf->log_file, err) != 0)
 		return -1;
 	if (conf->log_file != NULL && user != NULL && fchown(sd_log_fd(), user->uid, user->gid) != 0)

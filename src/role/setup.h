@@ -7,7 +7,7 @@
 
 /*
  * Who to become.  1: *user is filled; 0: stay who we are.  Started as root: conf->user, else for an embedded PostgreSQL
- * (which refuses root) the first of stepd, postgres, nobody; else root stays, with a warning.
+ * (which refuses root) the first of stepd, postgres, nobody; else root stays.
  */
 int sd_setup_user(const struct sd_conf *conf, bool embedded, struct sd_user *user, struct sd_err *err) SD_MUST_CHECK;
 /*
@@ -16,6 +16,8 @@ int sd_setup_user(const struct sd_conf *conf, bool embedded, struct sd_user *use
  */
 int sd_setup_pool_users(const struct sd_conf *conf, bool embedded, struct sd_user users[SD_CONF_MAX_POOLS], bool *any,
 			struct sd_err *err) SD_MUST_CHECK;
+/* Level and format of the log, from the first line on. */
+void sd_setup_log_format(const struct sd_conf *conf);
 /* Level, format and file of the log; the file is made user's (NULL: it is not). */
 int sd_setup_log(const struct sd_conf *conf, const struct sd_user *user, struct sd_err *err) SD_MUST_CHECK;
 /* http_tls.c: the files of http.tls, for --check.  What is wrong goes to stderr, with its place in the configuration; how many problems (warnings are none). */

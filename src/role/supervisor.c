@@ -357,10 +357,14 @@ static int make_shared(struct sd_super *su, const struct sd_conf *conf, struct s
 static int prepare(struct sd_super *su, const struct sd_supervise *what, struct sd_err *err)
 {
 	struct sd_user user;
+
+	sd_setup_log_format(what->conf);
 	int become = sd_setup_user(what->conf, what->embedded_dir != NULL, &user, err);
 
 	if (become < 0 || sd_setup_log(what->conf, become ? &user : NULL, err) != 0)
 		return -1;
+	if (become == 0 && geteuid() == 0)
+		sd_log(SD_LOG_WARN, "running as root, and so will the steps; set `user:` in the configuration");
 	if (sd_notify_open(&su->notify, err) != 0)
 		sd_log_err(SD_LOG_WARN, err, "the service manager will not hear of us");
 	if (what->embedded_dir != NULL) {

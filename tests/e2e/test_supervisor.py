@@ -95,7 +95,7 @@ def test_check_of_a_good_configuration(stepd):
     add_step(stepd)
     stepd.write_config()
     r = stepd_command("-c", stepd.config_file, "--check", env=stepd.environment())
-    assert r.returncode == 0, r.stderr
+    assert (r.returncode, r.stdout, r.stderr) == (0, "", "")
 
 
 def test_check_names_every_problem(stepd):
@@ -139,7 +139,8 @@ def test_no_database_is_69(stepd):
 def test_taken_port_is_said_with_its_address(stepd):
     add_step(stepd)
     with socket.create_server(("127.0.0.1", stepd.http_port)):
-        assert stepd.run() == 78
+        assert stepd.run(config=stepd.config(logging={"format": "json"})) == 78
+    assert all(json.loads(line)["level"] for line in stepd.log().splitlines())  # from the first line on
     assert f"http.listen: cannot listen on 127.0.0.1:{stepd.http_port}: Address already in use" in stepd.log()
 
 
