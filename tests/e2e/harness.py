@@ -15,7 +15,6 @@ import http.client
 import itertools
 import json
 import os
-import random
 import re
 import shutil
 import signal
@@ -28,6 +27,8 @@ from pathlib import Path
 
 import psycopg2
 import psycopg2.extras
+
+from ports import free_port
 
 SOURCE = Path(__file__).resolve().parents[2]
 BUILD = Path(os.environ.get("STEPD_BUILD", SOURCE / "build")).resolve()
@@ -143,11 +144,11 @@ def tree(root, include_root=False):
 # --- PostgreSQL --------------------------------------------------------------------------------------------------
 
 class PgServer:
-    """A private PostgreSQL (tests/pg).  `settings` e.g. fsync="on"."""
+    """A private PostgreSQL (tests/pg), always on the same port.  `settings` e.g. fsync="on"."""
 
     def __init__(self, directory, **settings):
         self.dir = Path(directory)
-        self.settings = [f"{k}={v}" for k, v in settings.items()]
+        self.settings = [f"{k}={v}" for k, v in {"port": free_port(), **settings}.items()]
         self.conninfo = None
 
     def start(self):
@@ -182,10 +183,8 @@ class PgServer:
         reap_orphans()
 
     def restart(self, mode="fast"):
-        """Stop and start again on the same port."""
-        port = dict(f.split("=", 1) for f in self.conninfo.split())["port"]
+        """Stop and start again."""
         self.stop(mode)
-        self.settings = [s for s in self.settings if not s.startswith("port=")] + [f"port={port}"]
         return self.start()
 
 
@@ -328,31 +327,12 @@ class Stage:
         return so
 
 
-# With pytest-xdist several of us work side by side: each takes its own share of the ports, and root its own SysV shared
-# memory, so that nobody takes another's dead server for a leak of its own.
+# With pytest-xdist several of us work side by side: root has its own SysV shared memory then, so that nobody takes another's
+# dead server for a leak of its own.
 WORKER, WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:]), int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 CLONE_NEWIPC = 0x08000000
 if WORKERS > 1 and ROOT:
     ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWIPC)
-
-_ports = set()
-
-
-def free_port():
-    """A port nobody listens on, never the same twice, and below those that the kernel gives to connections."""
-    top = int(Path("/proc/sys/net/ipv4/ip_local_port_range").read_text().split()[0])
-    while True:
-        port = random.randrange(10240, max(top, 20000))
-        if port in _ports or port % WORKERS != WORKER:
-            continue
-        _ports.add(port)
-        with socket.socket() as s:
-            s.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            try:
-                s.bind(("127.0.0.1", port))
-                return port
-            except OSError:
-                pass
 
 
 # --- systemd's side of sd_notify ---------------------------------------------------------------------------------

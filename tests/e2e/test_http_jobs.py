@@ -123,7 +123,6 @@ def test_database_away(own_pg, make_stepd):
     server = start(make_stepd(db, name="away"))
     where = server.post("/take", {}).headers["location"]
     db.close()
-    own_pg.settings.append("port=" + own_pg.conninfo.split("port=")[1].split()[0])  # the same when it comes back
     with concurrent.futures.ThreadPoolExecutor(1) as pool:
         waiting = pool.submit(prefer, server, {"ms": 4000}, 2)
         wait_for(lambda: server.get(where).json["status"] == "completed")

@@ -278,7 +278,6 @@ def test_database_away(own_pg, make_stepd):
     server = start(make_stepd(db, name="away"))
     assert server.post("/effects", {"key": "a"}).status == 200
     db.close()
-    own_pg.settings.append("port=" + own_pg.conninfo.split("port=")[1].split()[0])  # the same when it comes back
     own_pg.stop("immediate")
     reply = wait_for(lambda: (r := server.post("/effects", {"key": "b"})).status == 503 and r)
     assert reply.headers["retry-after"]

@@ -315,10 +315,12 @@ static void test_large(void **state)
 	text[SIZE] = '\0';
 	start(&f);
 	for (int i = 0; i < N; i++)
-		ask(&f, &st_echo, text, 0, 0, &a[i]);
+		ask(&f, &st_echo, text, 0, 60000, &a[i]);
 	run_until(&f, &a[N - 1].calls, 1);
-	for (int i = 0; i < N; i++)
+	for (int i = 0; i < N; i++) {
+		assert_string_equal(a[i].err.message, "");
 		assert_int_equal(a[i].len, SIZE);
+	}
 	free(text);
 	stop(&f);
 }

@@ -1,5 +1,4 @@
 /* JSON at the door: what passes, what does not and where, hostile sizes, and trees that print as they were. */
-#include "base/clock.h"
 #include "base/fdutil.h"
 #include "base/json.h"
 #include "base/mem.h"
@@ -15,6 +14,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -167,10 +167,10 @@ static void test_64_mib(void **state)
 	const size_t len = 64 << 20;
 	char *text = sd_xmalloc(len);
 	struct sd_err err;
-	int64_t start;
+	clock_t start;
 
 	memset(text, '[', len);
-	start = sd_now_us();
+	start = clock();
 	assert_int_equal(sd_json_check(text, len, &err), -1);
 	memset(text, 'x', len);
 	text[0] = text[len - 1] = '"';
@@ -184,8 +184,8 @@ static void test_64_mib(void **state)
 	text[len - 1] = ']';
 	text[1] = ' ';
 	assert_int_equal(sd_json_check(text, len, &err), 0);
-	/* generous for valgrind and sanitizers; it is a fifth of a second */
-	assert_true(sd_now_us() - start < 120 * SD_SEC);
+	/* of CPU, generous for valgrind and sanitizers; it is a fifth of a second */
+	assert_true(clock() - start < 120 * CLOCKS_PER_SEC);
 	free(text);
 }
 

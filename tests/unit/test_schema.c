@@ -1,5 +1,4 @@
 /* The validator beyond the official suite (test_schema_suite.c): what is told, what is refused, and what cannot make it hang. */
-#include "base/clock.h"
 #include "base/json.h"
 #include "base/schema.h"
 
@@ -8,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -215,7 +215,7 @@ static void test_hostile(void **state)
 {
 	static const char twice[] = "{\"allOf\":[{\"$ref\":\"#/$defs/a%d\"},{\"$ref\":\"#/$defs/a%d\"}]}";
 	struct sd_buf schema = SD_BUF_INIT, deep = SD_BUF_INIT, many = SD_BUF_INIT;
-	int64_t start = sd_now_us();
+	const clock_t start = clock();
 
 	(void)state;
 	sd_buf_str(&schema, "{\"$ref\":\"#/$defs/a0\",\"$defs\":{");
@@ -244,7 +244,7 @@ static void test_hostile(void **state)
 		sd_buf_printf(&many, "%s%d", i > 0 ? "," : "", i);
 	sd_buf_str(&many, "]");
 	expect("{\"uniqueItems\":true,\"items\":{\"type\":\"integer\",\"minimum\":0}}", many.data, "");
-	assert_true(sd_now_us() - start < 60 * SD_SEC);
+	assert_true(clock() - start < 60 * CLOCKS_PER_SEC);
 	sd_buf_fini(&schema);
 	sd_buf_fini(&deep);
 	sd_buf_fini(&many);

@@ -1,6 +1,5 @@
 /* YAML trees: places, quoting, what is refused and where, and bombs that must end quickly. */
 #include "base/buf.h"
-#include "base/clock.h"
 #include "base/yaml.h"
 
 #include <setjmp.h>
@@ -10,6 +9,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include <cmocka.h>
 
@@ -166,7 +166,7 @@ static void test_bombs(void **state)
 	char *text = sd_xmalloc(SD_YAML_MAX_SIZE);
 
 	for (size_t i = 0; i < sizeof patterns / sizeof patterns[0]; i++) {
-		int64_t start = sd_now_us();
+		const clock_t start = clock();
 		size_t len = strlen(patterns[i]);
 		const struct sd_yaml *root;
 
@@ -176,7 +176,7 @@ static void test_bombs(void **state)
 		sd_arena_reset(arena);
 		root = sd_yaml_parse(text, SD_YAML_MAX_SIZE, arena, &problem);
 		assert_true(root != NULL || problem.text[0] != '\0');
-		assert_true(sd_now_us() - start < 60 * SD_SEC); /* a second without valgrind */
+		assert_true(clock() - start < 60 * CLOCKS_PER_SEC); /* a second without valgrind */
 	}
 	free(text);
 }
@@ -185,7 +185,7 @@ static void test_bombs(void **state)
 static void test_many_members(void **state)
 {
 	struct sd_buf b = SD_BUF_INIT;
-	int64_t start = sd_now_us();
+	const clock_t start = clock();
 
 	for (int i = 0; i < 90000; i++)
 		sd_buf_printf(&b, "k%d: 1\n", i);
@@ -193,7 +193,7 @@ static void test_many_members(void **state)
 	sd_buf_str(&b, "k0: 2\n");
 	assert_null(sd_yaml_parse(b.data, b.len, arena, &problem));
 	assert_int_equal(problem.line, 90001);
-	assert_true(sd_now_us() - start < 60 * SD_SEC);
+	assert_true(clock() - start < 60 * CLOCKS_PER_SEC);
 	sd_buf_fini(&b);
 }
 
