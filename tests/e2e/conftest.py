@@ -20,6 +20,7 @@ import pytest
 
 sys.path.insert(0, str(Path(__file__).parent))
 import harness  # noqa: E402
+import leaks  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -112,15 +113,15 @@ def own_pg(tmp, leak_check, request):
 
 @pytest.fixture
 def leak_check(pg, tmp):
-    check = harness.LeakCheck([pg], tmp)
+    check = leaks.LeakCheck([pg], tmp)
     yield check
     try:
         harness.wait_for(lambda: not check.leaks(), 3, "no leaks")
     except harness.Late:
-        leaks = check.leaks()
+        left = check.leaks()
         check.clean_up()
-        if leaks:
-            pytest.fail("left behind: " + ", ".join(leaks))
+        if left:
+            pytest.fail("left behind: " + ", ".join(left))
 
 
 @pytest.fixture

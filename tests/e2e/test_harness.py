@@ -5,6 +5,7 @@ import socket
 import subprocess
 
 import harness
+import leaks
 import pytest
 
 
@@ -34,7 +35,7 @@ def test_notify_socket_keeps_messages_with_their_sender(tmp):
 
 
 def test_leak_check_finds_an_orphan(pg):
-    check = harness.LeakCheck(keep=[pg])
+    check = leaks.LeakCheck(keep=[pg])
     assert check.leaks() == []
     # A grandchild whose parent ends at once becomes ours.
     subprocess.run(["sh", "-c", "sleep 60 & :"], check=True)
