@@ -9,7 +9,7 @@ src_libstepd_a_SOURCES += \
 	src/http/metrics.c src/http/metrics.h \
 	src/http/reply.c src/http/reply.h \
 	src/http/router.c src/http/router.h \
-	src/http/server.c src/http/server_conn.c src/http/server_drain.c src/http/server_http2.c src/http/server_linger.c \
+	src/http/server.c src/http/server_conn.c src/http/server_drain.c src/http/server_http2.c src/http/server_linger.c src/http/server_watch.c \
 	src/http/server.h src/http/server_impl.h \
 	src/http/target.c src/http/target.h \
 	src/http/token.c src/http/token.h \
