@@ -24,7 +24,7 @@ static const struct option common[] = {
 };
 #define NCOMMON (sizeof(common) / sizeof(common[0]))
 
-static void print_help(const struct sd_command *cmd)
+void sd_cli_help(const struct sd_command *cmd)
 {
 	if (cmd) {
 		printf("usage: stepctl [--database URL] [-c FILE] [--json] %s%s%s\n\n%s\n", cmd->name, *cmd->synopsis ? " " : "",
@@ -104,7 +104,7 @@ static int take_common(struct sd_cli *cli, const struct sd_command *cmd, int opt
 		printf("stepctl %s\n", PACKAGE_VERSION);
 		return SD_EXIT_OK;
 	default:
-		print_help(cmd);
+		sd_cli_help(cmd);
 		return SD_EXIT_OK;
 	}
 }

@@ -77,6 +77,7 @@ struct sd_flag {
  */
 int sd_cli_args(struct sd_cli *cli, const struct sd_command *cmd, int argc, char **argv, const struct sd_flag *flags, int min,
 		int max, const char **pos, int *rc);
+void sd_cli_help(const struct sd_command *cmd); /* how it is used; NULL: stepctl as a whole */
 int sd_cli_common(struct sd_cli *cli, int *argc, char ***argv); /* options in front of the command; -1 go on, else the exit code */
 /* Print "stepctl: …" and return SD_EXIT_USAGE. */
 int sd_cli_usage(const struct sd_command *cmd, const char *fmt, ...) SD_PRINTF(2, 3);

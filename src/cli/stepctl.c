@@ -69,8 +69,14 @@ static int run(struct sd_cli *cli, int argc, char **argv)
 		return rc;
 	if (argc == 0)
 		return sd_cli_usage(NULL, "a command is missing");
-	const struct sd_command *cmd = find_command(argv[0]);
-	return cmd ? cmd->run(cli, cmd, argc, argv) : SD_EXIT_USAGE;
+	bool help = strcmp(argv[0], "help") == 0; /* --help as people also say it */
+	const struct sd_command *cmd = help && argc == 1 ? NULL : find_command(argv[help]);
+	if (!cmd && !(help && argc == 1))
+		return SD_EXIT_USAGE;
+	if (!help)
+		return cmd->run(cli, cmd, argc, argv);
+	sd_cli_help(cmd);
+	return SD_EXIT_OK;
 }
 
 int main(int argc, char **argv)

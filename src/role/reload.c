@@ -74,7 +74,7 @@ static void on_first_loaded(void *arg, struct sd_loaded *loaded, const struct sd
 	else if (loaded->nsteps == 0)
 		sd_log(SD_LOG_WARN, "no steps found in the directories of `steps`");
 	else
-		sd_log(SD_LOG_INFO, "%zu steps loaded", loaded->nsteps);
+		sd_log(SD_LOG_INFO, "%zu step%s loaded", loaded->nsteps, loaded->nsteps == 1 ? "" : "s");
 	gen->nsteps = loaded->nsteps;
 	gen->manifest = sd_buf_take(&loaded->manifest, &gen->manifest_len);
 }

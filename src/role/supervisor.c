@@ -111,7 +111,8 @@ static void make_live(struct sd_super *su)
 static void serve(struct sd_super *su)
 {
 	make_live(su);
-	sd_log(SD_LOG_INFO, "ready: %u processes, %zu steps", sd_conf_children(su->live->conf), su->live->nsteps);
+	sd_log(SD_LOG_INFO, "ready: %u processes, %zu step%s", sd_conf_children(su->live->conf), su->live->nsteps,
+	       su->live->nsteps == 1 ? "" : "s");
 	say_psql(su);
 	snprintf(su->status, sizeof su->status, "ready");
 	sd_notify_say(&su->notify, "READY=1\nSTATUS=ready\n");
@@ -126,7 +127,7 @@ static void swap(struct sd_super *su)
 	su->live->give_up_us = 0;
 	if (sd_setup_log(su->live->conf, NULL, &err) != 0)
 		sd_log_err(SD_LOG_ERROR, &err, "the log stays as it is");
-	sd_log(SD_LOG_INFO, "reloaded: %zu steps", su->live->nsteps);
+	sd_log(SD_LOG_INFO, "reloaded: %zu step%s", su->live->nsteps, su->live->nsteps == 1 ? "" : "s");
 	snprintf(su->status, sizeof su->status, "reloaded");
 	sd_gen_retire(su, old);
 	su->handover_late_us = sd_now_us() + HANDOVER_US;

@@ -116,6 +116,8 @@ def test_help_and_version(run):
         one = run(command, "--help")
         assert one.returncode == OK and f"] {command}" in one.stdout
     assert max(map(len, done.stdout.splitlines())) <= 100
+    assert run("help").stdout == done.stdout and run("help", "job").stdout == run("job", "--help").stdout
+    assert run("help", "jab").returncode == USAGE
     assert run("--version").stdout.startswith("stepctl ")
 
 
