@@ -63,6 +63,36 @@ begin
 end $$;
 comment on function stepd._lane_ensure(text, int) is 'Id of a lane, made if need be. Only under configure()''s lock.';
 
+-- What a queue has running, or waiting for its retry, when it becomes fifo: the
+-- head of its group, so that no other of the group begins before it has ended.
+-- (Of several the first one; there is one head.)  The leases are read when the
+-- claims that were under way have been waited for, and locked, so that whoever
+-- finishes sees the new strategy and tells the group.  Who is about to take a
+-- waiting job away is let go: it comes by the inbox.
+create or replace function stepd._fifo_adopt(queue_id int) returns void
+language plpgsql as $$
+#variable_conflict use_column
+begin
+	perform from stepd.lease l join stepd.lane a on a.id = l.lane_id
+	where a.queue_id = _fifo_adopt.queue_id order by l.id for update of l;
+	with late as materialized (
+		select w.id, w.bucket from stepd.waiting w join stepd.lane a on a.id = w.lane_id
+		where a.queue_id = _fifo_adopt.queue_id and w.kind <> 'scheduled' for update of w skip locked
+	), busy as (
+		select u.id, u.bucket, case u.ord when 1 then 0 else 1 end as turn
+		from stepd.lease l join stepd.lane a on a.id = l.lane_id cross join unnest(l.ids, l.buckets) with ordinality u (id, bucket, ord)
+		where a.queue_id = _fifo_adopt.queue_id
+		union all
+		select w.id, w.bucket, 2 from late w
+	)
+	insert into stepd.fifo_group (queue_id, group_id, head)
+	select distinct on (2) _fifo_adopt.queue_id, coalesce(j.group_id, ''), j.id
+	from busy b join stepd.job j on j.id = b.id and j.bucket = b.bucket
+	order by 2, b.turn, j.id
+	on conflict do nothing;
+end $$;
+comment on function stepd._fifo_adopt(int) is 'A queue becomes fifo: what runs and what waits for its retry blocks its group. Only under the queue''s lock, with the queue shut.';
+
 -- Move the jobs of a queue to where its new strategy looks for them.  Claims
 -- that are under way have deleted their rows already (we wait for them at the
 -- delete) and are not concerned.
@@ -85,6 +115,7 @@ begin
 		insert into stepd.fifo_inbox (queue_id, id, lane_id, bucket, attempt, group_id)
 		select _queue_move.queue_id, g.pos, g.lane_id, g.bucket, g.attempt, coalesce(j.group_id, '')
 		from gone g join stepd.job j on j.id = g.pos and j.bucket = g.bucket;
+		perform stepd._fifo_adopt(_queue_move.queue_id);
 		return;
 	end if;
 	with inbox as (

@@ -74,6 +74,7 @@ begin
 		if used is null then
 			select * into l from stepd.lease x where j.id = any (x.ids) for update;
 			continue when not found or j.id <> all (l.ids);
+			select x.* into q from stepd.queue x where x.id = q.id; -- anew: who changes its strategy has made us wait
 			first := l.ids[1] = j.id and not exists (select from stepd.lease x
 				where (x.node_id, x.slot, x.generation) = (l.node_id, l.slot, l.generation) and x.id < l.id);
 			perform pg_notify('stepd_cancel', j.id::text);
@@ -89,7 +90,7 @@ begin
 		values (j.id, j.bucket, j.lane_id, 'cancelled', used, stepd._max_attempts(coalesce(q.max_retries, 0),
 			(select n.attempts_before from stepd.renewal n where n.job_id = j.id)), clock_timestamp());
 		delete from stepd.unique_job k where k.job_id = j.id;
-		if q.strategy = 'fifo' then
+		if exists (select from stepd.queue x where x.id = q.id and x.strategy = 'fifo') then
 			insert into stepd.fifo_inbox (queue_id, id, lane_id, bucket, ended, group_id)
 			values (q.id, j.id, j.lane_id, j.bucket, true, coalesce(j.group_id, '')) on conflict do nothing;
 			perform stepd._ring('');

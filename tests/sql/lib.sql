@@ -136,6 +136,13 @@ create function t.effect(job bigint, key text) returns jsonb language sql as $$
 	select jsonb_build_object('job', job, 'enqueues', jsonb_build_array(jsonb_build_object('topic', 'fan', 'unique', key)),
 		'states', jsonb_build_array(jsonb_build_object('op', 'update', 'group', 'g', 'key', key, 'ops', '[{"type": "increment"}]'::jsonb)))
 $$;
+create function t.increment(key text) returns jsonb language sql as $$ select stepd.state_update('g', key, '[{"type": "increment"}]') $$;
+create function t.append(key text, value text) returns jsonb language sql as $$
+	select stepd.state_update('g', key, jsonb_build_array(jsonb_build_object('type', 'append', 'value', value)))
+$$;
+create function t.increment_as_handler(key text) returns void language sql as $$
+	select stepd._state_apply(jsonb_build_array(jsonb_build_object('op', 'update', 'group', 'g', 'key', key, 'ops', '[{"type": "increment"}]'::jsonb)))
+$$;
 create function t.tick(variadic minutes int[]) returns bigint language sql as $$
 	select count(*) from stepd.cron_fire((select array_agg(1) from unnest(minutes)),
 		(select array_agg('2030-01-01 00:00+00'::timestamptz + m * interval '1 min') from unnest(minutes) m),

@@ -54,8 +54,11 @@ select t.claim(1, 'Lim', 1) as got \gset
 select is(cardinality(:'got'::bigint[]), 1, 'the first worker gets one');
 select is(t.claim(2, 'Lim'), '{}', 'a second worker none');
 select is(cardinality(t.claim(1, 'Lim', 1)), 1, 'the first may take more: it runs one at a time');
+select t.node('n3') as n3 \gset
+select is(t.claim(1, 'Lim', 1, :n3), '{}', 'nor a worker of another node, though its slot has the same number');
+delete from stepd.node where id = :n3;
 select t.finish((:'got'::bigint[])[1]);
-select is(t.claim(2, 'Lim'), '{}', 'still not');
+select is(t.claim(2, 'Lim', 1, :node), '{}', 'still not');
 select stepd.release(array_agg(l.id), array_agg(l.ids[1])) from stepd.lease l where l.lane_id = t.lane('Lim');
 select is(cardinality(t.claim(2, 'Lim')), 2, 'now');
 select is(t.claim(1, 'Lim'), '{}', 'and not the first any more');

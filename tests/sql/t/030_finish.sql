@@ -84,6 +84,28 @@ select is(t.finish(:j, 'cancelled', 'stopped'), 'cancelled', 'the handler saw th
 select stepd.cancel(id) from stepd.jobs where status in ('ready', 'scheduled');
 select is(t.sound(), 'sound', 'sound');
 
+-- of the enqueues of an attempt that did not complete only those marked "always" count, however it ended
+create function pg_temp.children(outcome text, step text default 'Std') returns text language plpgsql as $$
+declare
+	j bigint := stepd.enqueue(lower(step));
+	verdict text;
+begin
+	perform t.claim(1, step);
+	verdict := t.finish(j, outcome, 'x', null, '{"enqueues": [{"topic": "nobody", "data": "no"}, {"topic": "nobody", "data": "yes", "always": true}],
+		"states": [{"op": "set", "group": "children", "key": "k", "value": 1}]}');
+	perform stepd.cancel(j);
+	return format('%s: %s, state %s', verdict, (select string_agg(c.input #>> '{}', ' ' order by c.id) from stepd.jobs c where c.parent_id = j),
+		stepd.state_delete('children', 'k'));
+end $$;
+select is(pg_temp.children('completed'), 'completed: no yes, state 1', 'completed: all');
+select is(pg_temp.children('error'), 'retrying: yes, state 1', 'an error');
+select is(pg_temp.children('error', 'Once'), 'failed: yes, state 1', 'the last error');
+select is(pg_temp.children('fail'), 'failed: yes, state 1', 'fail');
+select is(pg_temp.children('snooze'), 'snoozed: yes, state 1', 'snooze');
+select is(pg_temp.children('skipped'), 'skipped: yes, state 1', 'skipped');
+select is(pg_temp.children('cancelled'), 'cancelled: yes, state 1', 'cancelled by the handler');
+select stepd.cancel(id) from stepd.jobs where status = 'unrouted';
+
 -- a batch of all kinds
 select stepd.enqueue_many('std', '[{}, {}, {}, {}, {}]');
 select max(id) - 4 as a from stepd.jobs \gset
@@ -132,6 +154,9 @@ update stepd.queue set backoff = 'exponential', max_retry_delay_ms = 5000 where 
 select is(array(select stepd._retry_delay(q, k) from stepd.queue q, unnest('{3,4,29999}'::int[]) k where q.name = 'std'), '{4s,5s,5s}'::interval[], 'capped');
 update stepd.queue set backoff = 'fixed', jitter = 0.1 where name = 'std';
 select ok(min(d) >= interval '0.9 s' and max(d) <= interval '1.1 s' and min(d) < interval '0.95 s' and max(d) > interval '1.05 s', 'jitter') from (
+	select stepd._retry_delay(q, 1) d from stepd.queue q, generate_series(1, 1000) where q.name = 'std') x;
+update stepd.queue set jitter = 1, retry_delay_ms = 10000, max_retry_delay_ms = 10000 where name = 'std';
+select ok(max(d) = interval '10 s' and min(d) < interval '9 s', 'the cap holds for what the jitter makes of it') from (
 	select stepd._retry_delay(q, 1) d from stepd.queue q, generate_series(1, 1000) where q.name = 'std') x;
 select is(t.sound(), 'sound', 'sound');
 select * from finish();

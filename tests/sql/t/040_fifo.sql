@@ -92,7 +92,8 @@ select is((select array_agg(verdict) from stepd.died(t.n(), 6, 1, 19, 'crashed',
 select is(t.claim(1, 'Fifo'), '{}', 'its job blocks the group till its retry');
 select t.due();
 select is(t.claim(1, 'Fifo'), '{19}', 'which comes first');
-select t.finish(19), t.claim(1, 'Fifo');
+select is(t.finish(19, 'skipped'), 'skipped', 'it is skipped');
+select is(cardinality(t.claim(1, 'Fifo')), 1, 'which unblocks the group too');
 
 -- many groups
 select count(*) from stepd.enqueue_many('fifo', (select jsonb_agg(jsonb_build_object('group', 'm' || i % 5000)) from generate_series(1, 20000) i));
@@ -126,8 +127,9 @@ select is(t.claim(2, 'Fifo'), array[:a + 2, :a + 1]::bigint[], 'now by priority'
 select is((select count(*)::int from stepd.fifo_group), 0, 'no group any more');
 select stepd.release(array[t.lease(:a + 1), t.lease(:a + 1)], array[:a + 1, :a + 2]::bigint[]);
 select stepd.configure('n1', t.steps(), jsonb_build_array(t.queue('fifo', 'strategy', 'fifo')), '{}');
+select is(t.claim(2, 'Fifo'), '{}', 'by group again: what runs blocks its group');
 select t.finish(:a);
-select is(t.claim(2, 'Fifo'), array[:a + 1]::bigint[], 'by group again');
+select is(t.claim(2, 'Fifo'), array[:a + 1]::bigint[], 'until it has ended');
 select t.finish(:a + 1);
 select is(t.claim(2, 'Fifo'), array[:a + 2]::bigint[], 'in order');
 insert into stepd.ready values (t.lane('Fifo'), 0, nextval('stepd.job_id'), stepd._today(), 0); -- as an enqueue does that saw the old settings
@@ -139,6 +141,35 @@ insert into stepd.fifo_inbox (queue_id, id, lane_id, bucket, group_id) select qu
 insert into stepd.job (id, bucket, lane_id, enqueued_at, trace_id, input) values (currval('stepd.job_id'), stepd._today(), t.lane('Std'), now(), gen_random_uuid(), '1');
 select stepd.promote(10);
 select is(t.claim(3, 'Std', 1, null, 999999), array[:a + 4]::bigint[], 'a letter to a queue that is fifo no more comes by promote');
+select is(t.sound(), 'sound', 'sound');
+
+-- becomes fifo while jobs run, wait for a retry, sleep, are put off; one of each in a group of its own
+create function pg_temp.strategy(s text) returns jsonb language sql as $$ select stepd.queue_set('once', jsonb_build_object('strategy', s, 'maxRetries', 3)) $$;
+select pg_temp.strategy('standard');
+select array_agg(j) from t.groups('once', 'run', 'retry', 'snooze', 'back', 'cancel', 'cancel-wait') j;
+select stepd.enqueue('once', group_id => 'later', run_at => now() + interval '1 hour') as later \gset
+select t.claim(1, 'Once', 1) as run \gset
+select t.claim(2, 'Once', 1) as retry \gset
+select t.claim(3, 'Once', 1) as snooze \gset
+select t.claim(4, 'Once', 1) as back \gset
+select t.claim(5, 'Once', 1) as cancel \gset
+select t.claim(6, 'Once', 1) as cwait \gset
+select t.finish((:'retry'::bigint[])[1], 'error', 'x'), t.finish((:'snooze'::bigint[])[1], 'snooze', delay_ms => 1000), t.finish((:'cwait'::bigint[])[1], 'error', 'x');
+select pg_temp.strategy('fifo');
+select array_agg(j) from t.groups('once', 'run', 'retry', 'snooze', 'back', 'cancel', 'cancel-wait', 'later') j;
+create function pg_temp.next_groups() returns text language sql as $$
+	select coalesce((select string_agg(c.group_id || ' ' || c.attempt, ',' order by c.group_id) from stepd.claim(t.n(), 7, 1, array[t.lane('Once')], '{0}', '{9}', 9) c), 'none')
+$$;
+select is(pg_temp.next_groups(), 'later 1', 'only the group of which nothing has begun');
+select t.finish((:'run'::bigint[])[1]), stepd.release(array[t.lease((:'back'::bigint[])[1])], :'back'::bigint[]);
+select stepd.cancel((:'cancel'::bigint[])[1]), t.finish((:'cancel'::bigint[])[1]), stepd.cancel((:'cwait'::bigint[])[1]);
+select is(pg_temp.next_groups(), 'back 1,cancel 1,cancel-wait 1,run 1', 'ended, given back, cancelled: these go on');
+update stepd.waiting set run_at = clock_timestamp() where id <> :later;
+select stepd.promote(10);
+select is(pg_temp.next_groups(), 'retry 2,snooze 1', 'what comes again comes before the next of its group');
+select t.finish_held(7, 'Once');
+select is(pg_temp.next_groups(), 'back 1,retry 1,snooze 1', 'which follow');
+select t.finish_held(7, 'Once');
 select is(t.sound(), 'sound', 'sound');
 select * from finish();
 rollback;

@@ -109,11 +109,17 @@ select throws_ok($$select stepd.retry_queue('none')$$, '22023', 'queue: there is
 -- routing later
 select stepd.enqueue('new', '{"n": 1}', 7, null, 'g', 'k') as j \gset
 select stepd.enqueue('new', '2', run_at => now() + interval '1 hour') as k \gset
+select stepd.enqueue('new', '3', unique_key => 'k') as l \gset
+select isnt(:j::bigint, :l::bigint, 'without a step no key is taken');
 select is(array[t.status(:j), t.status(:k)], '{unrouted,unrouted}', 'unrouted');
 select stepd.configure('n2', '{"steps": [{"name": "New1", "triggers": [{"type": "queue", "topic": "new"}]}, {"name": "New2", "triggers": [{"type": "cron", "expression": "* * * * *"}, {"type": "queue", "topic": "new"}]}]}', '[]', '{}');
 select is((select cardinality(array(select stepd.retry(:j)))), 2, 'routed to both subscribers');
 select results_eq(format('select step, status, priority, group_id, unique_key, input from stepd.jobs where trace_id = (select trace_id from stepd.jobs where id = %s) order by step', :j),
 	$$values ('New1', 'ready', 7, 'g', 'k', '{"n": 1}'::jsonb), ('New2', 'ready', 7, 'g', 'k', '{"n": 1}')$$, 'with all that they had');
+select is(array(select stepd.enqueue('new', unique_key => 'k')), array(select job_id from stepd.unique_job where key = 'k' order by job_id), 'and their key is taken');
+select throws_like(format('select stepd.retry(%s)', :l), 'job_id: job % has the unique key "k", which the unfinished job % has now', 'so another with that key is not routed');
+select is(t.status(:l), 'unrouted', 'it stays');
+select stepd.cancel(:l);
 select is(stepd.retry_queue('new'), 1::bigint, 'the other by its queue');
 select is(t.status(:k), 'scheduled', 'still for its time');
 select is((select count(*)::int from stepd.unrouted where topic = 'new'), 0, 'none left');

@@ -79,6 +79,40 @@ delete from stepd.ready where pos = 3;
 select is((select array_agg(verdict) from stepd.rescue()), '{retrying}', 'a claim that slipped in is found too');
 select is(t.sound(), 'sound', 'sound');
 
+-- a worker with two leases runs one job; a node that left without telling, or is forgotten, holds nothing for ever
+savepoint orphan;
+select t.node('d') as d \gset
+select count(*) from stepd.enqueue_many('once', '[{}, {}, {}, {}]');
+select t.claim(1, 'Once', 1, :d), t.claim(1, 'Once', 2, :d), t.claim(2, 'Once', 1, :d);
+update stepd.node set lost_at = now() where id = :d;
+select is((select array_agg(verdict order by job_id) from stepd.rescue()), '{failed,ready,ready,failed}', 'of each worker only what ran is lost');
+rollback to orphan;
+select t.node('e') as e \gset
+select count(*) from stepd.enqueue_many('once', '[{}, {}]');
+select t.claim(1, 'Once', 1, :e);
+update stepd.node set left_at = now() where id = :e;
+select is((select array_agg(verdict) from stepd.rescue()), '{failed}', 'of a node that left');
+select t.node('f') as f \gset
+select t.claim(1, 'Once', 1, :f);
+delete from stepd.node where id = :f;
+select is((select array_agg(verdict) from stepd.rescue()), '{failed}', 'of one nobody knows any more');
+rollback to orphan;
+
+-- twice beside a job that kills its worker: neither counts
+select stepd.enqueue('once') as u \gset
+create function pg_temp.beside(node int, job bigint) returns text language plpgsql as $$
+declare
+	bad bigint := stepd.enqueue('once');
+begin
+	perform t.claim(9, 'Once', 9, node);
+	return (select d.verdict from stepd.died(node, 9, 1, bad, 'crashed', 'x', null, 6, 1, 1, 1, 1, 1) d where d.job_id = job);
+end $$;
+select is(array[pg_temp.beside(:b, :u), pg_temp.beside(:b, :u), pg_temp.beside(:b, :u)], '{ready,ready,ready}', 'ended untold three times');
+select results_eq('select attempt, max_attempts from stepd.jobs where id = ' || :u, 'values (3, 4)', 'each is an attempt that does not count');
+select t.claim(9, 'Once', 9, :b);
+select is((select verdict from stepd.died(:b, 9, 1, :u, 'crashed', 'x', null, 6, 1, 1, 1, 1, 1) where job_id = :u), 'failed', 'its own death does');
+rollback to orphan;
+
 -- leave
 select t.due();
 select is(cardinality(t.claim(1, 'Std', 9, :b)), 4, 'the other node holds all');

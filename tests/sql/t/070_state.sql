@@ -22,7 +22,7 @@ select lives_ok($$select stepd.state_set(repeat('g', 1000), repeat('k', 1000), '
 
 -- update
 select is(stepd.state_update('u', 'k', '[{"type": "increment", "path": "n"}]') -> 'new', '{"n": 1}', 'increment from nothing');
-select is(stepd.state_update('u', 'k', '[{"type": "increment", "path": ["n"], "by": 2.5}, {"type": "decrement", "path": ["n"], "by": 1}]') -> 'new', '{"n": 2.5}', 'in order');
+select is(stepd.state_update('u', 'k', '[{"type": "increment", "path": ["n"], "by": 2.5}, {"type": "decrement", "path": ["n"], "by": 1}]'), '{"old": {"n": 1}, "new": {"n": 2.5}}', 'in order, with what was there');
 select is(stepd.state_update('u', 'k', '[{"type": "append", "path": ["l"], "value": 1}, {"type": "append", "path": ["l"], "value": [2]}]') -> 'new', '{"l": [1, [2]], "n": 2.5}', 'append');
 select is(stepd.state_update('u', 'k', '[{"type": "merge", "path": ["a", "b"], "value": {"x": 1}}, {"type": "merge", "path": ["a", "b"], "value": {"y": 2}}]') -> 'new' -> 'a', '{"b": {"x": 1, "y": 2}}', 'merge, making the way');
 select is(stepd.state_update('u', 'k', '[{"type": "set", "path": ["l", "0"], "value": "first"}]') -> 'new' -> 'l', '["first", [2]]', 'set in an array');
@@ -41,6 +41,8 @@ select stepd._state_apply('[{"op": "set", "group": "e", "key": "a", "value": 1},
 select is(stepd.state_list('e')::jsonb, '{"b": 2}', 'sets and deletes');
 select stepd._state_apply('[{"op": "update", "group": "e", "key": "c", "ops": [{"type": "increment"}]}, {"op": "update", "group": "e", "key": "c", "ops": [{"type": "increment"}]}, {"op": "clear", "group": "e"}, {"op": "update", "group": "e", "key": "c", "ops": [{"type": "increment"}]}, {"op": "set", "group": "e", "key": "d", "value": null}]');
 select is(stepd.state_list('e')::jsonb, '{"c": 1, "d": null}', 'updates and clears');
+select throws_like($$select stepd._state_apply(jsonb_build_array(jsonb_build_object('op', 'set', 'group', 'e', 'key', 'deep', 'value', (repeat('[', 513) || repeat(']', 513))::jsonb)))$$,
+	'effects.states.value: is nested deeper than 512%', 'a value too deep');
 select stepd._state_apply((select jsonb_agg(jsonb_build_object('op', 'set', 'group', 'pending', 'key', 'k' || i, 'value', i)) from generate_series(1, 10000) i));
 select is((select count(*)::int from json_object_keys(stepd.state_list('pending')::json)), 10000, '10,000 values');
 select * from finish();

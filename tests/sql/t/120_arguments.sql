@@ -137,5 +137,17 @@ select pg_temp.refused('stepd.' || call, said) from (values
 	('node_join(gen_random_uuid(), null, 1, ''v'', 1000)', 'name: must not be empty'),
 	('node_join(gen_random_uuid(), ''a'', 1, ''v'', null)', 'lease_ms: null is not between 100 and 86400000')) v (call, said);
 select is(t.sound(), 'sound', 'sound');
+
+-- what is stored compressed in a table of the caller's does not look large or deep
+create temp table zipped (d jsonb);
+insert into zipped select (repeat('[', n) || repeat(']', n))::jsonb from unnest('{512,520,600}'::int[]) n;
+insert into zipped values (to_jsonb(repeat('x', 68000000))), (to_jsonb(repeat('x', 67000000)));
+select ok(bool_or(pg_column_size(d) < 2048), 'so small') from zipped where jsonb_typeof(d) = 'array';
+select is((select count(*)::int from (select stepd.enqueue('std', d) from zipped where d @? '$.**{511}' and not d @? '$.**{512}') x), 1, '512 levels');
+select throws_like($$select stepd.enqueue('std', d) from zipped where d @? '$.**{512}' and not d @? '$.**{530}'$$, 'data: is nested deeper%', '520');
+select throws_like($$select stepd.enqueue('std', d) from zipped where d @? '$.**{530}'$$, 'data: is nested deeper%', '600');
+select throws_like($$select stepd.state_set('g', 'k', d) from zipped where d @? '$.**{530}'$$, 'value: is nested deeper%', 'in state too');
+select throws_like($$select stepd.enqueue('std', d) from zipped where jsonb_typeof(d) = 'string'$$, 'data: is 68000002 bytes large%', '68 MB');
+select is((select count(*)::int from (select stepd.enqueue('std', d) from zipped where jsonb_typeof(d) = 'string' and length(d::text) < 67100000) x), 1, '67 MB');
 select * from finish();
 rollback;
