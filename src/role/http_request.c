@@ -18,6 +18,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #define MAX_SPARE 256
 #define MAX_SPARE_ARENA (64 * 1024)
@@ -258,14 +259,24 @@ static int read_body(struct sd_http_flight *fl, enum sd_media media, bool keep, 
  * A route with a body schema, or whose body becomes a job, takes what becomes JSON only (no Content-Type counts as JSON
  * there).  Other routes take anything; but what says it is JSON, a form or text must be.
  */
+/* What the body is, by its fields; compressed, or said to be two things, it is left to the handler as bytes. */
+static enum sd_media media_of(const struct sd_exchange *x)
+{
+	size_t type_len = 0, encoding_len = 0;
+	const char *type = sd_exchange_header(x, "content-type", &type_len);
+	const char *encoding = sd_exchange_header(x, "content-encoding", &encoding_len);
+
+	if (encoding && encoding_len > 0 && !(encoding_len == 8 && strncasecmp(encoding, "identity", 8) == 0))
+		return SD_MEDIA_OTHER;
+	return sd_exchange_count(x, "content-type") > 1 ? SD_MEDIA_OTHER : sd_media_of(type, type_len);
+}
+
 static bool set_body(struct sd_http *h, struct sd_http_flight *fl, const struct sd_mf_trigger *t)
 {
 	static const char *const codes[] = {
 		[SD_MEDIA_JSON] = "invalid_json", [SD_MEDIA_FORM] = "invalid_form", [SD_MEDIA_TEXT] = "invalid_text"};
 	struct sd_exchange *x = fl->x;
-	size_t len = 0;
-	const char *type = sd_exchange_header(x, "content-type", &len);
-	enum sd_media media = sd_media_of(type, len);
+	enum sd_media media = media_of(x);
 	bool data_only = t->schema || t->accepted;
 	struct sd_err err;
 
@@ -276,7 +287,7 @@ static bool set_body(struct sd_http *h, struct sd_http_flight *fl, const struct 
 		return true;
 	if (data_only && media == SD_MEDIA_OTHER) {
 		refuse(h, fl, 415, "unsupported_media_type",
-		       "this route takes application/json, application/x-www-form-urlencoded and text, all in UTF-8", NULL, NULL);
+		       "this route takes application/json, application/x-www-form-urlencoded and text, all in UTF-8 and not compressed", NULL, NULL);
 		return false;
 	}
 	if (media == SD_MEDIA_NONE)

@@ -1,5 +1,6 @@
 """HTTP triggers from outside, with raw sockets: what is answered, what is refused, and that nothing shakes the process."""
 
+import gzip
 import json
 import re
 import socket
@@ -200,6 +201,8 @@ def test_bodies(server):
         (post("/json", "{}", type="application/json; charset=latin1"), 415, "unsupported_media_type"),
         (post("/json", "a=1", type="application/x-www-form-urlencoded; charset=utf-16"), 415, "unsupported_media_type"),
         (post("/json", "x", type="multipart/form-data; boundary=x"), 415, "unsupported_media_type"),
+        (post("/json", gzip.compress(b"{}"), "Content-Encoding: gzip"), 415, "unsupported_media_type"),
+        (post("/json", "{}", "Content-Type: text/plain"), 415, "unsupported_media_type"),
         (post("/echo/1", b"a=%f", type="application/x-www-form-urlencoded"), 400, "invalid_form"),
         (post("/echo/1", b"a=%ff", type="application/x-www-form-urlencoded"), 400, "invalid_form"),
         (post("/echo/1", b"&".join([b"a"] * 1001), type="application/x-www-form-urlencoded"), 400, "invalid_form"),
@@ -215,6 +218,9 @@ def test_bodies(server):
     got = json.loads(ask(server, post("/echo/1", "a=1", type="application/x-www-form-urlencoded"))[2])
     assert got["data"] == '{"a":"1"}' and got["rawLength"] == 3
     assert json.loads(ask(server, post("/json", ""))[2])["data"] == "null"
+    assert ask(server, post("/json", "{}", "Content-Encoding: Identity"))[0] == 200
+    got = json.loads(ask(server, post("/echo/1", gzip.compress(b"{}"), "Content-Encoding: gzip"))[2])
+    assert got["data"] == "null" and got["rawLength"] == len(gzip.compress(b"{}"))
 
 
 def test_forms_and_text(server):

@@ -199,7 +199,8 @@ static inline int stepd_trigger_index(const struct stepd_ctx *ctx);
  *						number, a boolean or an array, the value is one
  *	text/…					a string
  *	none					as JSON if there is a .body_schema or .respond = STEPD_ACCEPTED
- *	anything else, another charset than UTF-8, no body	null; 415 if there is a .body_schema or STEPD_ACCEPTED
+ *	anything else, another charset than UTF-8, a Content-Encoding	null; 415 if there is a .body_schema or STEPD_ACCEPTED
+ *	no body			null
  * What is not what its Content-Type says gets 400 and never comes here; stepd_raw_body() has the bytes in any case.
  * For cron {"scheduledAt", "firedAt": the time of the tick and when it became a job, "2026-11-23T14:05:00.000Z",
  * "expression", "timezone", "manual": true when somebody asked for it (stepctl run)}.  Never NULL.  A number in the tree is a double, exact to 2^53; passed on as it is (in an enqueue, a
