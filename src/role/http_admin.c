@@ -12,6 +12,7 @@
 #include <openssl/crypto.h>
 #include <stdio.h>
 #include <string.h>
+#include <strings.h>
 
 static const char *const role_names[SD_ROLE_COUNT] = {
 	[SD_ROLE_POSTGRES] = "postgres", [SD_ROLE_KEEPER] = "keeper", [SD_ROLE_CRON] = "cron",
@@ -216,7 +217,7 @@ static bool authorized(const struct sd_http *h, const struct sd_exchange *x)
 	if (n == 0)
 		return true;
 	given = sd_exchange_header(x, "authorization", &len);
-	return given && len == n + 7 && memcmp(given, "Bearer ", 7) == 0 && CRYPTO_memcmp(given + 7, token, n) == 0;
+	return given && len == n + 7 && strncasecmp(given, "Bearer ", 7) == 0 && CRYPTO_memcmp(given + 7, token, n) == 0;
 }
 
 void sd_http_admin(struct sd_http *h, struct sd_exchange *x)

@@ -391,6 +391,7 @@ def test_admin_token(stepd):
     assert stepd.get("/metrics", port=stepd.admin_port).status == 401
     assert stepd.get("/metrics", port=stepd.admin_port, headers={"Authorization": "Bearer wrong!"}).status == 401
     assert stepd.get("/metrics", port=stepd.admin_port, headers={"Authorization": "Bearer s3cret"}).status == 200
+    assert stepd.get("/metrics", port=stepd.admin_port, headers={"Authorization": "bearer s3cret"}).status == 200
 
 
 def test_memory(server):
