@@ -170,7 +170,6 @@ static struct sd_attempt *attempt_of(struct sd_worker *w, const struct sd_claime
 	a->step_index = l->step_index;
 	a->step = sd_registry_step(w->registry, (size_t)l->step_index);
 	a->trigger = trigger_of(c->trigger);
-	a->trigger_index = c->trigger_index;
 	a->job_id = c->job_id;
 	a->node_id = w->claimed_node;
 	a->lease_id = c->lease_id;
@@ -178,6 +177,7 @@ static struct sd_attempt *attempt_of(struct sd_worker *w, const struct sd_claime
 	a->attempt = c->attempt;
 	a->max_attempts = c->max_attempts;
 	a->queue = sd_arena_strdup(a->arena, c->queue);
+	a->trigger_index = sd_step_trigger(a->step, a->trigger, c->trigger_index, a->queue);
 	a->group_id = sd_arena_strdup(a->arena, c->group_id);
 	a->parent_id = c->parent_id;
 	a->trace_id = sd_arena_strdup(a->arena, c->trace_id);

@@ -71,7 +71,7 @@ struct sd_attempt {
 	const struct sd_step *step;
 	int step_index;
 	enum sd_trigger trigger;
-	int trigger_index;     /* which of the step's triggers */
+	int trigger_index;     /* which of the step's triggers; -1: it subscribes to the job's topic no more */
 	int64_t job_id;	       /* 0 for a synchronous http run */
 	int32_t node_id; /* that claimed it */
 	int64_t lease_id;

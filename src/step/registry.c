@@ -116,6 +116,20 @@ const char *sd_step_name(const struct sd_step *s)
 	return s->mf->name;
 }
 
+int sd_step_trigger(const struct sd_step *s, enum sd_trigger type, int index, const char *queue)
+{
+	const struct sd_mf_trigger *t = s->mf->triggers;
+	size_t n = s->mf->ntriggers;
+
+	if (type != SD_TRIGGER_QUEUE ||
+	    (index >= 0 && (size_t)index < n && t[index].type == SD_TRIGGER_QUEUE && strcmp(t[index].topic, queue) == 0))
+		return index;
+	for (size_t i = 0; i < n; i++)
+		if (t[i].type == SD_TRIGGER_QUEUE && strcmp(t[i].topic, queue) == 0)
+			return (int)i;
+	return -1;
+}
+
 void sd_registry_set_log_level(struct sd_registry *r, const char *level)
 {
 	enum sd_loglevel parsed;

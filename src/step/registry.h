@@ -35,6 +35,11 @@ size_t sd_registry_count(const struct sd_registry *r);
 const struct sd_step *sd_registry_step(const struct sd_registry *r, size_t index);
 const struct sd_step *sd_registry_find(const struct sd_registry *r, const char *name, size_t *index);
 const char *sd_step_name(const struct sd_step *s);
+/*
+ * A job keeps the number that its trigger had when it was enqueued; the step may have been changed since.  Which of its
+ * triggers is it now?  -1: it has none for the job's topic any more.
+ */
+int sd_step_trigger(const struct sd_step *s, enum sd_trigger type, int index, const char *queue);
 /* Handlers' log lines below this are dropped: debug info warn error off (conf's logging.database); info unless set. */
 void sd_registry_set_log_level(struct sd_registry *r, const char *level);
 

@@ -134,3 +134,28 @@ STEPD_STEP(.name = "Wrong", .handler = handle, .triggers = STEPD_TRIGGERS(STEPD_
 """)
     assert stepd.run("--check") == 78
     stepd.wait_log(r"\.wrong\.c:\d+:1: the schema \.input: /properties/a/type: must be one of .*/wrong\.so\)$")
+
+
+MOVED = r"""
+#include <stepd/step.h>
+static int moved(struct stepd_ctx *ctx) { return stepd_return(ctx, stepd_own(ctx, cJSON_CreateNumber(stepd_trigger_index(ctx)))); }
+STEPD_STEP(.name = "Moved", .handler = moved, .triggers = STEPD_TRIGGERS(%s));
+"""
+TRIGGER = r"""STEPD_QUEUE("%s", .input = "{\"required\":[\"%s\"],\"type\":\"object\"}")"""
+
+
+def test_a_job_is_held_against_the_schema_of_its_own_topic_though_the_triggers_were_reordered(stepd, db):
+    """Before the change the topic was the first trigger; then it is the second; then the step has it no more."""
+    stepd.step("moved", MOVED % TRIGGER % ("one", "a"))
+    stepd.start(config=stepd.config(queues={"one": {"maxRetries": 0}}))
+    db.execute("select stepd.pause('one')")
+    (good,), (bad,), (rest,) = (db.enqueue("one", data) for data in ({"a": 1}, {"b": 1}, {}))
+    stepd.step("moved", MOVED % ", ".join([TRIGGER % ("two", "b"), TRIGGER % ("one", "a")]))
+    stepd.reload()
+    db.execute("select stepd.cancel(%s), stepd.resume('one')", rest)
+    assert db.wait_status(good, "completed", "failed")["output"] == 1
+    assert "/a is required" in db.wait_status(bad, "completed", "failed")["error"]
+    stepd.step("moved", MOVED % TRIGGER % ("two", "b"))
+    stepd.reload()
+    db.execute("select stepd.retry(%s)", rest)
+    assert db.wait_status(rest, "completed", "failed")["output"] == -1

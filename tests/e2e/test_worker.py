@@ -252,10 +252,11 @@ def test_giving_back_that_the_database_refuses_is_tried_again(stepd, db):
 def test_finished_job_is_seen_while_the_next_runs(stepd, db):
     stepd.step("kit", KIT)
     stepd.start(config=stepd.config(queues=QUEUES, pools={"default": {"processes": 1, "serves": ["queue"]}}))
-    db.values("select stepd.enqueue('kit', '{}') from generate_series(1, 200)")
-    db.wait_value("select count(*) from stepd.jobs where status = 'completed'", 200)
     unseen = []
-    for _ in range(5):
+    for turn in range(5):
+        # fast ones first, so that the three are claimed at once
+        db.values("select stepd.enqueue('kit', '{}') from generate_series(1, 200)")
+        db.wait_value("select count(*) from stepd.jobs where status = 'completed'", 203 * turn + 200)
         # a third one waits in the worker, so that it has no other reason to speak to the database than what has ended
         first, second, third = db.values("select stepd.enqueue('kit', case when i <> 2 then '{}' else %s end::jsonb) from generate_series(1, 3) i",
                                          f'{{"ms": {400 * harness.SLOW:.0f}}}')
@@ -323,3 +324,21 @@ def test_database_restart_loses_and_repeats_nothing(make_stepd, own_pg):
     db.wait_status(after, "completed", deadline=20)
     stepd.close()
     db.close()
+
+
+def test_outcome_that_was_on_its_way_when_the_connection_broke(kit, db):
+    """Whether it was stored nobody knows, so it is sent again; once it counts."""
+    db.execute("insert into stepd.state (group_id, key, value) values ('seen', 'held', '0')")
+    holder = db.connect(autocommit=False)
+    holder.cursor().execute("update stepd.state set value = '1' where key = 'held'")
+    [job] = db.enqueue("kit", {"key": "held", "enqueue": "elsewhere", "data": {}})
+    waiting = "select pid from pg_stat_activity where datname = current_database() and application_name like 'stepd worker %' and wait_event_type = 'Lock'"
+    backend = harness.wait_for(lambda: db.value(waiting), 10, "an outcome that is being stored")
+    sent = db.value("select clock_timestamp()")
+    db.execute("select pg_terminate_backend(%s)", backend)
+    harness.wait_for(lambda: not db.value("select count(*) from pg_stat_activity where pid = %s", backend), 10, "its connection broke")
+    holder.close()
+    assert db.wait_status(job, "completed", "failed", "retrying")["attempt"] == 1
+    assert (db.job(job)["status"], db.attempts(job), db.state("seen", "held")) == ("completed", [], {"attempt": 1})
+    assert db.job(job)["started_at"] < sent, "it was run again"
+    assert db.value("select count(*) from stepd.jobs where parent_id = %s", job) == 1

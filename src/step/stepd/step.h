@@ -190,7 +190,7 @@ enum {
 static inline enum stepd_trigger_type stepd_trigger(const struct stepd_ctx *ctx);
 static inline const char *stepd_trigger_name(const struct stepd_ctx *ctx); /* "queue", "http" or "cron" */
 /* Which of STEPD_TRIGGERS(…), from 0. */
-static inline int stepd_trigger_index(const struct stepd_ctx *ctx);
+static inline int stepd_trigger_index(const struct stepd_ctx *ctx); /* in .triggers; -1: the job's topic is there no more */
 
 /*
  * The data: the input of a queue job; the body of an http request, by its Content-Type:
