@@ -160,8 +160,10 @@ def test_timeout_and_its_grace(long, db):
     # one that does not is killed after the grace; what it started had TERM at once
     [job] = db.enqueue("timed", {"ms": 60000, "deaf": True, "children": True})
     sleepers = sleepers_of(db, job)
+    worker = harness.Proc(sleepers[0].pgid)
     harness.wait_for(lambda: not any(p.alive for p in sleepers), 5, f"the handler's children ended: {sleepers}")
-    assert db.job(job)["status"] == "running", "its grace is not over"
+    assert worker.alive, "it has its grace, and its children had TERM before KILL came"
+    assert db.job(job)["status"] == "running"
     db.wait_status(job, "failed")
     [a] = db.attempts(job)
     assert (a["outcome"], a["signal"]) == ("timeout", 9) and a["error"].startswith("timed out after ") and "SIGKILL" in a["error"], a
