@@ -96,7 +96,9 @@ static void health(struct sd_http *h, struct sd_exchange *x, struct sd_buf *b)
 static void ready(struct sd_http *h, struct sd_exchange *x, struct sd_buf *b)
 {
 	struct census c = take_census(h);
-	bool node = atomic_load(&h->child->scoreboard->node_id) > 0;
+	const struct sd_scoreboard *sb = h->child->scoreboard;
+	/* it joined, and the database has heard of it within its lease, without which no job starts */
+	bool node = atomic_load(&sb->node_id) > 0 && atomic_load(&sb->lease_until_us) > sd_boot_us();
 	bool ok = c.database && node && c.pools_ready && !h->draining;
 
 	sd_buf_printf(b, "{\"status\":\"%s\",\"database\":%s,\"node\":%s,\"workers\":%s,\"draining\":%s,\"degraded\":[", ok ? "ready" : "not ready",

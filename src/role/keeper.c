@@ -132,6 +132,9 @@ static void join_failed(struct sd_keeper *k, const struct sd_err *err, const cha
 
 static void joined(struct sd_keeper *k, int32_t node_id)
 {
+	if (k->away && k->said_ready)
+		sd_log(SD_LOG_INFO, "the database is back");
+	k->away = false;
 	k->node_id = node_id;
 	atomic_store(&k->child->scoreboard->lease_until_us, k->join_us + k->child->conf->database_lease_ms * SD_MS);
 	k->listening = true;
@@ -351,8 +354,6 @@ static void on_up(void *arg, struct sd_db *db)
 {
 	struct sd_keeper *k = arg;
 	atomic_store(&k->child->slot->db_up, 1);
-	if (k->said_ready)
-		sd_log(SD_LOG_INFO, "the database is back");
 	join_step(k);
 }
 
@@ -365,7 +366,13 @@ static void on_down(void *arg, struct sd_db *db, const struct sd_err *err)
 	if (k->start_err.class == SD_ERR_NONE)
 		k->start_err = *err;
 	ev_timer_stop(k->loop, &k->join_timer);
-	sd_log_err(SD_LOG_WARN, err, "database");
+	/* a database that lets us in but not join, being read-only now, is told of once, not at each try */
+	char what[sizeof k->away_what];
+	snprintf(what, sizeof what, "%.*s", (int)strcspn(err->message, ":"), err->message);
+	if (!k->away || strcmp(k->away_what, what) != 0)
+		sd_log_err(SD_LOG_WARN, err, "database");
+	k->away = true;
+	memcpy(k->away_what, what, sizeof what);
 	sd_keeper_leave_when_done(k);
 }
 

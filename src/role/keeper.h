@@ -38,7 +38,8 @@ struct sd_keeper {
 	int64_t beat_us;   /* when the first of the unanswered heartbeats was sent */
 	unsigned beats;	   /* how many are unanswered */
 	int32_t node_id;   /* 0: not joined on this connection yet */
-	bool configured, said_ready;
+	bool configured, said_ready, away;
+	char away_what[128]; /* what the log knows of that: the error up to its first colon */
 	bool joining;	   /* a request of the joining is under way */
 	bool draining, leaving;
 	struct sd_err start_err; /* why it is not ready yet */

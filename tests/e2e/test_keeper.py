@@ -1,6 +1,7 @@
 """The keeper: waiting for the database, the node's life, wake-ups, due jobs, deaths, cancels, rescue."""
 
 import datetime
+import re
 import signal
 import socket
 import statistics
@@ -117,6 +118,34 @@ def test_read_only_database(stepd, db):
 
 
 # --- the node's life ---------------------------------------------------------------------------------------------
+
+def test_database_that_becomes_read_only(stepd, db):
+    """As the old primary after a failover: not ready once the lease is over, and told of once."""
+    stepd.step("note", NOTE)
+    stepd.start(config=configured(stepd, lease="1s"))
+
+    def ready():
+        return stepd.get("/ready", port=stepd.admin_port)
+
+    assert ready().status == 200
+    cut = f"select pg_terminate_backend(pid) from pg_stat_activity where datname = '{db.name}' and pid <> pg_backend_pid()"
+    db.rows(f'alter database "{db.name}" set default_transaction_read_only = on')
+    db.rows(cut)
+    harness.wait_for(lambda: (r := ready()).status == 503 and r.json["node"] is False, 10, "not ready")
+    sessions = set()
+    keeper = "select pid from pg_stat_activity where datname = %s and application_name like 'stepd keeper%%'"
+    harness.wait_for(lambda: sessions.update(db.values(keeper, db.name)) or len(sessions) > 2, 30, "it tries again and again")
+    told = re.findall("keeper: (database|.*read-only).*", stepd.log())
+    assert len(re.findall("keeper: database: this database session cannot be used any longer: cannot execute", stepd.log())) == 1, told
+    db.rows(f'alter database "{db.name}" reset default_transaction_read_only')
+    db.rows("set default_transaction_read_only = off")
+    mark = stepd.log_mark()
+    db.rows(cut)
+    stepd.wait_log("keeper: the database is back", mark)
+    harness.wait_for(lambda: ready().status == 200, 10, "ready again")
+    [job] = db.enqueue("note", {})
+    db.wait_status(job, "completed")
+
 
 def test_joins_and_leaves(note, db):
     [node] = db.rows("select * from stepd.node")
