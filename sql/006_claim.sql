@@ -194,6 +194,14 @@ end $$;
 comment on function stepd._take(int, boolean, bigint, int) is
 	'Delete up to want ready rows of a lane and return them in order, with the highest pos of the main flow (null: none of it).';
 
+-- A batch of jobs that were enqueued one after the other is read in one go, which takes a fifth of the time.
+create or replace function stepd._in_a_row(ids bigint[]) returns boolean
+language plpgsql immutable as $$
+begin
+	return ids[cardinality(ids)] - ids[1] = cardinality(ids) - 1 and ids = array(select generate_series(ids[1], ids[cardinality(ids)]));
+end $$;
+comment on function stepd._in_a_row(bigint[]) is 'Is each id the next one after that before it?';
+
 -- The locks that the claim of these lanes needs; see above and 018_limit.sql.
 -- A worker has a place in the queues that stepd.kept names: it finished jobs of
 -- theirs in this transaction.
@@ -356,6 +364,16 @@ begin
 			while t.buckets[upto + 1] = day loop
 				upto := upto + 1;
 			end loop;
+			if stepd._in_a_row(t.ids[first:upto]) then
+				return query
+					select lease, l.lane, x.id, t.attempts[first + x.id - t.ids[first]] + 1,
+						stepd._max_attempts(l.max_retries, case when t.attempts[first + x.id - t.ids[first]] > 0
+							then (select n.attempts_before from stepd.renewal n where n.job_id = x.id) end),
+						x.trigger, x.trigger_index::int, l.name, x.group_id, x.parent_id, x.trace_id,
+						(date_part('epoch', x.enqueued_at) * 1000000)::bigint, t.last, x.input::text
+					from stepd.job x where x.id between t.ids[first] and t.ids[upto] and x.bucket = day order by x.id;
+				continue;
+			end if;
 			return query
 				select lease, l.lane, x.id, u.attempt + 1,
 					stepd._max_attempts(l.max_retries, case when u.attempt > 0

@@ -34,14 +34,17 @@
 -- The lock is held until the claim is on disk.  That it need not be (commit
 -- asynchronously, wait for the disk in a transaction of its own) was measured
 -- and left: what such claims wait for is each other's work, not the disk.
--- A claim that meets a job whose group is full leaves it where it is, if those
--- who hold the group work off batches: they come for more in a moment.  If one
--- has nothing left but what it runs, that may take long, and the job is put
--- aside into fifo_backlog, so that nobody reads past it again and again.  When
--- a job of the group has ended, the next claim lets twice as many come back as
--- have ended: enough for batches that grow, and no job is moved to and fro more
--- than a few times.  Jobs without a group are not limited.  What is left behind
--- the workers' cursors gets rank -1, as if it had come again.
+-- A claim that meets a job whose group is full leaves it where it is, if
+-- those who hold the group work off batches: they come for more in a moment.
+-- If one has nothing left but what it runs, that may take long, and the job
+-- is put aside into fifo_backlog, so that nobody reads past it again and
+-- again.  So are the jobs of a few busy groups where a claim's first look
+-- found nothing else: thousands of one group may stand before those of
+-- others.  When a job of the group has ended, the next claim lets twice as
+-- many come back as have ended: enough for batches that grow, and no job is
+-- moved to and fro more than a few times.  Jobs without a group are not
+-- limited.  What is left behind the workers' cursors gets rank -1, as if it
+-- had come again.
 
 create or replace function stepd._rate_used(queue_id int, window_ms bigint) returns int
 language plpgsql
@@ -174,8 +177,12 @@ set enable_seqscan = off set enable_bitmapscan = off as $$
 #variable_conflict use_column
 declare
 	day date := buckets[1];
+	first bigint := ids[1];
+	final bigint := ids[cardinality(ids)];
 begin
-	if day = all (buckets) then -- nearly always; picks one partition once, see claim()
+	if day = all (buckets) and stepd._in_a_row(ids) then
+		return array(select x.group_id from stepd.job x where x.id between first and final and x.bucket = day order by x.id);
+	elsif day = all (buckets) then -- nearly always; picks one partition once, see claim()
 		return array(select (select x.group_id from stepd.job x where x.id = u.id and x.bucket = day limit 1)
 			from unnest(ids) with ordinality u (id, ord) order by u.ord);
 	end if;
@@ -268,8 +275,9 @@ comment on function stepd._group_busy(int, int, int, int, text[]) is
 
 -- One look at the first jobs of a lane: those whose group is not full are taken, up to want.
 drop function if exists stepd._group_pick(int, int, text, boolean, bigint, text[], text[], int, int);
+drop function if exists stepd._group_pick(int, int, int, int, int, text, boolean, bigint, int, int);
 create or replace function stepd._group_pick(node_id int, slot int, queue_id int, per_group int, lane_id int, strategy text, whole boolean, cursor bigint,
-	want int, look int, out ids bigint[], out buckets date[], out attempts smallint[], out groups text[], out last bigint, out aside bigint, out seen int)
+	want int, look int, clear boolean, out ids bigint[], out buckets date[], out attempts smallint[], out groups text[], out last bigint, out aside bigint, out seen int)
 language plpgsql
 set enable_seqscan = off set enable_bitmapscan = off set enable_mergejoin = off as $$
 #variable_conflict use_column
@@ -304,6 +312,7 @@ begin
 		aside := 0;
 		return;
 	end if;
+	clear := clear and cardinality(f.busy) * 8 < seen;
 	with g as materialized (
 		select u.*, b.g is not null as busy
 		from unnest(c.at, c.ranks, c.pos, c.buckets, c.attempts, _group_pick.groups)
@@ -313,7 +322,7 @@ begin
 	), free as materialized (
 		select g.* from g where not g.busy order by g.ord limit want
 	), moved as materialized (
-		select g.* from g where g.busy and g.group_id in (select u.g from unnest(f.stuck) u (g))
+		select g.* from g where g.busy and (clear or g.group_id in (select u.g from unnest(f.stuck) u (g)))
 	), gone as (
 		delete from stepd.ready r where r.ctid = any (array(select x.at from free x union all select x.at from moved x))
 	), line as (
@@ -330,8 +339,8 @@ begin
 		(select count(*) from moved)
 	into ids, buckets, attempts, groups, last, aside from (select * from free order by ord) x;
 end $$;
-comment on function stepd._group_pick(int, int, int, int, int, text, boolean, bigint, int, int) is
-	'Take jobs of groups that are not busy, put aside those of groups that are stuck. Only under the queue''s lock.';
+comment on function stepd._group_pick(int, int, int, int, int, text, boolean, bigint, int, int, boolean) is
+	'Take jobs of groups that are not busy, put aside those of groups that are stuck, or, to clear the way, of a few groups that are busy. Only under the queue''s lock.';
 
 drop function if exists stepd._take_grouped(int, int, int, text, int, int, boolean, bigint, int);
 drop function if exists stepd._take_grouped(int, int, int, text, int, boolean, int, boolean, bigint, int);
@@ -362,7 +371,7 @@ begin
 	end if;
 	for i in 1 .. 50 loop
 		t := stepd._group_pick(_take_grouped.node_id, _take_grouped.slot, _take_grouped.queue_id, per_group, _take_grouped.lane_id, strategy, whole,
-			greatest(cursor, coalesce(last, 0)), want, look);
+			greatest(cursor, coalesce(last, 0)), want, look, i > 1 and ids is null);
 		ids := ids || t.ids;
 		buckets := buckets || t.buckets;
 		attempts := attempts || t.attempts;
@@ -370,7 +379,7 @@ begin
 		last := greatest(last, t.last);
 		want := want - coalesce(cardinality(t.ids), 0);
 		exit when want <= 0 or t.seen < look or coalesce(t.aside, 0) = 0 and (i > 1 or cardinality(t.ids) >= want);
-		look := least(greatest(want * 2, 64), 1000);
+		look := least(greatest(want * 2, 64, case when ids is null then look * 2 end), 1000);
 	end loop;
 	if ids is null and t.aside > 0 then
 		perform stepd._ring(''); -- enough for one claim; there is more to look at

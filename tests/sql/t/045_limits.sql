@@ -118,5 +118,18 @@ select stepd.configure('n1', t.steps(), jsonb_build_array(t.queue('std'), t.queu
 select is((select count(*)::int from stepd.group_hold) + (select count(*)::int from stepd.fifo_backlog), 0, 'limits switched off');
 select is(cardinality(t.claim(5, 'Std')), 4, 'no rate limit');
 select is(t.sound(), 'sound', 'sound');
+-- thousands of a group that is held stand before others: who comes gets the others all the same
+select stepd.configure('n2', '{"steps": [{"name": "Hot", "triggers": [{"type": "queue", "topic": "tick"}]}]}', '[]', '{}');
+select stepd.queue_set('tick', '{"concurrencyPerGroup": 1}');
+select count(*) from stepd.enqueue_many('tick', (select jsonb_agg(jsonb_build_object('group', case when i <= 5000 then 'hot' else 'h' || i end)) from generate_series(1, 5100) i));
+select is(cardinality(t.claim(31, 'Hot', 10)), 10, 'ten of the first group held');
+select is(cardinality(t.claim(32, 'Hot', 50)), 50, 'others for somebody else');
+select is(cardinality(t.claim(33, 'Hot', 50)), 50, 'and the rest for a third');
+select is(t.claim(34, 'Hot', 50), '{}', 'that is all');
+select t.finish_held(31, 'Hot');
+select is(cardinality(t.claim(31, 'Hot', 500)), 20, 'those put aside come back, more each time');
+select t.finish_held(31, 'Hot');
+select is(cardinality(t.claim(31, 'Hot', 500)), 40, 'and more');
+select is(t.sound(), 'sound', 'sound');
 select * from finish();
 rollback;

@@ -2,11 +2,11 @@ begin;
 select no_plan();
 
 -- nodes
-select stepd.node_join('11111111-1111-1111-1111-111111111111', 'a', 1, 'v', 1000) as a \gset
-select is(stepd.node_join('11111111-1111-1111-1111-111111111111', 'a', 1, 'v', 1000), :a, 'joining is idempotent');
+select stepd.node_join('11111111-1111-1111-1111-111111111111', 'a', 1, 'v', 60000) as a \gset
+select is(stepd.node_join('11111111-1111-1111-1111-111111111111', 'a', 1, 'v', 60000), :a, 'joining is idempotent');
 select stepd.node_join('22222222-2222-2222-2222-222222222222', 'b', 2, 'v', 60000) as b \gset
 select isnt(:a, :b, 'another boot is another node');
-select throws_ok($$select stepd.node_join(null, 'a', 1, 'v', 1000)$$, '22023', 'boot_id: must not be null', 'null boot id');
+select throws_ok($$select stepd.node_join(null, 'a', 1, 'v', 60000)$$, '22023', 'boot_id: must not be null', 'null boot id');
 select throws_ok($$select stepd.node_join(gen_random_uuid(), null, 1, 'v', 1000)$$, '22023', 'name: must not be empty', 'no name');
 select throws_like($$select stepd.node_join(gen_random_uuid(), 'x', 1, 'v', 0)$$, 'lease_ms: 0 is not%', 'no lease');
 select is(stepd.node_beat(:a, true), true, 'heartbeat');
@@ -71,7 +71,7 @@ select results_eq($$select job_id, outcome, error, node from stepd.attempts wher
 select is((select status from stepd.nodes where id = :a), 'lost', 'the node is lost');
 select is((select count(*)::int from stepd.rescue()), 0, 'once');
 select is(stepd.node_beat(:a, true), false, 'its heartbeat is refused');
-select throws_like($$select stepd.node_join('11111111-1111-1111-1111-111111111111', 'a', 1, 'v', 1000)$$, 'boot_id: % has been declared dead', 'and so is its boot id');
+select throws_like($$select stepd.node_join('11111111-1111-1111-1111-111111111111', 'a', 1, 'v', 60000)$$, 'boot_id: % has been declared dead', 'and so is its boot id');
 select is((select count(*)::int from stepd.finish(:a, 1, '{1,2,3,4,5,6,7,8,9,10,11,12}', '{1,1,1,1,1,1,1,1,1,1,1,1}', array_fill('completed'::text, '{12}'), array_fill(1::bigint, '{12}'), array_fill(1::bigint, '{12}'), null, null, null, null) where verdict = 'refused'), 12, 'its late outcomes are refused');
 insert into stepd.lease (node_id, slot, generation, lane_id, claimed_at, since, has_unique, ids, buckets, attempts)
 	select :a, 5, 1, lane_id, now(), now(), false, array[pos], array[bucket], array[attempt] from stepd.ready where pos = 3;
