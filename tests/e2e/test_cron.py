@@ -8,6 +8,12 @@ import harness
 
 UTC = datetime.timezone.utc
 
+
+def far():
+    """A minute of the hour that is half an hour away: no test meets it."""
+    return (datetime.datetime.now(UTC).minute + 30) % 60
+
+
 STEP = r"""
 #include <stepd/step.h>
 static int tick(struct stepd_ctx *ctx)
@@ -51,12 +57,13 @@ def test_every_second(stepd, db):
 
 
 def test_shown(stepd, db):
-    cron_step(stepd, "0 3 * * *")
+    hour = (datetime.datetime.now(UTC).hour + 12) % 24
+    cron_step(stepd, f"0 {hour} * * *")
     cron_step(stepd, "0 0 0 1 1 * 2199", "Never")
     stepd.start()
     schedule = db.row("select * from stepd.schedules where step = 'Tick'")
     now = datetime.datetime.now(UTC)
-    want = now.replace(hour=3, minute=0, second=0, microsecond=0)
+    want = now.replace(hour=hour, minute=0, second=0, microsecond=0)
     assert schedule["next_run"] == (want if want > now else want + datetime.timedelta(days=1))
     assert schedule["last_run"] is None and schedule["last_job_id"] is None
     assert jobs(db) == []
@@ -81,7 +88,8 @@ def set_back(db, **ago):
 
 
 def test_missed_ticks_are_made_up_for_once(stepd, db):
-    cron_step(stepd, "7 * * * *")
+    minute = far()
+    cron_step(stepd, f"{minute} * * * *")
     stepd.start()
     assert stepd.stop() == 0
     had = ticks(db)
@@ -90,7 +98,7 @@ def test_missed_ticks_are_made_up_for_once(stepd, db):
     harness.wait_for(lambda: len(ticks(db)) > len(had), 5, "the missed tick")
     [made] = [t for t in ticks(db) if t not in had]
     now = datetime.datetime.now(UTC)
-    latest = now.replace(minute=7, second=0, microsecond=0)
+    latest = now.replace(minute=minute, second=0, microsecond=0)
     assert made == (latest if latest <= now else latest - datetime.timedelta(hours=1))
     db.wait_value("select last_run = %s from stepd.schedules", True, made)
     no_duplicates(db)

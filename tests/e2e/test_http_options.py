@@ -1,6 +1,7 @@
 """The http options that shape connections, replies and what is kept of a run."""
 
 import json
+import select
 import signal
 import socket
 import time
@@ -170,6 +171,7 @@ def test_bodies_share_their_memory(stepd):
             c.sendall(head + b"x" * 900000)
         except (ConnectionResetError, BrokenPipeError):
             pass
+    wait_for(lambda: len(select.select(clients, [], [], 0)[0]) >= 5, 10, "five are refused")
     for c in clients:
         c.settimeout(0.5)
         try:

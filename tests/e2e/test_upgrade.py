@@ -26,7 +26,7 @@ MANIFEST = """{"steps": [
     {"name": "Row", "kind": "c", "file": "Row.so", "triggers": [{"type": "queue", "topic": "row"}]}]}"""
 
 # Everything that the schema is, as text: relations with their columns, functions, views, indexes, constraints, comments.
-CATALOG = """
+CATALOG = r"""
 select format('column %s.%s %s %s %s', c.relname, a.attname, format_type(a.atttypid, a.atttypmod), a.attnotnull,
               pg_get_expr(d.adbin, d.adrelid)) as what
   from pg_class c join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
@@ -47,7 +47,9 @@ union all
 select format('constraint %s %s', conrelid::regclass, pg_get_constraintdef(k.oid)) from pg_constraint k join pg_class c on c.oid = k.conrelid
  where c.relnamespace = 'stepd'::regnamespace and not c.relispartition
 union all
-select format('comment %s: %s', pg_describe_object(classoid, objoid, objsubid), description) from pg_description
+-- of partitions not for which day: midnight may have passed
+select regexp_replace(format('comment %s: %s', pg_describe_object(classoid, objoid, objsubid), description),
+   '\d{8}|\d{4}-\d\d-\d\d', 'DAY', 'g') from pg_description
  where pg_describe_object(classoid, objoid, objsubid) like '%stepd.%'
 order by 1
 """
