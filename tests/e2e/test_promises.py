@@ -5,6 +5,7 @@ ones), with our count of retries.  tests/SEMANTICS.md says which sentence is tes
 import json
 import os
 import threading
+import time
 
 import psycopg2
 import pytest
@@ -50,6 +51,7 @@ static int tool(struct stepd_ctx *ctx)
 	cJSON *out = NULL;
 
 	if (o != NULL && stepd_enqueue(ctx, "kit", in, .priority = (int)stepd_get_num(o, "priority", 0), .delay_ms = (int64_t)stepd_get_num(o, "delay", 0),
+		.run_at = (int64_t)stepd_get_num(o, "at", 0),
 		.group = stepd_get_str(o, "group"), .unique = stepd_get_str(o, "unique")) < 0)
 		return STEPD_RETRY;
 	if (stepd_get_bool(in, "hang", false)) {
@@ -153,7 +155,12 @@ def test_every_option_of_an_enqueue(start, db):
     [tool] = db.enqueue("tool", {"enqueue": {"priority": -7, "delay": 3600000, "group": "g", "unique": "k4"}})
     parent = db.wait_status(tool, "completed")
     [c] = db.values("select id from stepd.jobs where parent_id = %s", tool)
-    for n, job in enumerate((sql, bulk, ctl, c)):
+    at = int((time.time() + 3600) * 1000)
+    [tool2] = db.enqueue("tool", {"enqueue": {"priority": -7, "at": at, "group": "g", "unique": "k5"}})
+    db.wait_status(tool2, "completed")
+    [c2] = db.values("select id from stepd.jobs where parent_id = %s", tool2)
+    assert db.value("select round(extract(epoch from run_at) * 1000)::bigint from stepd.jobs where id = %s", c2) == at
+    for n, job in enumerate((sql, bulk, ctl, c, c2)):
         row = db.job(job)
         assert {k: row[k] for k in want} == {**want, "unique_key": "k" if n == 0 else f"k{n + 1}"}
         assert 3590 < (row["run_at"] - row["enqueued_at"]).total_seconds() < 3610

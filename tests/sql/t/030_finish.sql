@@ -84,6 +84,12 @@ select is(t.finish(:j, 'cancelled', 'stopped'), 'cancelled', 'the handler saw th
 select stepd.cancel(id) from stepd.jobs where status in ('ready', 'scheduled');
 select is(t.sound(), 'sound', 'sound');
 
+-- at a time of the handler's choice
+select stepd.enqueue('std') as j \gset
+select t.claim(1, 'Std'), t.finish(:j, effects => '{"enqueues": [{"topic": "once", "run_at": "2090-01-01T00:00:00Z"}, {"topic": "once", "run_at": "2000-01-01T00:00:00Z"}]}');
+select results_eq('select status, extract(year from run_at)::int = 2090 from stepd.jobs where parent_id = ' || :j || ' order by id', $$values ('scheduled', true), ('ready', false)$$, 'later, or now if it is past');
+select stepd.cancel(id) from stepd.jobs where parent_id = :j;
+
 -- of the enqueues of an attempt that did not complete only those marked "always" count, however it ended
 create function pg_temp.children(outcome text, step text default 'Std') returns text language plpgsql as $$
 declare

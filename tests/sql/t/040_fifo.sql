@@ -171,5 +171,14 @@ select t.finish_held(7, 'Once');
 select is(pg_temp.next_groups(), 'back 1,retry 1,snooze 1', 'which follow');
 select t.finish_held(7, 'Once');
 select is(t.sound(), 'sound', 'sound');
+
+-- held, perhaps begun: who knows; its group waits until the worker has told
+select t.groups('fifo', 'h1', 'h2', 'h2');
+select t.claim(1, 'Fifo') as held \gset
+select is(stepd.cancel((:'held'::bigint[])[2]), true, 'cancel of a head that is held behind another');
+select is(t.claim(2, 'Fifo'), '{}', 'nothing of its group begins');
+select is(t.finish((:'held'::bigint[])[2]), 'cancelled', 'before it has ended');
+select is(cardinality(t.claim(2, 'Fifo')), 1, 'then the next goes');
+select is(t.sound(), 'sound', 'sound');
 select * from finish();
 rollback;

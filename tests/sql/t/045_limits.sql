@@ -104,6 +104,17 @@ select t.finish(j) from unnest(:'x'::bigint[]) j;
 select is((select array_agg(c.group_id) from stepd.claim(t.n(), 12, 1, array[t.lane('Fan1')], array[:cursor::bigint], '{9}', 9) c), '{x}', 'and what was left comes first');
 select is(t.sound(), 'sound', 'sound');
 
+-- a held one that is cancelled may have begun, so it keeps its place until its worker has told
+savepoint held;
+select t.groups('fan', 'k1', 'k2', 'k2');
+select t.claim(11, 'Fan1', 2) as k \gset
+select is(stepd.cancel((:'k'::bigint[])[2]), true, 'cancel of one that is held behind another');
+select is(t.claim(12, 'Fan1', 9), '{}', 'its group stays full');
+select is(t.finish((:'k'::bigint[])[2]), 'cancelled', 'until it has ended');
+select is(t.claim_groups(12, 'Fan1', 9), 'k2', 'then the next goes');
+select is(t.sound(), 'sound', 'sound');
+rollback to held;
+
 -- by priority within the group
 select stepd.enqueue_many('prio', '[{"group": "g", "priority": 5}, {"group": "g", "priority": 4}, {"group": "g", "priority": 1}, {"group": "g", "priority": 2}]');
 select min(id) as p from stepd.jobs where queue = 'prio' \gset

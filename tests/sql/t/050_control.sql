@@ -27,6 +27,12 @@ select stepd.cancel(5);
 select results_eq($$select * from stepd.died(t.n(), 1, 1, 5, 'cancelled', 'ended by signal 15', null, 15, 100, 5, 10, 10, 1)$$, $$values (5::bigint, 'cancelled')$$, 'the worker was stopped for it');
 select results_eq('select outcome, signal, max_rss_kb, cpu_ms from stepd.attempts where job_id = 5', $$values ('cancelled', 15, 100::bigint, 5::bigint)$$, 'recorded');
 select stepd.enqueue('std') as j \gset
+select stepd.enqueue('once') as k \gset
+select t.claim(1, 'Std'), t.claim(1, 'Once');
+select is(stepd.cancel(:k), true, 'the first of a second lease');
+select is(t.status(:k), 'cancelled', 'has not started either: at once');
+select is(t.finish(:j), 'completed', 'the other goes on');
+select stepd.enqueue('std') as j \gset
 select t.claim(1, 'Std'), stepd.cancel(:j);
 select is(stepd.release(array[t.lease(:j)], array[:j]::bigint[]), 1, 'released with a request');
 select is(t.status(:j), 'cancelled', 'is cancelled');
