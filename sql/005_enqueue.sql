@@ -167,10 +167,6 @@ begin
 end $$;
 comment on function stepd._check_topic(text) is 'Refuse what cannot be a topic.';
 
-create or replace function stepd._is_large(data jsonb) returns boolean
-language sql stable parallel safe as $$ select pg_column_size(data) > 2048 or pg_column_compression(data) is not null $$;
-comment on function stepd._is_large(jsonb) is 'Must this be looked at? Most data need not.';
-
 create or replace function stepd._check_data(argument text, data jsonb) returns void
 language plpgsql as $$
 begin
@@ -180,7 +176,7 @@ begin
 	elsif pg_column_size(data) > 67108864 then
 		perform stepd._bad(argument, format('is %s bytes large, at most 67108864 (64 MiB) are allowed', pg_column_size(data)));
 	-- each level takes at least eight bytes, so small values need no look
-	elsif stepd._is_large(data) and data @? '$.**{512}' then
+	elsif (pg_column_size(data) > 2048 or pg_column_compression(data) is not null) and data @? '$.**{512}' then
 		perform stepd._bad(argument, 'is nested deeper than 512 levels');
 	end if;
 end $$;
@@ -200,7 +196,7 @@ begin
 	elsif octet_length(i.unique_key) > 1000 then
 		perform stepd._bad(case prefix when '' then 'unique_key' else prefix || 'unique' end, format('is %s bytes long, at most 1000 are allowed', octet_length(i.unique_key)));
 	end if;
-	if stepd._is_large(i.data) then
+	if pg_column_size(i.data) > 2048 or pg_column_compression(i.data) is not null then
 		perform stepd._check_data(prefix || 'data', i.data);
 	end if;
 end $$;
