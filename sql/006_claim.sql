@@ -194,7 +194,7 @@ end $$;
 comment on function stepd._take(int, boolean, bigint, int) is
 	'Delete up to want ready rows of a lane and return them in order, with the highest pos of the main flow (null: none of it).';
 
--- A batch of jobs that were enqueued one after the other is read in one go, which takes a fifth of the time.
+-- A batch of jobs that were enqueued one after the other is read in one go: inputs in half the time, groups in a sixth.
 create or replace function stepd._in_a_row(ids bigint[]) returns boolean
 language plpgsql immutable as $$
 begin
