@@ -34,6 +34,13 @@ language sql immutable parallel safe as $$
 $$;
 comment on function stepd._rank(text, int, boolean) is 'stepd.ready.rank of a job; again: it was ready or running before, or waited for its time.';
 
+-- Written out where planning it would be felt: in enqueue.
+create or replace function stepd._group_hash(group_id text) returns bigint
+language sql immutable parallel safe as $$
+	select hashtextextended(group_id, 0)
+$$;
+comment on function stepd._group_hash(text) is 'stepd.ready.group_hash of a job of this group; null: of none.';
+
 create or replace function stepd._queue_ensure(name text) returns int
 language plpgsql as $$
 #variable_conflict use_column
@@ -135,8 +142,8 @@ begin
 		union all select * from backlog
 		union all select * from ready
 	)
-	insert into stepd.ready (lane_id, rank, pos, bucket, attempt)
-	select e.lane_id, stepd._rank(_queue_move.strategy, j.priority, true), e.id, e.bucket, e.attempt
+	insert into stepd.ready (lane_id, rank, pos, bucket, attempt, group_hash)
+	select e.lane_id, stepd._rank(_queue_move.strategy, j.priority, true), e.id, e.bucket, e.attempt, stepd._group_hash(j.group_id)
 	from every e join stepd.job j on j.id = e.id and j.bucket = e.bucket;
 end $$;
 comment on function stepd._queue_move(int, text) is 'Re-place the unclaimed jobs of a queue for another strategy.';

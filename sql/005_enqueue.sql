@@ -124,8 +124,8 @@ begin
 			case when lane_id is null then topic end, data
 		from e
 	), ready as (
-		insert into stepd.ready (lane_id, rank, pos, bucket, attempt)
-		select lane_id, case when strategy = 'priority' then -priority else 0 end, id, bucket, 0
+		insert into stepd.ready (lane_id, rank, pos, bucket, attempt, group_hash)
+		select lane_id, case when strategy = 'priority' then -priority else 0 end, id, bucket, 0, hashtextextended(group_id, 0)
 		from e where run_at is null and strategy <> 'fifo'
 	), inbox as (
 		insert into stepd.fifo_inbox (queue_id, id, lane_id, bucket, group_id)

@@ -194,18 +194,39 @@ end $$;
 comment on function stepd._take(int, boolean, bigint, int) is
 	'Delete up to want ready rows of a lane and return them in order, with the highest pos of the main flow (null: none of it).';
 
--- A batch of jobs that were enqueued one after the other is read in one go: inputs in half the time, groups in a sixth.
-create or replace function stepd._in_a_row(ids bigint[]) returns boolean
+-- Jobs that lie close together are read in one range scan, in a third of the time that one look for each takes, or less.
+create or replace function stepd._spread(ids bigint[], attempts smallint[]) returns smallint[]
 language plpgsql immutable as $$
+declare
+	n int := cardinality(ids);
+	before bigint := ids[1] - 1;
+	span bigint := ids[n] - before;
+	spread smallint[];
 begin
-	return ids[cardinality(ids)] - ids[1] = cardinality(ids) - 1 and ids = array(select generate_series(ids[1], ids[cardinality(ids)]));
+	if span < n or span > 3 * n then
+		return null;
+	elsif span = n and ids = array(select generate_series(ids[1], ids[n])) then
+		return attempts;
+	end if;
+	spread := array_fill(-1::smallint, array[span::int]);
+	for i in 1 .. n loop
+		if ids[i] <= before or ids[i] > ids[n] then
+			return null;
+		end if;
+		before := ids[i];
+		spread[before - ids[1] + 1] := attempts[i];
+	end loop;
+	return spread;
 end $$;
-comment on function stepd._in_a_row(bigint[]) is 'Is each id the next one after that before it?';
+comment on function stepd._spread(bigint[], smallint[]) is
+	'The attempts of jobs by the distance of their ids from the first one, -1 for ids between that are not among them; null: they do not ascend, or lie far apart.';
 
 -- The locks that the claim of these lanes needs; see above and 018_limit.sql.
 -- A worker has a place in the queues that stepd.kept names: it finished jobs of
 -- theirs in this transaction.
-create or replace function stepd._claim_lock(node_id int, slot int, lanes int[], out alone int[], out shared int[], out shut int[], out far int)
+drop function if exists stepd._claim_lock(int, int, int[]);
+create or replace function stepd._claim_lock(node_id int, slot int, lanes int[], out alone int[], out shared int[], out shut int[], out crowded int[],
+	out far int)
 language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -217,6 +238,7 @@ begin
 	alone := '{}';
 	shared := '{}';
 	shut := '{}';
+	crowded := '{}';
 	if current_setting('stepd.kept', true) like _claim_lock.node_id || ' ' || _claim_lock.slot || ' %' then
 		kept := (string_to_array(current_setting('stepd.kept', true), ' ')::int[])[3:];
 	end if;
@@ -239,8 +261,10 @@ begin
 		if s.mail or s.max_concurrency > 0 and s.concurrency_per_group = 0 and not s.mine
 			or s.concurrency_per_group > 0 and not calm
 			or s.rate_limit > 0 and (s.rate_limit <= far or s.rate_limit - stepd._rate_used(s.id, s.rate_window_ms) <= far) then
+			perform stepd._group_warm() where s.concurrency_per_group > 0;
 			perform stepd._queue_lock(s.id);
 			alone := alone || s.id;
+			crowded := crowded || case when s.concurrency_per_group > 0 and not calm then array[s.id] end;
 		else
 			if calm and not s.mine then
 				perform pg_advisory_xact_lock(1937007987, s.id); -- newcomers one after the other
@@ -251,11 +275,16 @@ begin
 	end loop;
 end $$;
 comment on function stepd._claim_lock(int, int, int[]) is
-	'Take the locks of those queues of these lanes that have limits or letters. alone: nobody else claims there; shared: others may, as far as limits go; shut: the settings are being changed. far: what all sessions of the server together may take of a queue while none sees the others.';
+	'Take the locks of those queues of these lanes that have limits or letters. alone: nobody else claims there; shared: others may, as far as limits go; shut: the settings are being changed. crowded: those whose groups may be full. far: what all sessions of the server together may take of a queue while none sees the others.';
 
-create or replace function stepd.claim(node_id int, slot int, generation bigint, lanes int[], cursors bigint[], maxes int[], total int)
-returns table (lease_id bigint, lane_id int, job_id bigint, attempt int, max_attempts int, trigger text, trigger_index int,
-	queue text, group_id text, parent_id bigint, trace_id uuid, enqueued_at_us bigint, cursor bigint, input text)
+drop function if exists stepd.claim(int, int, bigint, int[], bigint[], int[], int);
+drop type if exists stepd._claimed cascade;
+create type stepd._claimed as (lease_id bigint, lane_id int, job_id bigint, attempt int, max_attempts int, trigger text, trigger_index int,
+	queue text, group_id text, parent_id bigint, trace_id uuid, enqueued_at_us bigint, cursor bigint, input text);
+comment on type stepd._claimed is 'A claimed job, as its worker wants to know it; or (job_id null) a batch that is to be read with claimed().';
+
+create or replace function stepd.claim(node_id int, slot int, generation bigint, lanes int[], cursors bigint[], maxes int[], total int,
+	large int default null) returns setof stepd._claimed
 language plpgsql
 set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
@@ -267,12 +296,11 @@ declare
 	locks record; -- of queues with limits, see _claim_lock
 	lease bigint;
 	at timestamptz;
-	first int;
-	upto int;
-	day date;
 	most int;
 	sorted int;
 	used int;
+	least_id bigint;
+	most_id bigint;
 begin
 	if cardinality(lanes) <> cardinality(cursors) or cardinality(lanes) <> cardinality(maxes) then
 		perform stepd._bad('lanes', 'has another length than cursors or maxes');
@@ -306,11 +334,7 @@ begin
 			continue when l.queue_id = any (locks.shut);
 			-- a fifo queue that is not among them has been sorted by somebody else meanwhile: its heads are there to be taken
 			continue when l.queue_id <> all (locks.alone || locks.shared) and (l.max_concurrency > 0 or l.rate_limit > 0 or l.concurrency_per_group > 0);
-			if l.max_concurrency > 0 and l.max_concurrency <= (
-				select count(distinct (e.node_id, e.slot)) from stepd.lease e join stepd.lane a on a.id = e.lane_id
-				where a.queue_id = l.queue_id and (e.node_id, e.slot) <> (claim.node_id, claim.slot)) then
-				continue;
-			end if;
+			continue when l.max_concurrency > 0 and l.max_concurrency <= stepd._others(l.queue_id, claim.node_id, claim.slot);
 			if l.strategy = 'fifo' and l.queue_id = any (locks.alone) then
 				-- until somebody may go: a thousand letters may all be about a group that is blocked
 				for i in 1 .. 10 loop
@@ -334,7 +358,8 @@ begin
 		end if;
 
 		if l.concurrency_per_group > 0 then
-			t := stepd._take_grouped(claim.node_id, claim.slot, l.queue_id, l.strategy, l.concurrency_per_group, l.queue_id = any (locks.alone), l.lane,
+			t := stepd._take_grouped(claim.node_id, claim.slot, l.queue_id, l.strategy, l.concurrency_per_group, l.queue_id = any (locks.alone),
+				l.queue_id = any (locks.crowded), l.lane,
 				l.strategy <> 'standard' or l.cur = 0, l.cur, most);
 		else
 			t := stepd._take(l.lane, l.strategy <> 'standard' or l.cur = 0, l.cur, most);
@@ -345,48 +370,92 @@ begin
 		end if;
 		room := room - cardinality(t.ids);
 		at := clock_timestamp();
+		select min(i), max(i) into least_id, most_id from unnest(t.ids) i;
 		insert into stepd.lease (node_id, slot, generation, lane_id, claimed_at, since, has_unique, ids, buckets, attempts)
 		values (claim.node_id, claim.slot, claim.generation, l.lane, at, at,
-			exists (select from stepd.unique_job k where k.job_id = any (t.ids)), t.ids, t.buckets, t.attempts)
+			exists (select from stepd.unique_job k where k.job_id between least_id and most_id) -- rarely, and one look tells
+				and exists (select from stepd.unique_job k where k.job_id = any (t.ids)), t.ids, t.buckets, t.attempts)
 		returning id into lease;
 		if l.concurrency_per_group > 0 then
 			insert into stepd.group_hold (queue_id, lease_id, node_id, slot, whole, groups)
 			select l.queue_id, lease, claim.node_id, claim.slot, cardinality(t.ids), array_remove(t.groups, null) where t.groups is not null;
 		end if;
 		t.last := case when l.strategy = 'standard' then greatest(coalesce(t.last, 0), l.cur) else l.cur end;
-		-- Day by day (nearly always all are of one): then one partition is picked once, not for each row.  And row by row:
-		-- a join planned while the day was young would go on reading all of it.
-		upto := 0;
-		while upto < cardinality(t.ids) loop
-			first := upto + 1;
-			day := t.buckets[first];
-			upto := case when day = all (t.buckets) then cardinality(t.ids) else first end;
-			while t.buckets[upto + 1] = day loop
-				upto := upto + 1;
-			end loop;
-			if stepd._in_a_row(t.ids[first:upto]) then
-				return query
-					select lease, l.lane, x.id, t.attempts[first + x.id - t.ids[first]] + 1,
-						stepd._max_attempts(l.max_retries, case when t.attempts[first + x.id - t.ids[first]] > 0
-							then (select n.attempts_before from stepd.renewal n where n.job_id = x.id) end),
-						x.trigger, x.trigger_index::int, l.name, x.group_id, x.parent_id, x.trace_id,
-						(date_part('epoch', x.enqueued_at) * 1000000)::bigint, t.last, x.input::text
-					from stepd.job x where x.id between t.ids[first] and t.ids[upto] and x.bucket = day order by x.id;
-				continue;
-			end if;
+		if cardinality(t.ids) > large then
+			return next row(lease, l.lane, null, null, null, null, null, null, null, null, null, null, t.last, null)::stepd._claimed;
+		else
 			return query
 				select lease, l.lane, x.id, u.attempt + 1,
 					stepd._max_attempts(l.max_retries, case when u.attempt > 0
 						then (select n.attempts_before from stepd.renewal n where n.job_id = x.id) end),
 					x.trigger, x.trigger_index::int, l.name, x.group_id, x.parent_id, x.trace_id,
 					(date_part('epoch', x.enqueued_at) * 1000000)::bigint, t.last, x.input::text
-				from unnest(t.ids[first:upto], t.attempts[first:upto]) with ordinality u (id, attempt, ord)
+				from unnest(t.ids, t.buckets, t.attempts) with ordinality u (id, bucket, attempt, ord)
+				cross join lateral (select j.* from stepd.job j where j.id = u.id and j.bucket = u.bucket limit 1) x
+				order by u.ord;
+		end if;
+	end loop;
+end $$;
+comment on function stepd.claim(int, int, bigint, int[], bigint[], int[], int, int) is
+'Take up to total jobs, of each lane up to its max, for one life of one worker, in the order of the given lanes; one lease a lane. Rows come in the order in which they are to run.
+A batch of more than large comes as one row without a job: when the claim is committed, and its locks are free, claimed() tells what is in it. large null: all come at once.
+attempt counts from 1. cursor is what to give for that lane next time; 0 reads the whole lane and is to be given before the worker sleeps, and about once a second.
+Returns nothing when the node is unknown, has left or was silent for longer than its lease. In one transaction with finish() it comes last.';
+
+-- Row by row, or by range where jobs lie close together; not by a join, which, planned while the day was young, would go on
+-- reading all of it.  And day by day (nearly always all are of one): then one partition is picked once, not for each row.
+create or replace function stepd.claimed(node_id int, slot int, generation bigint, leases bigint[])
+returns setof stepd._claimed
+language plpgsql
+set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off set plan_cache_mode = force_generic_plan as $$
+#variable_conflict use_column
+declare
+	l record;
+	first int;
+	upto int;
+	day date;
+	ids bigint[];
+	spread smallint[];
+begin
+	for l in
+		select e.id, e.lane_id, e.ids, e.buckets, e.attempts, q.name, q.max_retries
+		from stepd.lease e join stepd.lane a on a.id = e.lane_id join stepd.queue q on q.id = a.queue_id
+		where e.id = any (leases) and e.node_id = claimed.node_id and e.slot = claimed.slot and e.generation = claimed.generation
+		order by e.id
+	loop
+		upto := 0;
+		while upto < cardinality(l.ids) loop
+			first := upto + 1;
+			day := l.buckets[first];
+			upto := case when day = all (l.buckets) then cardinality(l.ids) else first end;
+			while l.buckets[upto + 1] = day loop
+				upto := upto + 1;
+			end loop;
+			ids := l.ids[first:upto];
+			spread := stepd._spread(ids, l.attempts[first:upto]);
+			if spread is not null then
+				return query
+					select l.id, l.lane_id, x.id, spread[x.id - ids[1] + 1] + 1,
+						stepd._max_attempts(l.max_retries, case when spread[x.id - ids[1] + 1] > 0
+							then (select n.attempts_before from stepd.renewal n where n.job_id = x.id) end),
+						x.trigger, x.trigger_index::int, l.name, x.group_id, x.parent_id, x.trace_id,
+						(date_part('epoch', x.enqueued_at) * 1000000)::bigint, null::bigint, x.input::text
+					from stepd.job x
+					where x.id between ids[1] and l.ids[upto] and x.bucket = day and spread[x.id - ids[1] + 1] >= 0
+					order by x.id;
+				continue;
+			end if;
+			return query
+				select l.id, l.lane_id, x.id, u.attempt + 1,
+					stepd._max_attempts(l.max_retries, case when u.attempt > 0
+						then (select n.attempts_before from stepd.renewal n where n.job_id = x.id) end),
+					x.trigger, x.trigger_index::int, l.name, x.group_id, x.parent_id, x.trace_id,
+					(date_part('epoch', x.enqueued_at) * 1000000)::bigint, null::bigint, x.input::text
+				from unnest(ids, l.attempts[first:upto]) with ordinality u (id, attempt, ord)
 				cross join lateral (select j.* from stepd.job j where j.id = u.id and j.bucket = day limit 1) x
 				order by u.ord;
 		end loop;
 	end loop;
 end $$;
-comment on function stepd.claim(int, int, bigint, int[], bigint[], int[], int) is
-'Take up to total jobs, of each lane up to its max, for one life of one worker, in the order of the given lanes; one lease a lane. Rows come in the order in which they are to run.
-attempt counts from 1. cursor is what to give for that lane next time; 0 reads the whole lane and is to be given before the worker sleeps, and about once a second.
-Returns nothing when the node is unknown, has left or was silent for longer than its lease. In one transaction with finish() it comes last.';
+comment on function stepd.claimed(int, int, bigint, bigint[]) is
+'The jobs of batches that claim() left to be read, in the order in which they are to run; a batch that is not the worker''s any more gives nothing. In a transaction of its own, after the claim''s.';

@@ -97,8 +97,8 @@ begin
 		insert into stepd.fifo_inbox (queue_id, id, lane_id, bucket, attempt, group_id)
 		select e.queue_id, e.id, e.lane, e.bucket, e.attempt, e.group_id from e where not e.straight
 	)
-	insert into stepd.ready (lane_id, rank, pos, bucket, attempt)
-	select e.lane, stepd._rank(e.strategy, e.priority, true), e.id, e.bucket, e.attempt
+	insert into stepd.ready (lane_id, rank, pos, bucket, attempt, group_hash)
+	select e.lane, stepd._rank(e.strategy, e.priority, true), e.id, e.bucket, e.attempt, stepd._group_hash(nullif(e.group_id, ''))
 	from e where e.straight;
 	perform stepd._ring('');
 end $$;

@@ -29,13 +29,20 @@
 -- if one takes the queue's lock alone; so maxConcurrency may rely on it.)
 -- Else, and while any job is put aside, claims take it alone, and group_hold
 -- gets the groups of each lease, once: with the claim, or by the next one.
--- Only claims write it, under the queue's lock; that a job ended shows in its
--- lease, so finishing costs nothing more than elsewhere.
+-- Groups are told apart by a hash that stands in the job's place
+-- (stepd.ready.group_hash), so no claim looks at the jobs for it.
+-- Only claims write group_hold, under the queue's lock; that a job ended shows
+-- in its lease, so finishing costs nothing more than elsewhere.
 -- The lock is held until the claim is on disk.  That it need not be (commit
 -- asynchronously, wait for the disk in a transaction of its own) was measured
--- and left: what such claims wait for is each other's work, not the disk.
+-- and left: what such claims wait for is each other's work, not the disk.  So
+-- the work under the lock is made little: what is in a large batch is read when
+-- the lock is free (claimed()), and rows are deleted without being locked
+-- before, where nobody else can take them away: all other claims wait, and
+-- cancel() holds a lock, shared, that a claim tries to get alone.
 -- A claim that meets a job whose group is full leaves it where it is, if
 -- those who hold the group work off batches: they come for more in a moment.
+-- The worker's cursor stays before it.
 -- If one has nothing left but what it runs, that may take long, and the job
 -- is put aside into fifo_backlog, so that nobody reads past it again and
 -- again.  So are the jobs of a few busy groups where a claim's first look
@@ -43,8 +50,7 @@
 -- others.  When a job of the group has ended, the next claim lets twice as
 -- many come back as have ended: enough for batches that grow, and no job is
 -- moved to and fro more than a few times.  Jobs without a group are not
--- limited.  What is left behind the workers' cursors gets rank -1, as if it
--- had come again.
+-- limited.
 
 create or replace function stepd._rate_used(queue_id int, window_ms bigint) returns int
 language plpgsql
@@ -60,7 +66,7 @@ begin
 		select x.ctid from stepd.rate_start x where x.queue_id = _rate_used.queue_id and x.at <= opened
 		limit 1000 for update skip locked));
 	select sum(cardinality(l.ids) - coalesce(l.begun = any (l.ids), false)::int) into held
-	from stepd.lease l join stepd.lane a on a.id = l.lane_id where a.queue_id = _rate_used.queue_id;
+	from stepd.lease l where l.lane_id = any (array(select a.id from stepd.lane a where a.queue_id = _rate_used.queue_id));
 	select sum(s.n), count(*) into done, rows from stepd.rate_start s where s.queue_id = _rate_used.queue_id and s.at > opened;
 	if rows > 1000 then
 		with gone as (
@@ -143,20 +149,23 @@ comment on function stepd.began(int, bigint, bigint, bigint) is
 drop function if exists stepd._group_sort(int, int, int);
 drop function if exists stepd._group_admit(int, int, int, text, int, int, bigint[], date[], smallint[]);
 
-create or replace function stepd._group_others(queue_id int, node_id int, slot int) returns bigint
-language plpgsql stable as $$
+drop function if exists stepd._group_others(int, int, int);
+create or replace function stepd._others(queue_id int, node_id int, slot int) returns bigint
+language plpgsql stable
+set enable_seqscan = off as $$
 #variable_conflict use_column
 begin
-	return count(distinct (l.node_id, l.slot)) from stepd.lease l join stepd.lane a on a.id = l.lane_id
-	where a.queue_id = _group_others.queue_id and (l.node_id, l.slot) <> (_group_others.node_id, _group_others.slot);
+	return count(distinct (l.node_id, l.slot)) from stepd.lease l
+	where l.lane_id = any (array(select a.id from stepd.lane a where a.queue_id = _others.queue_id))
+		and (l.node_id, l.slot) <> (_others.node_id, _others.slot);
 end $$;
-comment on function stepd._group_others(int, int, int) is 'How many other workers hold jobs of a queue.';
+comment on function stepd._others(int, int, int) is 'How many other workers hold jobs of a queue.';
 
 create or replace function stepd._group_calm(queue_id int, per_group int, node_id int, slot int) returns boolean
 language plpgsql stable as $$
 #variable_conflict use_column
 begin
-	return per_group > stepd._group_others(_group_calm.queue_id, _group_calm.node_id, _group_calm.slot)
+	return per_group > stepd._others(_group_calm.queue_id, _group_calm.node_id, _group_calm.slot)
 		and not exists (select from stepd.fifo_backlog b where b.queue_id = _group_calm.queue_id);
 end $$;
 comment on function stepd._group_calm(int, int, int, int) is 'Is no group of a queue with concurrencyPerGroup full, nor can be while those who hold jobs take more, and no job put aside?';
@@ -171,25 +180,22 @@ begin
 end $$;
 comment on function stepd._group_mail(int) is 'Is a job put aside in a queue with concurrencyPerGroup, and has a held one ended since a claim looked?';
 
-create or replace function stepd._groups(ids bigint[], buckets date[]) returns text[]
+drop function if exists stepd._groups(bigint[], date[]);
+create or replace function stepd._group_hashes(ids bigint[], buckets date[]) returns bigint[]
 language plpgsql stable
 set enable_seqscan = off set enable_bitmapscan = off as $$
 #variable_conflict use_column
 declare
 	day date := buckets[1];
-	first bigint := ids[1];
-	final bigint := ids[cardinality(ids)];
 begin
-	if day = all (buckets) and stepd._in_a_row(ids) then
-		return array(select x.group_id from stepd.job x where x.id between first and final and x.bucket = day order by x.id);
-	elsif day = all (buckets) then -- nearly always; picks one partition once, see claim()
-		return array(select (select x.group_id from stepd.job x where x.id = u.id and x.bucket = day limit 1)
+	if day = all (buckets) then -- nearly always; picks one partition once
+		return array(select hashtextextended((select x.group_id from stepd.job x where x.id = u.id and x.bucket = day limit 1), 0)
 			from unnest(ids) with ordinality u (id, ord) order by u.ord);
 	end if;
-	return array(select (select x.group_id from stepd.job x where x.id = u.id and x.bucket = u.bucket limit 1)
+	return array(select hashtextextended((select x.group_id from stepd.job x where x.id = u.id and x.bucket = u.bucket limit 1), 0)
 		from unnest(ids, buckets) with ordinality u (id, bucket, ord) order by u.ord);
 end $$;
-comment on function stepd._groups(bigint[], date[]) is 'The groups of jobs, by position.';
+comment on function stepd._group_hashes(bigint[], date[]) is 'The groups of held jobs, as in stepd.ready.group_hash, by position.';
 
 create or replace function stepd._group_note(queue_id int) returns void
 language plpgsql
@@ -197,10 +203,10 @@ set enable_seqscan = off set enable_bitmapscan = off as $$
 #variable_conflict use_column
 begin
 	insert into stepd.group_hold (queue_id, lease_id, node_id, slot, whole, groups)
-	select _group_note.queue_id, l.id, l.node_id, l.slot, cardinality(l.ids), array_remove(stepd._groups(l.ids, l.buckets), null)
+	select _group_note.queue_id, l.id, l.node_id, l.slot, cardinality(l.ids), array_remove(stepd._group_hashes(l.ids, l.buckets), null)
 	from stepd.lease l
-	join stepd.lane a on a.id = l.lane_id and a.queue_id = _group_note.queue_id
-	where not exists (select from stepd.group_hold h where h.queue_id = _group_note.queue_id and h.lease_id = l.id);
+	where l.lane_id = any (array(select a.id from stepd.lane a where a.queue_id = _group_note.queue_id))
+		and not exists (select from stepd.group_hold h where h.queue_id = _group_note.queue_id and h.lease_id = l.id);
 end $$;
 comment on function stepd._group_note(int) is 'Note the groups of leases that are not noted. Only under the queue''s lock.';
 
@@ -212,8 +218,8 @@ set enable_seqscan = off set enable_bitmapscan = off as $$
 #variable_conflict use_column
 declare
 	leases bigint[];
-	was text[];
-	freed text[];
+	was bigint[];
+	freed bigint[];
 	counts bigint[];
 begin
 	with changed as materialized (
@@ -242,118 +248,129 @@ begin
 		select b.ctid
 		from (select u.g, u.n from unnest(freed, counts) u (g, n) except select y.g, u.n from busy y join unnest(freed, counts) u (g, n) on u.g = y.g) f
 		cross join lateral (
-			select x.ctid from stepd.fifo_backlog x where x.queue_id = _group_sort.queue_id and x.group_id = f.g
+			select x.ctid from stepd.fifo_backlog x where x.queue_id = _group_sort.queue_id and x.group_id = f.g::text
 			order by x.queue_id, x.group_id, x.rank, x.id limit f.n * 2 for update skip locked) b
 	), gone as (
 		delete from stepd.fifo_backlog b where b.ctid = any (array(select n.ctid from next n))
-		returning b.lane_id, b.rank, b.id, b.bucket, b.attempt
+		returning b.lane_id, b.rank, b.id, b.bucket, b.attempt, b.group_id
 	)
-	insert into stepd.ready (lane_id, rank, pos, bucket, attempt)
-	select g.lane_id, g.rank, g.id, g.bucket, g.attempt from gone g;
+	insert into stepd.ready (lane_id, rank, pos, bucket, attempt, group_hash)
+	select g.lane_id, g.rank, g.id, g.bucket, g.attempt, g.group_id::bigint from gone g;
 end $$;
 comment on function stepd._group_sort(int, int, boolean) is
 	'Note what is held of a queue with concurrencyPerGroup; if jobs are put aside, let those come back whose group has room since it was noted last. Only under the queue''s lock.';
 
--- Which of these groups are full without this worker, and which of them may stay so for long.  Only the groups asked for
--- are counted: all that is held would be tens of thousands, for each claim.
-create or replace function stepd._group_busy(queue_id int, per_group int, node_id int, slot int, among text[], out busy text[], out stuck text[])
+-- One look at jobs of a lane, behind one in its order: those whose group is not full without this worker are taken, up to want.
+-- Only the groups of jobs that are looked at are counted: all that is held would be tens of thousands, for each claim.
+-- A group is stuck when one who holds it has nothing left but what it runs.
+-- sole: nobody takes jobs away but we, and nobody can begin to; then rows need not be locked before they are deleted.  Those
+-- that somebody's failed transaction has touched are left to a look that is not sole.
+drop function if exists stepd._group_busy(int, int, int, int, text[]);
+drop function if exists stepd._group_pick(int, int, text, boolean, bigint, text[], text[], int, int);
+drop function if exists stepd._group_pick(int, int, int, int, int, text, boolean, bigint, int, int);
+drop function if exists stepd._group_pick(int, int, int, int, int, text, boolean, bigint, int, int, boolean);
+create or replace function stepd._group_pick(node_id int, slot int, queue_id int, per_group int, sole boolean, lane_id int, whole boolean, cursor bigint,
+	behind_rank int, behind_pos bigint, want int, look int, out ids bigint[], out buckets date[], out attempts smallint[], out groups bigint[],
+	out last bigint, out seen int, out seen_rank int, out seen_pos bigint, out left_pos bigint, out busy tid[],
+	out stuck tid[], out crowds bigint)
 language plpgsql
 set enable_seqscan = off set enable_bitmapscan = off set enable_mergejoin = off set enable_nestloop = off as $$
 #variable_conflict use_column
 begin
-	select array_agg(x.g), array_agg(x.g) filter (where x.single) into busy, stuck
-	from (select y.g, bool_or(y.single) as single
-		from (select h.node_id, h.slot, u.g, bool_and(h.whole <= 1) as single
-			from stepd.group_hold h cross join lateral unnest(h.groups) u (g)
-			where h.queue_id = _group_busy.queue_id and (h.node_id, h.slot) <> (_group_busy.node_id, _group_busy.slot)
-				and u.g in (select a.g from unnest(among) a (g))
-			group by h.node_id, h.slot, u.g) y
-		group by y.g having count(*) >= per_group) x;
+	with job as materialized (
+		select * from (
+			(select x.ctid as at, x.rank, x.pos, x.bucket, x.attempt, x.group_hash as h from stepd.ready x
+			where x.lane_id = _group_pick.lane_id and x.rank < case when whole then 2147483647 else 0 end and (x.rank, x.pos) > (behind_rank, behind_pos)
+				and (x.xmax = 0 or not sole)
+			order by x.lane_id, x.rank, x.pos limit look)
+			union all
+			(select x.ctid, x.rank, x.pos, x.bucket, x.attempt, x.group_hash from stepd.ready x
+			where x.lane_id = _group_pick.lane_id and x.rank = 0 and x.pos > greatest(cursor, case when behind_rank >= 0 then behind_pos end) and not whole
+				and (x.xmax = 0 or not sole)
+			order by x.lane_id, x.rank, x.pos limit look)) x
+		limit look
+	), full_one as materialized (
+		select y.h, bool_or(y.single) as stuck
+		from (select u.node_id, u.slot, u.h, bool_and(u.whole <= 1) as single
+			from (select g.node_id, g.slot, g.whole, unnest(g.groups) as h from stepd.group_hold g
+				where g.queue_id = _group_pick.queue_id and (g.node_id, g.slot) <> (_group_pick.node_id, _group_pick.slot)) u
+			where (u.h in (select j.h from job j)) is true -- a look at each, and no join for each row of group_hold
+			group by u.node_id, u.slot, u.h) y
+		group by y.h having count(*) >= per_group
+	), free as materialized (
+		select j.* from job j where j.h is null or j.h not in (select f.h from full_one f) limit want
+	), ours as materialized (
+		select r.ctid as at from stepd.ready r where not sole and r.ctid = any (array(select f.at from free f)) for update skip locked
+	), gone as (
+		delete from stepd.ready r where r.ctid = any (array(select f.at from free f where sole union all select o.at from ours o))
+	), taken as (
+		select f.* from free f where sole or f.at in (select o.at from ours o)
+	)
+	select t.ids, t.buckets, t.attempts, t.groups, t.last, (select count(*) from job), b.rank, b.pos, b.left_pos, b.busy, b.stuck, c.n
+	into ids, buckets, attempts, groups, last, seen, seen_rank, seen_pos, left_pos, busy, stuck, crowds
+	from (select array_agg(f.pos) as ids, array_agg(f.bucket) as buckets, array_agg(f.attempt) as attempts, array_agg(f.h) as groups,
+			max(f.pos) filter (where f.rank = 0) as last
+		from taken f) t
+	cross join (select count(*) as n from full_one) c
+	left join (select max(j.rank) as rank, max(j.pos) filter (where j.rank = m.rank) as pos,
+			min(j.pos) filter (where j.rank = 0 and not f.stuck) as left_pos,
+			array_agg(j.at) filter (where f.h is not null) as busy, array_agg(j.at) filter (where f.stuck) as stuck
+		from job j left join full_one f on f.h = j.h cross join (select max(rank) as rank from job) m
+		where exists (select from full_one)) b on true;
 end $$;
-comment on function stepd._group_busy(int, int, int, int, text[]) is
-	'Of these groups those that are full without this worker, and of them those whose holders have nothing left but what they run. Only under the queue''s lock.';
+comment on function stepd._group_pick(int, int, int, int, boolean, int, boolean, bigint, int, bigint, int, int) is
+	'Take jobs of groups that are not full. seen: how many were looked at, up to which in the order of the lane. busy: those whose group is full, crowds: how many such groups; stuck: those of them whose group may stay so for long, left_pos: the first of the others in the main flow. seen_rank and what follows is told only where groups are full. Only under the queue''s lock.';
 
--- One look at the first jobs of a lane: those whose group is not full are taken, up to want.
-drop function if exists stepd._group_pick(int, int, text, boolean, bigint, text[], text[], int, int);
-drop function if exists stepd._group_pick(int, int, int, int, int, text, boolean, bigint, int, int);
-create or replace function stepd._group_pick(node_id int, slot int, queue_id int, per_group int, lane_id int, strategy text, whole boolean, cursor bigint,
-	want int, look int, clear boolean, out ids bigint[], out buckets date[], out attempts smallint[], out groups text[], out last bigint, out aside bigint, out seen int)
+create or replace function stepd._group_aside(queue_id int, lane_id int, strategy text, jobs tid[]) returns int
 language plpgsql
-set enable_seqscan = off set enable_bitmapscan = off set enable_mergejoin = off as $$
+set enable_seqscan = off as $$
 #variable_conflict use_column
 declare
-	c record;
-	f record;
+	n int;
 begin
-	with again as materialized (
-		select x.ctid as at, x.rank, x.pos, x.bucket, x.attempt from stepd.ready x
-		where x.lane_id = _group_pick.lane_id and x.rank < case when whole then 2147483647 else 0 end
-		order by x.lane_id, x.rank, x.pos limit look for update skip locked
-	), next as materialized (
-		select x.ctid as at, x.rank, x.pos, x.bucket, x.attempt from stepd.ready x
-		where x.lane_id = _group_pick.lane_id and x.rank = 0 and x.pos > cursor and not whole
-		order by x.lane_id, x.rank, x.pos limit look - (select count(*) from again) for update skip locked
-	)
-	select array_agg(x.at) as at, array_agg(x.rank) as ranks, array_agg(x.pos) as pos, array_agg(x.bucket) as buckets, array_agg(x.attempt) as attempts
-	into c from (select * from again union all select * from next) x;
-	seen := coalesce(cardinality(c.pos), 0);
-	if seen = 0 then
-		return;
-	end if;
-	groups := stepd._groups(c.pos, c.buckets);
-	f := stepd._group_busy(_group_pick.queue_id, per_group, _group_pick.node_id, _group_pick.slot, groups);
-	if f.busy is null then -- nearly always, where there are many groups
-		delete from stepd.ready r where r.ctid = any (c.at[1:want]);
-		ids := c.pos[1:want];
-		buckets := c.buckets[1:want];
-		attempts := c.attempts[1:want];
-		groups := groups[1:want];
-		last := (select max(u.pos) from unnest(ids, c.ranks[1:want]) u (pos, rank) where u.rank = 0);
-		aside := 0;
-		return;
-	end if;
-	clear := clear and cardinality(f.busy) * 8 < seen;
-	with g as materialized (
-		select u.*, b.g is not null as busy
-		from unnest(c.at, c.ranks, c.pos, c.buckets, c.attempts, _group_pick.groups)
-			with ordinality u (at, rank, pos, bucket, attempt, group_id, ord)
-		left join unnest(f.busy) b (g) on b.g = u.group_id
-		offset 0
-	), free as materialized (
-		select g.* from g where not g.busy order by g.ord limit want
-	), moved as materialized (
-		select g.* from g where g.busy and (clear or g.group_id in (select u.g from unnest(f.stuck) u (g)))
-	), gone as (
-		delete from stepd.ready r where r.ctid = any (array(select x.at from free x union all select x.at from moved x))
-	), line as (
-		insert into stepd.fifo_backlog (queue_id, group_id, id, lane_id, bucket, attempt, rank)
-		select _group_pick.queue_id, m.group_id, m.pos, _group_pick.lane_id, m.bucket, m.attempt, stepd._rank(_group_pick.strategy,
-			(select x.priority from stepd.job x where x.id = m.pos and x.bucket = m.bucket limit 1), true)
-		from moved m
-	), behind as (
-		update stepd.ready r set rank = -1 where _group_pick.strategy = 'standard' and r.ctid = any (array(
-			select g.at from g where g.busy and g.rank = 0 and g.pos < (select max(x.pos) from free x where x.rank = 0)
-				and g.at not in (select m.at from moved m)))
-	)
-	select array_agg(x.pos), array_agg(x.bucket), array_agg(x.attempt), array_agg(x.group_id), max(x.pos) filter (where x.rank = 0),
-		(select count(*) from moved)
-	into ids, buckets, attempts, groups, last, aside from (select * from free order by ord) x;
+	with gone as (
+		delete from stepd.ready r where r.ctid = any (array(select x.ctid from stepd.ready x where x.ctid = any (jobs) for update skip locked))
+		returning r.pos, r.bucket, r.attempt, r.group_hash)
+	insert into stepd.fifo_backlog (queue_id, group_id, id, lane_id, bucket, attempt, rank)
+	select _group_aside.queue_id, g.group_hash::text, g.pos, _group_aside.lane_id, g.bucket, g.attempt, stepd._rank(_group_aside.strategy,
+		(select x.priority from stepd.job x where x.id = g.pos and x.bucket = g.bucket limit 1), true)
+	from gone g;
+	get diagnostics n = row_count;
+	return n;
 end $$;
-comment on function stepd._group_pick(int, int, int, int, int, text, boolean, bigint, int, int, boolean) is
-	'Take jobs of groups that are not busy, put aside those of groups that are stuck, or, to clear the way, of a few groups that are busy. Only under the queue''s lock.';
+comment on function stepd._group_aside(int, int, text, tid[]) is 'Put ready jobs of a queue with concurrencyPerGroup aside; returns how many it were. Only under the queue''s lock.';
+
+create or replace function stepd._group_warm() returns void
+language plpgsql as $$
+begin
+	if current_setting('stepd.warm', true) is distinct from 'groups' then
+		perform stepd._group_sort(0, 1, true);
+		perform from stepd._group_pick(0, 0, 0, 1, true, 0, false, 0, 0, 0, 0, 0);
+		perform from stepd._group_pick(0, 0, 0, 1, false, 0, true, 0, 0, 0, 0, 0);
+		perform set_config('stepd.warm', 'groups', false);
+	end if;
+end $$;
+comment on function stepd._group_warm() is 'A session''s first claim plans what a claim under concurrencyPerGroup does, which takes ten times as long as doing it: before it has the queue''s lock.';
 
 drop function if exists stepd._take_grouped(int, int, int, text, int, int, boolean, bigint, int);
 drop function if exists stepd._take_grouped(int, int, int, text, int, boolean, int, boolean, bigint, int);
-create or replace function stepd._take_grouped(node_id int, slot int, queue_id int, strategy text, per_group int, alone boolean, lane_id int,
-	whole boolean, cursor bigint, want int, out ids bigint[], out buckets date[], out attempts smallint[], out last bigint, out groups text[])
-language plpgsql as $$
+create or replace function stepd._take_grouped(node_id int, slot int, queue_id int, strategy text, per_group int, alone boolean, crowd boolean, lane_id int,
+	whole boolean, cursor bigint, want int, out ids bigint[], out buckets date[], out attempts smallint[], out last bigint, out groups bigint[])
+language plpgsql
+set enable_seqscan = off as $$
 #variable_conflict use_column
 declare
 	aside boolean := exists (select from stepd.fifo_backlog b where b.queue_id = _take_grouped.queue_id);
-	crowd boolean := per_group <= stepd._group_others(_take_grouped.queue_id, _take_grouped.node_id, _take_grouped.slot);
-	look int := want; -- rows that are looked at and left stay locked, so not more than needed
+	look int := greatest(want, 16);
+	moved int := 0;
+	sole boolean;
+	seen_rank int := -2147483648;
+	seen_pos bigint := 0;
+	busy tid[];
+	left_pos bigint;
 	t record;
 begin
+	crowd := crowd or per_group <= stepd._others(_take_grouped.queue_id, _take_grouped.node_id, _take_grouped.slot);
 	if (crowd or aside) and not alone then
 		perform stepd._ring(''); -- others came while we took the lock; next time alone
 		return;
@@ -366,26 +383,46 @@ begin
 		buckets := t.buckets;
 		attempts := t.attempts;
 		last := t.last;
-		groups := case when aside then stepd._groups(ids, buckets) end;
+		groups := case when aside then stepd._group_hashes(ids, buckets) end;
 		return;
 	end if;
+	sole := not whole and pg_try_advisory_xact_lock(1937007988, _take_grouped.queue_id); -- no cancel is under way
 	for i in 1 .. 50 loop
-		t := stepd._group_pick(_take_grouped.node_id, _take_grouped.slot, _take_grouped.queue_id, per_group, _take_grouped.lane_id, strategy, whole,
-			greatest(cursor, coalesce(last, 0)), want, look, i > 1 and ids is null);
+		t := stepd._group_pick(_take_grouped.node_id, _take_grouped.slot, _take_grouped.queue_id, per_group, sole, _take_grouped.lane_id, whole, cursor,
+			seen_rank, seen_pos, want, look);
+		seen_rank := coalesce(t.seen_rank, seen_rank);
+		seen_pos := coalesce(t.seen_pos, seen_pos);
 		ids := ids || t.ids;
 		buckets := buckets || t.buckets;
 		attempts := attempts || t.attempts;
 		groups := groups || t.groups;
 		last := greatest(last, t.last);
 		want := want - coalesce(cardinality(t.ids), 0);
-		exit when want <= 0 or t.seen < look or coalesce(t.aside, 0) = 0 and (i > 1 or cardinality(t.ids) >= want);
+		busy := busy || t.busy;
+		left_pos := least(left_pos, t.left_pos);
+		if i > 1 and ids is null and t.crowds * 8 < t.seen then -- to clear the way
+			t.stuck := busy;
+			left_pos := null;
+		end if;
+		if t.stuck is not null then
+			moved := moved + stepd._group_aside(_take_grouped.queue_id, _take_grouped.lane_id, strategy, t.stuck);
+		end if;
+		if sole and ids is null and moved = 0 and t.seen < look then -- what a failed transaction has touched is still to be seen
+			sole := false;
+			seen_rank := -2147483648;
+			seen_pos := 0;
+			continue;
+		end if;
+		exit when want <= 0 or t.seen < look or t.crowds = 0 or i >= 3 and (ids is not null or moved = 0);
 		look := least(greatest(want * 2, 64, case when ids is null then look * 2 end), 1000);
 	end loop;
-	if ids is null and t.aside > 0 then
+	last := least(last, left_pos - 1); -- what is left stays before the cursor
+	if ids is null and moved > 0 then
 		perform stepd._ring(''); -- enough for one claim; there is more to look at
 	end if;
 end $$;
-comment on function stepd._take_grouped(int, int, int, text, int, boolean, int, boolean, bigint, int) is '_take for a queue with concurrencyPerGroup. Only under the queue''s lock, shared where not alone. groups, by position: to be noted with the lease; null: they need not.';
+comment on function stepd._take_grouped(int, int, int, text, int, boolean, boolean, int, boolean, bigint, int) is
+	'_take for a queue with concurrencyPerGroup. crowd: groups may be full. Only under the queue''s lock, shared where not alone. groups, by position: to be noted with the lease; null: they need not.';
 
 create or replace function stepd._group_recount(queue_id int, limited boolean) returns void
 language plpgsql as $$

@@ -32,4 +32,5 @@ dist_sql_DATA = \
 	sql/029_queue_set.sql \
 	sql/030_group_hold.sql \
 	sql/031_group_hold_lean.sql \
-	sql/032_lease_begun.sql
+	sql/032_lease_begun.sql \
+	sql/033_group_hash.sql

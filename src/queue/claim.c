@@ -5,6 +5,8 @@
 
 #include <stdlib.h>
 
+#define LARGE 16 /* a batch that is read after the claim: one more round trip, while nobody waits for the claim's locks */
+
 static void open_array(struct sd_buf *b)
 {
 	sd_buf_reset(b);
@@ -47,6 +49,7 @@ struct sd_db_call sd_claim_call(struct sd_claim *c)
 	c->values[4] = c->cursors.data;
 	c->values[5] = c->maxes.data;
 	c->values[6] = sd_db_number(n, c->asked);
+	c->values[7] = sd_db_number(n, LARGE);
 	return (struct sd_db_call){&sd_sql_claim, c->values};
 }
 
@@ -77,4 +80,33 @@ void sd_claim_row(const PGresult *res, int row, struct sd_claimed *out)
 	out->cursor = number(res, row, 12);
 	out->input = text(res, row, 13);
 	out->input_len = (size_t)PQgetlength(res, row, 13);
+}
+
+bool sd_claim_is_to_read(const PGresult *res)
+{
+	for (int r = 0; r < PQntuples(res); r++)
+		if (PQgetisnull(res, r, 2))
+			return true;
+	return false;
+}
+
+struct sd_db_call sd_claim_read_call(struct sd_claim *c, const PGresult *res)
+{
+	struct sd_db_numbers *n = &c->numbers;
+	int64_t last = 0;
+
+	open_array(&c->leases);
+	for (int r = 0; r < PQntuples(res); r++) {
+		int64_t lease = number(res, r, 0);
+		if (lease != last)
+			sd_buf_pgarray_i64(&c->leases, lease);
+		last = lease;
+	}
+	sd_buf_chr(&c->leases, '}');
+	n->n = 0;
+	c->values[0] = sd_db_number(n, c->node_id);
+	c->values[1] = sd_db_number(n, c->slot);
+	c->values[2] = sd_db_number(n, c->generation);
+	c->values[3] = c->leases.data;
+	return (struct sd_db_call){&sd_sql_claimed, c->values};
 }

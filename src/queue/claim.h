@@ -9,17 +9,18 @@
 #include "db/number.h"
 #include "queue/lane.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
 /* The parameters of one claim; the buffers are reused. */
 struct sd_claim {
-	struct sd_buf lanes, cursors, maxes;
+	struct sd_buf lanes, cursors, maxes, leases;
 	int node_id, slot;
 	uint32_t generation;
 	int asked; /* in total; the caller may lower it before the call */
 	struct sd_db_numbers numbers;
-	const char *values[7];
+	const char *values[8];
 };
 
 /*
@@ -30,8 +31,11 @@ struct sd_claim {
 void sd_claim_build(struct sd_claim *c, int node_id, int slot, uint32_t generation, struct sd_lane *lanes, size_t nlanes,
 		    size_t first, int64_t budget_us, int64_t now_us);
 struct sd_db_call sd_claim_call(struct sd_claim *c); /* valid until c is built or called again */
+/* Did the claim only name some of its batches, as they are large (rows without a job)?  Then this asks what is in all of them. */
+bool sd_claim_is_to_read(const PGresult *res);
+struct sd_db_call sd_claim_read_call(struct sd_claim *c, const PGresult *res);
 
-/* One claimed job.  Strings belong to the result. */
+/* One claimed job, or (job_id 0) a batch of them that is to be read.  Strings belong to the result. */
 struct sd_claimed {
 	int64_t lease_id, job_id, parent_id, enqueued_wall_us, cursor;
 	int lane_id, attempt, max_attempts, trigger_index;

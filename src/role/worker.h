@@ -59,7 +59,7 @@ struct sd_worker {
 	struct sd_chain finished, sending;
 	int64_t finished_since_us; /* when the oldest of finished ended */
 	int64_t exchange_us;	   /* when the exchange under way was sent */
-	bool busy;		   /* an exchange, or the loading of lanes, is under way */
+	bool busy;		   /* an exchange, the reading of a claim, or the loading of lanes, is under way */
 	bool claiming;		   /* the exchange contains a claim */
 	size_t one_by_one;	   /* send so many outcomes singly: one of them is refused by the database */
 	int32_t claimed_node;	   /* whose claims the queued attempts are */
@@ -105,7 +105,9 @@ void sd_worker_hand_over(struct sd_worker *w);
 void sd_worker_load_lanes(struct sd_worker *w);
 struct sd_db_call sd_worker_claim_call(struct sd_worker *w, int64_t now_us);
 bool sd_worker_is_peer(const struct sd_worker *w, int pool); /* does that pool of our generation serve a lane of ours? */
-void sd_worker_claimed(struct sd_worker *w, const PGresult *res);
+void sd_worker_claimed(struct sd_worker *w, const PGresult *res); /* large batches are read now; busy until then */
+bool sd_worker_is_unread(const struct sd_err *err);
+void sd_worker_claim_lost(struct sd_worker *w, const struct sd_err *err, int backend);
 void sd_worker_claim_failed(struct sd_worker *w);
 void sd_worker_forget(struct sd_worker *w, struct sd_attempt *a); /* into spare */
 struct sd_lane *sd_worker_lane(struct sd_worker *w, int lane_id);

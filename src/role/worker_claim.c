@@ -17,6 +17,10 @@
 #define BUDGET_SHARED_US (2 * SD_MS)
 #define BUDGET_US (50 * SD_MS)
 #define LARGE_INPUT (1 << 20)
+#define SINGLE_CLAIMS 100 /* then batches are tried again */
+#define READ_MS 30000
+#define LOST_SECONDS 0.2    /* before what was claimed and not read is given back … */
+#define REFUSED_SECONDS 1.0 /* … and where the database refuses to tell it, which it may do each time */
 
 struct sd_lane *sd_worker_lane(struct sd_worker *w, int lane_id)
 {
@@ -211,9 +215,11 @@ static void give_back_row(struct sd_worker *w, const struct sd_claimed *c)
  * have filled the batch, so the next claim begins behind it: else a lane with much to do would be served again and again
  * before one that follows it, until the turn has gone through all that have nothing.
  */
-static void take_rows(struct sd_worker *w, const PGresult *res, struct sd_chain *chain)
+static void take_rows(struct sd_worker *w, const PGresult *res)
 {
 	struct sd_lane *l = NULL;
+	struct sd_chain chain;
+	sd_chain_init(&chain);
 	for (int r = 0; r < PQntuples(res); r++) {
 		struct sd_claimed c;
 		sd_claim_row(res, r, &c);
@@ -226,27 +232,72 @@ static void take_rows(struct sd_worker *w, const PGresult *res, struct sd_chain 
 		l->got++;
 		if (c.cursor > l->got_cursor)
 			l->got_cursor = c.cursor;
-		sd_chain_append(chain, attempt_of(w, &c, l));
+		sd_chain_append(&chain, attempt_of(w, &c, l));
 	}
 	w->first_lane = (l != NULL ? (size_t)(l - w->lanes) + 1 : w->first_lane + 1) % w->nlanes;
-}
 
-void sd_worker_claimed(struct sd_worker *w, const PGresult *res)
-{
-	struct sd_chain chain;
-	bool more = false;
-	sd_chain_init(&chain);
-	take_rows(w, res, &chain);
+	bool more = (int)chain.n >= w->claim.asked;
 	int64_t now = sd_now_us();
 	for (size_t i = 0; i < w->nlanes; i++) {
 		sd_lane_end(&w->lanes[i], now, now - w->exchange_us);
 		more |= w->lanes[i].full; /* one lane may hold more, though all together gave less than was asked */
 	}
-	more |= (int)chain.n >= w->claim.asked;
 	if (sd_worker_stopping(w)) /* it was asked for before that was said */
 		sd_worker_release(w, sd_chain_take(&chain));
 	else if (chain.n > 0)
 		sd_runner_give(w->runner, sd_chain_take(&chain));
 	if (more)
 		sd_worker_ring(w);
+}
+
+bool sd_worker_is_unread(const struct sd_err *err)
+{
+	return strcmp(err->sqlstate, SD_DB_UNREAD) == 0;
+}
+
+/* What a claim took, or may have taken, did not reach us.  backend: the server process that may still be at it; 0: none. */
+void sd_worker_claim_lost(struct sd_worker *w, const struct sd_err *err, int backend)
+{
+	w->lost_claim = true;
+	w->unread = sd_worker_is_unread(err);
+	w->lost_backend = w->unread ? 0 : backend;
+	if (w->unread) {
+		w->singly = SINGLE_CLAIMS;
+		sd_log_err(SD_LOG_WARN, err, "what was claimed is too large for this worker; it takes jobs one by one now");
+	}
+}
+
+static void on_read(void *arg, PGresult *const *results, size_t n, const struct sd_err *err)
+{
+	struct sd_worker *w = arg;
+	w->busy = false;
+	if (results != NULL) {
+		take_rows(w, results[0]);
+	} else {
+		sd_worker_claim_failed(w);
+		sd_worker_claim_lost(w, err, 0);
+		if (!w->unread)
+			sd_log_err(SD_LOG_WARN, err, "reading the claimed jobs failed, giving them back");
+		sd_worker_retry_later(w, err->class == SD_ERR_TRANSIENT ? LOST_SECONDS : REFUSED_SECONDS);
+	}
+	sd_worker_pump(w);
+}
+
+/* All batches are read again if one is: jobs are run in the order of their leases. */
+void sd_worker_claimed(struct sd_worker *w, const PGresult *res)
+{
+	if (!sd_claim_is_to_read(res)) {
+		take_rows(w, res);
+		return;
+	}
+	for (int r = 0; r < PQntuples(res); r++) {
+		struct sd_claimed c;
+		sd_claim_row(res, r, &c);
+		struct sd_lane *l = sd_worker_lane(w, c.lane_id);
+		if (l != NULL && c.cursor > l->got_cursor)
+			l->got_cursor = c.cursor;
+	}
+	struct sd_db_call call = sd_claim_read_call(&w->claim, res);
+	w->busy = true;
+	sd_db_submit(w->db, &call, 1, 0, READ_MS, on_read, w);
 }

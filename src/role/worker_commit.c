@@ -36,7 +36,6 @@
 /* How long an exchange may take: large effects get the time that a slow database needs for them. */
 #define EXCHANGE_MS 30000
 #define EFFECT_BYTES_PER_MS 64
-#define SINGLE_CLAIMS 100 /* then batches are tried again */
 
 static const char *const outcome_names[] = {
 	[SD_OUTCOME_COMPLETED] = "completed", [SD_OUTCOME_ERROR] = "error",
@@ -160,20 +159,12 @@ static void refused(struct sd_worker *w, const struct sd_err *err)
 
 static void failed(struct sd_worker *w, const struct sd_err *err)
 {
-	bool unread = strcmp(err->sqlstate, SD_DB_UNREAD) == 0;
-	bool unknown = unread || strcmp(err->sqlstate, "08007") == 0; /* whether it was committed */
+	bool unknown = sd_worker_is_unread(err) || strcmp(err->sqlstate, "08007") == 0; /* whether it was committed */
 
 	if (w->claiming) {
 		sd_worker_claim_failed(w);
-		w->unread = unread;
-		if (unknown) {
-			w->lost_claim = true;
-			w->lost_backend = w->unread ? 0 : w->backend;
-		}
-		if (w->unread) {
-			w->singly = SINGLE_CLAIMS;
-			sd_log_err(SD_LOG_WARN, err, "what was claimed is too large for this worker; it takes jobs one by one now");
-		}
+		if (unknown)
+			sd_worker_claim_lost(w, err, w->backend);
 	}
 	if (err->class == SD_ERR_TRANSIENT) {
 		struct sd_attempt *later = sd_chain_take(&w->finished);

@@ -1,14 +1,15 @@
 -- Six sessions do for some seconds whatever anybody may do to jobs, at random.
 -- Each is a worker of one of two nodes, and now and then the keeper, or a
 -- person.  All the while: of each fifo group at most one job is held, and of
--- the limited queue at most one worker holds jobs.  In the end everything is
+-- the limited queue, and of each group of the one with a limit per group, at
+-- most one worker holds jobs.  In the end everything is
 -- drained, and the books must balance: each job in one place, the counter that
 -- every completed job raised equal to the completed jobs, nothing left over.
 create schema chaos;
 create unlogged table chaos.step (id serial, name text);
 insert into chaos.step (name) values ('Std'), ('Fan1'), ('Fan2'), ('Prio'), ('Fifo'), ('Fifo'), ('Lim'), ('Once');
 select t.setup();
-select stepd.configure('n1', t.steps(), jsonb_build_array(t.queue('std', 'retry_delay_ms', '20'), t.queue('fan', 'retry_delay_ms', '5'),
+select stepd.configure('n1', t.steps(), jsonb_build_array(t.queue('std', 'retry_delay_ms', '20'), t.queue('fan', 'retry_delay_ms', '5', 'concurrency_per_group', '1'),
 	t.queue('prio', 'strategy', 'priority', 'retry_delay_ms', '1'), t.queue('fifo', 'strategy', 'fifo', 'max_retries', '2', 'retry_delay_ms', '3'),
 	t.queue('lim', 'max_concurrency', '1', 'retry_delay_ms', '1'), t.queue('once', 'max_retries', '0')), '{}');
 
@@ -62,7 +63,7 @@ begin
 			end if;
 		end;
 	end if;
-	perform stepd.claim(node, client, 1, array_agg(l.id), array_agg(0), array_agg(1 + floor(random() * 6)::int), 10)
+	perform stepd.claim(node, client, 1, array_agg(l.id), array_agg(case when random() < 0.5 then 0 else chaos.job() - 100 end), array_agg(1 + floor(random() * 6)::int), 10)
 	from (select t.lane(s.name) as id from chaos.step s order by random() limit 3) l;
 end $$;
 
@@ -79,6 +80,13 @@ begin
 	end if;
 	if (select count(distinct (node_id, slot)) from stepd.lease where lane_id = t.lane('Lim')) > 1 then
 		raise exception 'chaos: the limit is exceeded';
+	end if;
+	select format('group %s is held by %s', h.group_id, count(distinct (h.node_id, h.slot))) into bad
+	from (select j.group_id, l.node_id, l.slot from stepd.lease l, unnest(l.ids, l.buckets) u (id, bucket), stepd.job j
+		where l.lane_id in (t.lane('Fan1'), t.lane('Fan2')) and j.id = u.id and j.bucket = u.bucket and j.group_id is not null) h
+	group by h.group_id having count(distinct (h.node_id, h.slot)) > 1;
+	if bad is not null then
+		raise exception 'chaos: %', bad;
 	end if;
 end $$;
 

@@ -1,7 +1,8 @@
 -- For measurements: a worker in SQL.  drain_step(slot, batch) is one turn of
--- it, finish(what the last turn claimed) + claim, one transaction; what it
--- holds and its cursor are kept in settings of the session.  A turn that gets
--- nothing notes how much CPU time the server process has used up to then.
+-- it, finish(what the last turn claimed) + claim, one transaction; drain_read()
+-- behind it reads what was claimed.  What it holds and its cursor are kept in
+-- settings of the session.  A turn that gets nothing notes how much CPU time
+-- the server process has used up to then.
 
 create table drain_cpu (pid int, us bigint);
 
@@ -25,11 +26,25 @@ begin
 			array_fill(10::bigint, array[n]), null, null, null, null);
 	end if;
 	select array_agg(c.lease_id), array_agg(c.job_id), max(c.cursor) into leases, jobs, next
-	from stepd.claim(node, slot, 1, array[lane], array[cur], array[batch], batch) c;
+	from stepd.claim(node, slot, 1, array[lane], array[cur], array[batch], batch, 16) c;
 	perform set_config('drain.leases', coalesce(leases::text, ''), false), set_config('drain.jobs', coalesce(jobs::text, ''), false),
 		set_config('drain.cursor', coalesce(next, 0)::text, false);
 	if leases is null then
 		insert into drain_cpu select pg_backend_pid(), drain_cpu();
 	end if;
 	return n;
+end $$;
+
+create function drain_read(node int, slot int) returns int
+language plpgsql as $$
+declare
+	leases bigint[] := nullif(current_setting('drain.leases', true), '');
+	jobs bigint[];
+begin
+	if current_setting('drain.jobs', true) <> '{NULL}' then
+		return 0;
+	end if;
+	select array_agg(c.lease_id), array_agg(c.job_id) into leases, jobs from stepd.claimed(node, slot, 1, leases) c;
+	perform set_config('drain.leases', leases::text, false), set_config('drain.jobs', jobs::text, false);
+	return cardinality(jobs);
 end $$;

@@ -97,6 +97,10 @@ create function t.sound() returns text language sql set enable_nestloop = off se
 			where exists (select from stepd.outcome o where o.id = g.head)
 			and not exists (select from stepd.fifo_inbox i where i.ended and i.id = g.head) limit 1),
 		(select format('empty lease %s', id) from stepd.lease where cardinality(ids) = 0 limit 1),
+		(select format('job %s is ready in the wrong group', r.pos) from stepd.ready r join stepd.job j on j.id = r.pos and j.bucket = r.bucket
+			where r.rank < 40000 and r.group_hash is distinct from stepd._group_hash(j.group_id) limit 1),
+		(select format('job %s is put aside in the wrong group', b.id) from stepd.fifo_backlog b join stepd.job j on j.id = b.id and j.bucket = b.bucket
+			join stepd.queue q on q.id = b.queue_id and q.strategy <> 'fifo' where b.group_id is distinct from stepd._group_hash(j.group_id)::text limit 1),
 		case when (select count(*) from stepd.jobs) <> (select count(*) from stepd.job) then 'stepd.jobs does not have all jobs' end,
 		(select format('queue %s counts %s, its jobs are %s', c.name, c.counts, l.counts)
 			from (select name, array[ready, scheduled, running, retrying, failed] as counts from stepd.queues) c

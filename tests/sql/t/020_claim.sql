@@ -77,6 +77,42 @@ select ok(t.claim(9, 'Std') @> array[:p::bigint], 'claimed');
 select throws_ok($$select stepd.pause('none')$$, '22023', 'queue: there is no queue "none"', 'unknown queue');
 select throws_ok($$select stepd.pause(null)$$, '22023', 'queue: must not be empty', 'null queue');
 
+-- a large batch is named by the claim and read after it
+select stepd.resume('once');
+select array(select stepd.enqueue_many('once', (select jsonb_agg(jsonb_build_object('data', i, 'group', 'g' || i)) from generate_series(1, 20) i))) as ids \gset
+select (:'ids'::bigint[])[1] as a \gset
+select results_eq($$select c.lane_id, c.job_id, c.input, c.cursor from stepd.claim(t.n(), 5, 1, array[t.lane('Once')], '{0}', '{99}', 99, 16) c$$,
+	format('values (%s, null::bigint, null::text, %s::bigint)', t.lane('Once'), :a + 19), 'one row for a batch of 20');
+select t.lease(:a) as lease \gset
+select results_eq(format('select lease_id, lane_id, job_id, attempt, max_attempts, trigger, queue, group_id, input from stepd.claimed(t.n(), 5, 1, array[%s::bigint])', :lease),
+	format($$select %s::bigint, %s, %s::bigint + i, 1, 1, 'queue', 'once', 'g' || i + 1, (i + 1)::text from generate_series(0, 19) i$$, :lease, t.lane('Once'), :a), 'and what is in it');
+select is((select count(*)::int from stepd.claimed(t.n(), 6, 1, array[:lease::bigint])), 0, 'not for another worker');
+select is((select count(*)::int from stepd.claimed(t.n(), 5, 2, array[:lease::bigint])), 0, 'nor for another life of this one');
+select is((select count(*)::int from stepd.claimed(t.n() + 1, 5, 1, array[:lease::bigint])), 0, 'nor another node');
+select is((select count(*)::int from stepd.claimed(t.n(), 5, 1, array[:lease + 1])), 0, 'nor of another lease');
+select is((select count(*)::int from stepd.claimed(t.n(), 5, 1, null)), 0, 'nor of none');
+select is(stepd.release(array[:lease::bigint, :lease], array[:a + 3, :a + 7]), 2, 'two were given back meanwhile');
+select is((select array_agg(job_id - :a) from stepd.claimed(t.n(), 5, 1, array[:lease::bigint])), '{0,1,2,4,5,6,8,9,10,11,12,13,14,15,16,17,18,19}', 'they are in it no more');
+select is(stepd.release(array_agg(l.id), array_agg(j)), 18, 'all given back') from stepd.lease l, unnest(l.ids) j where l.id = :lease;
+update stepd.ready set attempt = 3 where pos = :a + 5;
+select is((select array_agg(job_id - :a || ':' || attempt) from stepd.claim(t.n(), 5, 1, array[t.lane('Once')], '{0}', '{20}', 20) c where attempt > 1),
+	array['5:4'], 'attempts by job');
+select stepd.release(array_agg(l.id), array_agg(j)) from stepd.lease l, unnest(l.ids) j where l.slot = 5;
+update stepd.ready set rank = 0 where pos <> :a + 5 and lane_id = t.lane('Once');
+select is((select array_agg(job_id - :a) from stepd.claim(t.n(), 5, 1, array[t.lane('Once')], '{0}', '{20}', 20)),
+	'{5,0,1,2,3,4,6,7,8,9,10,11,12,13,14,15,16,17,18,19}', 'in the order in which they are to run');
+select stepd.release(array_agg(l.id), array_agg(j)) from stepd.lease l, unnest(l.ids) j where l.slot = 5;
+update stepd.job set bucket = bucket + 1 where id between :a + 4 and :a + 6;
+update stepd.ready set bucket = bucket + 1 where pos between :a + 4 and :a + 6;
+select is((select array_agg(job_id - :a) from stepd.claim(t.n(), 5, 1, array[t.lane('Once')], '{0}', '{20}', 20)), array(select generate_series(0, 19)::bigint), 'of several days');
+select is(stepd._spread('{5,6,7}', '{0,1,2}'), '{0,1,2}', 'in a row');
+select is(stepd._spread('{5,6,9}', '{0,1,2}'), '{0,1,-1,-1,2}', 'close together');
+select is(stepd._spread('{5,6,14}', '{0,1,2}'), null, 'too far apart');
+select is(stepd._spread('{6,5,7}', '{0,0,0}'), null, 'not ascending');
+select is(stepd._spread('{5,9,7}', '{0,0,0}'), null, 'nor at the end');
+select is(stepd._spread('{5,5,7}', '{0,0,0}'), null, 'nor twice the same');
+select is(stepd._spread('{7}', '{4}'), '{4}', 'one');
+
 -- who may
 select stepd.enqueue('std', '"w"');
 select is(t.claim(1, 'Std', 10, 4711), '{}', 'an unknown node gets nothing');
