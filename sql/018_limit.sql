@@ -413,7 +413,7 @@ begin
 			seen_pos := 0;
 			continue;
 		end if;
-		exit when want <= 0 or t.seen < look or t.crowds = 0 or i >= 3 and (ids is not null or moved = 0);
+		exit when want <= 0 or t.seen < look or t.crowds = 0 or i >= 2 and (ids is not null or moved = 0);
 		look := least(greatest(want * 2, 64, case when ids is null then look * 2 end), 1000);
 	end loop;
 	last := least(last, left_pos - 1); -- what is left stays before the cursor
