@@ -77,6 +77,7 @@ uint32_t sd_slot_renew(struct sd_slot *slot)
 	atomic_store(&slot->db_up, 0);
 	atomic_store(&slot->asleep, 0);
 	atomic_store(&slot->cancel_job, 0);
+	atomic_store(&slot->relieved, 0);
 	atomic_store(&slot->ending, 0);
 	atomic_store(&slot->ending_run, 0);
 	return generation;

@@ -45,6 +45,7 @@ struct sd_slot {
 	_Atomic int32_t group;	     /* index into group[], or -1 */
 	_Atomic int32_t conf_generation;
 	_Atomic int64_t spawned_us;
+	_Atomic uint32_t relieved;   /* draining only because it did its share: what it holds it may run */
 	/* why it gets TERM, said before that: a limit's SD_SLOT_REASON_*, of which run (sd_seen_run), and how much */
 	_Atomic int32_t ending;
 	_Atomic int64_t ending_run, ending_limit, ending_used; /* bytes, or ms of CPU time */
@@ -118,6 +119,12 @@ struct sd_seen {
 static inline bool sd_slot_draining(const struct sd_slot *slot)
 {
 	return atomic_load(&slot->state) == SD_SLOT_DRAINING;
+}
+
+/* Is nothing to begin any more, not even what the child holds? */
+static inline bool sd_slot_halted(const struct sd_slot *slot)
+{
+	return sd_slot_draining(slot) && !atomic_load(&slot->relieved);
 }
 
 /* Copy it, with impossible values replaced by "nothing". */

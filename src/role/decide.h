@@ -56,7 +56,7 @@ enum sd_kid_event {
 	SD_KID_LATE,	   /* the time given to the present state is over */
 	SD_KID_EVENT_COUNT
 };
-enum sd_kid_action { SD_KID_NOTHING, SD_KID_NOTE_READY, SD_KID_NOTE_FAILED, SD_KID_SEND_DRAIN, SD_KID_SEND_TERM, SD_KID_SEND_KILL };
+enum sd_kid_action { SD_KID_NOTHING, SD_KID_NOTE_READY, SD_KID_NOTE_FAILED, SD_KID_SEND_DRAIN, SD_KID_HURRY, SD_KID_SEND_TERM, SD_KID_SEND_KILL };
 struct sd_kid_step {
 	enum sd_kid_state next;
 	enum sd_kid_action action;

@@ -155,6 +155,7 @@ static void look_at_wear(struct sd_kid *kid, const struct sd_seen *seen, int64_t
 	if (one_is_being_replaced(kid->su, kid->group))
 		return; /* one at a time: each costs a database connection twice over */
 	kid->superseded = true;
+	kid->worn = worn || old;
 	if (worn)
 		sd_log(SD_LOG_DEBUG, "%s (pid %d) did %llu jobs: replacing it", kid->name, kid->pid,
 		       (unsigned long long)seen->jobs_done);

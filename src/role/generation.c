@@ -209,6 +209,7 @@ static void drain_superseded(struct sd_super *su, const struct sd_gen *gen)
 			continue;
 		for (struct sd_kid *k = su->kids; k != NULL; k = k->next) {
 			if (k->group == old->group && k->index == old->index && sd_kid_present(k) && k->state == SD_KID_READY) {
+				atomic_store(&sd_kid_slot(old)->relieved, old->worn);
 				sd_kid_event(old, SD_KID_WANT_DRAIN, 0);
 				break;
 			}
@@ -291,7 +292,7 @@ static void settle_retiring(struct sd_super *su, struct sd_gen *gen)
 	for (struct sd_kid *k = su->kids; k != NULL; k = k->next) {
 		int64_t late = failed;
 
-		if (k->group->gen != gen || k->state >= SD_KID_DRAINING)
+		if (k->group->gen != gen || k->state > SD_KID_DRAINING)
 			continue;
 		if (k->group->role == SD_ROLE_WEB && http_left)
 			continue;

@@ -193,6 +193,12 @@ void sd_kid_event(struct sd_kid *kid, enum sd_kid_event event, int64_t late_us)
 		kid->late_us = late_us;
 		send_drain(kid);
 		break;
+	case SD_KID_HURRY: /* it could take its time until now */
+		if (atomic_exchange(&sd_kid_slot(kid)->relieved, 0) != 0) {
+			kid->late_us = late_us;
+			send_drain(kid);
+		}
+		break;
 	case SD_KID_SEND_TERM:
 		kid->asked = true;
 		kid->late_us = kid->killable_us = sd_now_us() + kid->grace_us;

@@ -65,6 +65,7 @@ struct sd_kid {
 	int64_t grace_us;  /* TERM → KILL */
 	int64_t killable_us; /* end of that; before it is killed only who cannot wait */
 	bool superseded;   /* a younger one takes its place, then it drains */
+	bool worn;	   /* for its jobs or its age, so it may run what it holds */
 	bool asked;	   /* it was told to go */
 	int64_t idle_us;   /* since when it has nothing to do; 0: it has */
 	uint64_t jobs_seen;

@@ -100,6 +100,16 @@ bool sd_worker_stopping(const struct sd_worker *w)
 	return w->draining || w->ending || sd_slot_draining(w->child->slot) || atomic_load(&w->child->scoreboard->stopping);
 }
 
+/*
+ * Is it to give back what has not begun?  Not when it only did its share of jobs: then it runs a batch of quick ones to its
+ * end (what waits behind a slow one goes back in any case), which costs less than to claim them once more.
+ */
+bool sd_worker_halted(const struct sd_worker *w)
+{
+	return w->ending || sd_slot_halted(w->child->slot) || atomic_load(&w->child->scoreboard->stopping) ||
+	       (w->draining && !atomic_load(&w->child->slot->relieved));
+}
+
 static bool runner_is_idle(struct sd_worker *w)
 {
 	int64_t since;
@@ -328,7 +338,8 @@ static void drain(struct sd_worker *w)
 	if (atomic_exchange(&w->child->slot->asleep, 0) && read(w->wake_io.fd, &one, sizeof one) == sizeof one)
 		sd_worker_hand_over(w);
 	sd_runner_set_stopping(w->runner);
-	sd_worker_release(w, sd_runner_recall(w->runner));
+	if (sd_worker_halted(w))
+		sd_worker_release(w, sd_runner_recall(w->runner));
 	sd_worker_pump(w);
 }
 

@@ -93,7 +93,8 @@ struct sd_attempt *sd_chain_take(struct sd_chain *c);
 
 /* worker.c: look at everything and do what is due; called after each event. */
 void sd_worker_pump(struct sd_worker *w);
-bool sd_worker_stopping(const struct sd_worker *w);
+bool sd_worker_stopping(const struct sd_worker *w); /* it takes no more work */
+bool sd_worker_halted(const struct sd_worker *w);   /* nor begins what it holds */
 void sd_worker_take_finished(struct sd_worker *w);
 void sd_worker_retry_later(struct sd_worker *w, double seconds);
 bool sd_worker_others_sleep(const struct sd_worker *w);

@@ -242,7 +242,7 @@ static void take_rows(struct sd_worker *w, const PGresult *res)
 		sd_lane_end(&w->lanes[i], now, now - w->exchange_us);
 		more |= w->lanes[i].full; /* one lane may hold more, though all together gave less than was asked */
 	}
-	if (sd_worker_stopping(w)) /* it was asked for before that was said */
+	if (sd_worker_halted(w)) /* it was asked for before that was said */
 		sd_worker_release(w, sd_chain_take(&chain));
 	else if (chain.n > 0)
 		sd_runner_give(w->runner, sd_chain_take(&chain));

@@ -593,6 +593,23 @@ def test_recycling_by_max_jobs(stepd, db):
     assert "killed by" not in stepd.log()
 
 
+def test_recycling_under_load_gives_nothing_back(stepd, db):
+    """A worker that did its share of jobs runs the rest of its batch: to give it back and claim it once more costs more."""
+    add_step(stepd)
+    conf = stepd.config()
+    conf["pools"]["default"] = {"processes": 2, "serves": ["queue"], "maxJobs": 150}
+    stepd.start(config=conf)
+    stepd.stop()
+    db.execute("select count(*) from stepd.enqueue_many('sup', (select jsonb_agg('{}'::jsonb) from generate_series(1, 20000)))")
+    db.execute("do $$ begin execute format('alter database %I set track_functions = pl', current_database()); end $$")
+    stepd.launch(config=conf)
+    wait_for(lambda: db.value("select count(*) from stepd.outcome") >= 20000, 60, "all jobs")
+    assert db.value("select count(distinct pid) from stepd.jobs") > 2
+    assert db.value("select count(*) from stepd.attempts") == 0
+    assert stepd.stop() == 0
+    assert db.value("select sum(calls) from pg_stat_user_functions where schemaname = 'stepd' and funcname = 'release'") is None
+
+
 def test_recycling_by_max_rss(stepd, db):
     stepd.step("fat", r"""
 #include <stepd/step.h>
