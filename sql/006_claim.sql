@@ -157,7 +157,9 @@ comment on function stepd._fifo_mail(int) is 'Has _fifo_sort anything to do?';
 -- To find a row locked costs far more than to read it, so other workers' rows
 -- are left out by their xmax first.  A claim that was rolled back leaves xmax
 -- behind: those rows are taken when nothing else is there, and by cursor 0.
-create or replace function stepd._take(lane_id int, whole boolean, cursor bigint, want int,
+-- share: only of these stripes (035_stripe.sql); null: of all.
+drop function if exists stepd._take(int, boolean, bigint, int);
+create or replace function stepd._take(lane_id int, whole boolean, cursor bigint, want int, share bigint default null,
 	out ids bigint[], out buckets date[], out attempts smallint[], out last bigint)
 language plpgsql
 as $$
@@ -168,6 +170,7 @@ begin
 			delete from stepd.ready r
 			where r.ctid = any (array(
 				select x.ctid from stepd.ready x where x.lane_id = _take.lane_id
+					and (share is null or share >> (coalesce(x.group_hash, x.pos) & 63)::int & 1 = 1)
 				order by x.lane_id, x.rank, x.pos limit want for update skip locked))
 			returning r.rank, r.pos, r.bucket, r.attempt)
 		select array_agg(g.pos), array_agg(g.bucket), array_agg(g.attempt), max(g.pos) filter (where g.rank = 0)
@@ -177,9 +180,11 @@ begin
 	for i in 1 .. 2 loop
 		with again as materialized (
 			select x.ctid from stepd.ready x where x.lane_id = _take.lane_id and x.rank < 0 and (x.xmax = 0 or i = 2)
+				and (share is null or share >> (coalesce(x.group_hash, x.pos) & 63)::int & 1 = 1)
 			order by x.lane_id, x.rank, x.pos limit want for update skip locked
 		), next as materialized (
 			select x.ctid from stepd.ready x where x.lane_id = _take.lane_id and x.rank = 0 and x.pos > cursor and (x.xmax = 0 or i = 2)
+				and (share is null or share >> (coalesce(x.group_hash, x.pos) & 63)::int & 1 = 1)
 			order by x.lane_id, x.rank, x.pos limit want - (select count(*) from again) for update skip locked
 		), gone as (
 			delete from stepd.ready r
@@ -191,48 +196,28 @@ begin
 		exit when ids is not null;
 	end loop;
 end $$;
-comment on function stepd._take(int, boolean, bigint, int) is
+comment on function stepd._take(int, boolean, bigint, int, bigint) is
 	'Delete up to want ready rows of a lane and return them in order, with the highest pos of the main flow (null: none of it).';
 
--- Jobs that lie close together are read in one range scan, in a third of the time that one look for each takes, or less.
-create or replace function stepd._spread(ids bigint[], attempts smallint[]) returns smallint[]
-language plpgsql immutable as $$
-declare
-	n int := cardinality(ids);
-	before bigint := ids[1] - 1;
-	span bigint := ids[n] - before;
-	spread smallint[];
-begin
-	if span < n or span > 3 * n then
-		return null;
-	elsif span = n and ids = array(select generate_series(ids[1], ids[n])) then
-		return attempts;
-	end if;
-	spread := array_fill(-1::smallint, array[span::int]);
-	for i in 1 .. n loop
-		if ids[i] <= before or ids[i] > ids[n] then
-			return null;
-		end if;
-		before := ids[i];
-		spread[before - ids[1] + 1] := attempts[i];
-	end loop;
-	return spread;
-end $$;
-comment on function stepd._spread(bigint[], smallint[]) is
-	'The attempts of jobs by the distance of their ids from the first one, -1 for ids between that are not among them; null: they do not ascend, or lie far apart.';
+drop function if exists stepd._spread(bigint[], smallint[]);
 
 -- The locks that the claim of these lanes needs; see above and 018_limit.sql.
 -- A worker has a place in the queues that stepd.kept names: it finished jobs of
 -- theirs in this transaction.
 drop function if exists stepd._claim_lock(int, int, int[]);
-create or replace function stepd._claim_lock(node_id int, slot int, lanes int[], out alone int[], out shared int[], out shut int[], out crowded int[],
-	out far int)
+create or replace function stepd._claim_lock(node_id int, slot int, lanes int[], cursors bigint[], young boolean,
+	out alone int[], out shared int[], out shut int[], out crowded int[], out far int, out homes bigint[], out arcs bigint[], out shares bigint[])
 language plpgsql as $$
 #variable_conflict use_column
 declare
-	kept int[] := '{}';
+	kept int[] := '{}'; -- negative: of some stripes of its groups only
 	s record;
 	calm boolean;
+	near boolean;
+	home bigint[];
+	wanted bigint[];
+	first int;
+	got bigint;
 begin
 	far := 500 * current_setting('max_connections')::int;
 	alone := '{}';
@@ -243,7 +228,8 @@ begin
 		kept := (string_to_array(current_setting('stepd.kept', true), ' ')::int[])[3:];
 	end if;
 	for s in
-		select x.id, x.max_concurrency, x.rate_limit, x.rate_window_ms, x.concurrency_per_group, x.id = any (kept) as mine,
+		select x.id, x.max_concurrency, x.rate_limit, x.rate_window_ms, x.concurrency_per_group,
+			x.id = any (kept) or -x.id = any (kept) as mine, x.id = any (kept) as wide,
 			x.strategy = 'fifo' and stepd._fifo_mail(x.id) as mail
 		from unnest(array(select distinct a.queue_id from stepd.lane a where a.id = any (lanes))) u (id)
 		cross join lateral (select y.* from stepd.queue y where y.id = u.id and not y.paused limit 1) x
@@ -257,25 +243,55 @@ begin
 			shut := shut || s.id;
 			continue;
 		end if;
-		calm := s.concurrency_per_group > 0 and stepd._group_calm(s.id, s.concurrency_per_group, _claim_lock.node_id, _claim_lock.slot);
-		if s.mail or s.max_concurrency > 0 and s.concurrency_per_group = 0 and not s.mine
-			or s.concurrency_per_group > 0 and not calm
-			or s.rate_limit > 0 and (s.rate_limit <= far or s.rate_limit - stepd._rate_used(s.id, s.rate_window_ms) <= far) then
+		near := s.mail or s.max_concurrency > 0 and s.concurrency_per_group = 0 and not s.mine
+			or s.rate_limit > 0 and (s.rate_limit <= far or s.rate_limit - stepd._rate_used(s.id, s.rate_window_ms) <= far);
+		calm := false;
+		home := null;
+		wanted := null;
+		first := null;
+		if s.concurrency_per_group > 0 and not near and s.mine and not s.wide then
+			wanted := stepd._stripe_again(s.id, lanes, cursors);
+		end if;
+		if s.concurrency_per_group > 0 and not near and wanted is null then
+			calm := stepd._group_calm(s.id, s.concurrency_per_group, _claim_lock.node_id, _claim_lock.slot);
+			if not (s.mine and (s.wide or not calm)) then
+				perform pg_advisory_xact_lock(1937007987, s.id); -- newcomers one after the other
+				calm := stepd._group_calm(s.id, s.concurrency_per_group, _claim_lock.node_id, _claim_lock.slot);
+			end if;
+			if not calm then
+				select p.homes, case when p.first is not null then p.arcs end, p.first into home, wanted, first
+				from stepd._stripe_plan(s.id, s.concurrency_per_group, _claim_lock.node_id, _claim_lock.slot, lanes, cursors) p;
+			end if;
+		end if;
+		if young and wanted is null and home is not null then
+			shut := shut || s.id; -- whose place it takes is about to leave; and others would wait for its planning
+			perform stepd._ring('');
+			continue;
+		elsif near or s.concurrency_per_group > 0 and not calm and wanted is null then
 			perform stepd._group_warm() where s.concurrency_per_group > 0;
 			perform stepd._queue_lock(s.id);
 			alone := alone || s.id;
-			crowded := crowded || case when s.concurrency_per_group > 0 and not calm then array[s.id] end;
-		else
-			if calm and not s.mine then
-				perform pg_advisory_xact_lock(1937007987, s.id); -- newcomers one after the other
-			end if;
-			perform pg_advisory_xact_lock_shared(1937007984, s.id);
-			shared := shared || s.id;
+			crowded := crowded || case when s.concurrency_per_group > 0
+				and not stepd._group_calm(s.id, s.concurrency_per_group, _claim_lock.node_id, _claim_lock.slot) then array[s.id] end;
+			for i in 1 .. case when home is not null then cardinality(lanes) else 0 end loop
+				homes[i] := coalesce(homes[i], home[i]);
+			end loop;
+			continue;
+		end if;
+		perform pg_advisory_xact_lock_shared(1937007984, s.id);
+		shared := shared || s.id;
+		if wanted is not null then
+			got := stepd._stripe_lock(s.id, s.concurrency_per_group, _claim_lock.node_id, _claim_lock.slot,
+				(select bit_or(a) from unnest(wanted) a), first);
+			for i in 1 .. cardinality(lanes) loop
+				arcs[i] := coalesce(arcs[i], wanted[i]);
+				shares[i] := coalesce(shares[i], wanted[i] & got);
+			end loop;
 		end if;
 	end loop;
 end $$;
-comment on function stepd._claim_lock(int, int, int[]) is
-	'Take the locks of those queues of these lanes that have limits or letters. alone: nobody else claims there; shared: others may, as far as limits go; shut: the settings are being changed. crowded: those whose groups may be full. far: what all sessions of the server together may take of a queue while none sees the others.';
+comment on function stepd._claim_lock(int, int, int[], bigint[], boolean) is
+	'Take the locks of those queues of these lanes that have limits or letters; young: so is the session. alone: nobody else claims there; shared: others may, as far as limits go; shut: not now. crowded: those whose groups may be full. By position of the lane: homes, the stripes of its groups that it looks at first, alone; arcs, those that it goes for beside others, and shares, those of them that are locked. far: what all sessions of the server together may take of a queue while none sees the others.';
 
 drop function if exists stepd.claim(int, int, bigint, int[], bigint[], int[], int);
 drop type if exists stepd._claimed cascade;
@@ -295,10 +311,12 @@ declare
 	locked boolean := false;
 	locks record; -- of queues with limits, see _claim_lock
 	lease bigint;
+	stripes bigint;
 	at timestamptz;
 	most int;
 	sorted int;
 	used int;
+	cold boolean;
 	least_id bigint;
 	most_id bigint;
 begin
@@ -306,7 +324,7 @@ begin
 		perform stepd._bad('lanes', 'has another length than cursors or maxes');
 	end if;
 	for l in
-		select u.lane, coalesce(u.cur, 0) as cur, least(u.most, room) as most, q.id as queue_id, q.name, q.strategy, q.max_concurrency,
+		select u.ord, u.lane, coalesce(u.cur, 0) as cur, least(u.most, room) as most, q.id as queue_id, q.name, q.strategy, q.max_concurrency,
 			q.max_retries, q.rate_limit, q.rate_window_ms, q.concurrency_per_group,
 			q.max_concurrency > 0 or q.rate_limit > 0 or q.concurrency_per_group > 0 or (q.strategy = 'fifo' and stepd._fifo_mail(q.id)) as limited
 		from stepd.node n
@@ -317,7 +335,7 @@ begin
 		where n.id = claim.node_id and n.left_at is null and n.lost_at is null
 			and greatest(n.heartbeat_at, pg_postmaster_start_time()) + n.lease_ms * interval '1 ms' > clock_timestamp()
 			and u.most > 0 and not q.paused
-			and (case when q.strategy <> 'standard' or coalesce(u.cur, 0) = 0
+			and (case when q.strategy <> 'standard' or coalesce(u.cur, 0) = 0 or q.concurrency_per_group > 0
 					then exists (select from stepd.ready r where r.lane_id = u.lane)
 					else exists (select from stepd.ready r where r.lane_id = u.lane and r.rank = 0 and r.pos > u.cur)
 						or exists (select from stepd.ready r where r.lane_id = u.lane and r.rank < 0) end
@@ -329,7 +347,8 @@ begin
 		if l.limited then
 			if not locked then
 				locked := true;
-				locks := stepd._claim_lock(claim.node_id, claim.slot, lanes);
+				cold := stepd._warm('claim');
+				locks := stepd._claim_lock(claim.node_id, claim.slot, lanes, cursors, stepd._warm_ms('claim') < 100);
 			end if;
 			continue when l.queue_id = any (locks.shut);
 			-- a fifo queue that is not among them has been sorted by somebody else meanwhile: its heads are there to be taken
@@ -357,10 +376,12 @@ begin
 			continue when most <= 0;
 		end if;
 
+		stripes := null;
 		if l.concurrency_per_group > 0 then
 			t := stepd._take_grouped(claim.node_id, claim.slot, l.queue_id, l.strategy, l.concurrency_per_group, l.queue_id = any (locks.alone),
-				l.queue_id = any (locks.crowded), l.lane,
-				l.strategy <> 'standard' or l.cur = 0, l.cur, most);
+				l.queue_id = any (locks.crowded), l.lane, locks.homes[l.ord], locks.arcs[l.ord], locks.shares[l.ord], l.cur,
+				most);
+			stripes := t.stripes;
 		else
 			t := stepd._take(l.lane, l.strategy <> 'standard' or l.cur = 0, l.cur, most);
 		end if;
@@ -371,17 +392,18 @@ begin
 		room := room - cardinality(t.ids);
 		at := clock_timestamp();
 		select min(i), max(i) into least_id, most_id from unnest(t.ids) i;
-		insert into stepd.lease (node_id, slot, generation, lane_id, claimed_at, since, has_unique, ids, buckets, attempts)
+		insert into stepd.lease (node_id, slot, generation, lane_id, claimed_at, since, has_unique, stripes, ids, buckets, attempts)
 		values (claim.node_id, claim.slot, claim.generation, l.lane, at, at,
 			exists (select from stepd.unique_job k where k.job_id between least_id and most_id) -- rarely, and one look tells
-				and exists (select from stepd.unique_job k where k.job_id = any (t.ids)), t.ids, t.buckets, t.attempts)
+				and exists (select from stepd.unique_job k where k.job_id = any (t.ids)),
+			stripes, t.ids, t.buckets, t.attempts)
 		returning id into lease;
 		if l.concurrency_per_group > 0 then
 			insert into stepd.group_hold (queue_id, lease_id, node_id, slot, whole, groups)
 			select l.queue_id, lease, claim.node_id, claim.slot, cardinality(t.ids), array_remove(t.groups, null) where t.groups is not null;
 		end if;
 		t.last := case when l.strategy = 'standard' then greatest(coalesce(t.last, 0), l.cur) else l.cur end;
-		if cardinality(t.ids) > large then
+		if cardinality(t.ids) > large or cold and large is not null then
 			return next row(lease, l.lane, null, null, null, null, null, null, null, null, null, null, t.last, null)::stepd._claimed;
 		else
 			return query
@@ -398,12 +420,13 @@ begin
 end $$;
 comment on function stepd.claim(int, int, bigint, int[], bigint[], int[], int, int) is
 'Take up to total jobs, of each lane up to its max, for one life of one worker, in the order of the given lanes; one lease a lane. Rows come in the order in which they are to run.
-A batch of more than large comes as one row without a job: when the claim is committed, and its locks are free, claimed() tells what is in it. large null: all come at once.
+A batch of more than large, or of one that would be slow to read now (a session''s first), comes as one row without a job: when the claim is committed, and its locks are free, claimed() tells what is in it. large null: all come at once.
 attempt counts from 1. cursor is what to give for that lane next time; 0 reads the whole lane and is to be given before the worker sleeps, and about once a second.
 Returns nothing when the node is unknown, has left or was silent for longer than its lease. In one transaction with finish() it comes last.';
 
--- Row by row, or by range where jobs lie close together; not by a join, which, planned while the day was young, would go on
--- reading all of it.  And day by day (nearly always all are of one): then one partition is picked once, not for each row.
+-- By range where jobs lie close together, which takes a third of the time; else row by row: a join, planned while the day was
+-- young, would go on reading all of it.  And day by day (nearly always all are of one): then one partition is picked once, not
+-- for each row.
 create or replace function stepd.claimed(node_id int, slot int, generation bigint, leases bigint[])
 returns setof stepd._claimed
 language plpgsql
@@ -415,7 +438,7 @@ declare
 	upto int;
 	day date;
 	ids bigint[];
-	spread smallint[];
+	used smallint;
 begin
 	for l in
 		select e.id, e.lane_id, e.ids, e.buckets, e.attempts, q.name, q.max_retries
@@ -432,16 +455,17 @@ begin
 				upto := upto + 1;
 			end loop;
 			ids := l.ids[first:upto];
-			spread := stepd._spread(ids, l.attempts[first:upto]);
-			if spread is not null then
+			used := l.attempts[first];
+			if ids[upto - first + 1] - ids[1] < 6 * cardinality(ids) and used = all (l.attempts[first:upto])
+				and ids = array(select i from unnest(ids) i order by i) then
 				return query
-					select l.id, l.lane_id, x.id, spread[x.id - ids[1] + 1] + 1,
-						stepd._max_attempts(l.max_retries, case when spread[x.id - ids[1] + 1] > 0
-							then (select n.attempts_before from stepd.renewal n where n.job_id = x.id) end),
+					select l.id, l.lane_id, x.id, used + 1,
+						stepd._max_attempts(l.max_retries, case when used > 0 then (select n.attempts_before from stepd.renewal n where n.job_id = x.id) end),
 						x.trigger, x.trigger_index::int, l.name, x.group_id, x.parent_id, x.trace_id,
 						(date_part('epoch', x.enqueued_at) * 1000000)::bigint, null::bigint, x.input::text
 					from stepd.job x
-					where x.id between ids[1] and l.ids[upto] and x.bucket = day and spread[x.id - ids[1] + 1] >= 0
+					where x.id between ids[1] and l.ids[upto] and x.bucket = day
+						and (x.id in (select i from unnest(ids) i)) is true -- a look at each row, and no join
 					order by x.id;
 				continue;
 			end if;

@@ -29,6 +29,7 @@
 -- if one takes the queue's lock alone; so maxConcurrency may rely on it.)
 -- Else, and while any job is put aside, claims take it alone, and group_hold
 -- gets the groups of each lease, once: with the claim, or by the next one.
+-- With quick jobs there is a better way, side by side: see 035_stripe.sql.
 -- Groups are told apart by a hash that stands in the job's place
 -- (stepd.ready.group_hash), so no claim looks at the jobs for it.
 -- Only claims write group_hold, under the queue's lock; that a job ended shows
@@ -269,8 +270,9 @@ drop function if exists stepd._group_busy(int, int, int, int, text[]);
 drop function if exists stepd._group_pick(int, int, text, boolean, bigint, text[], text[], int, int);
 drop function if exists stepd._group_pick(int, int, int, int, int, text, boolean, bigint, int, int);
 drop function if exists stepd._group_pick(int, int, int, int, int, text, boolean, bigint, int, int, boolean);
+drop function if exists stepd._group_pick(int, int, int, int, boolean, int, boolean, bigint, int, bigint, int, int);
 create or replace function stepd._group_pick(node_id int, slot int, queue_id int, per_group int, sole boolean, lane_id int, whole boolean, cursor bigint,
-	behind_rank int, behind_pos bigint, want int, look int, out ids bigint[], out buckets date[], out attempts smallint[], out groups bigint[],
+	behind_rank int, behind_pos bigint, want int, look int, share bigint, out ids bigint[], out buckets date[], out attempts smallint[], out groups bigint[],
 	out last bigint, out seen int, out seen_rank int, out seen_pos bigint, out left_pos bigint, out busy tid[],
 	out stuck tid[], out crowds bigint)
 language plpgsql
@@ -281,12 +283,12 @@ begin
 		select * from (
 			(select x.ctid as at, x.rank, x.pos, x.bucket, x.attempt, x.group_hash as h from stepd.ready x
 			where x.lane_id = _group_pick.lane_id and x.rank < case when whole then 2147483647 else 0 end and (x.rank, x.pos) > (behind_rank, behind_pos)
-				and (x.xmax = 0 or not sole)
+				and (x.xmax = 0 or not sole) and (share is null or share >> (coalesce(x.group_hash, x.pos) & 63)::int & 1 = 1)
 			order by x.lane_id, x.rank, x.pos limit look)
 			union all
 			(select x.ctid, x.rank, x.pos, x.bucket, x.attempt, x.group_hash from stepd.ready x
 			where x.lane_id = _group_pick.lane_id and x.rank = 0 and x.pos > greatest(cursor, case when behind_rank >= 0 then behind_pos end) and not whole
-				and (x.xmax = 0 or not sole)
+				and (x.xmax = 0 or not sole) and (share is null or share >> (coalesce(x.group_hash, x.pos) & 63)::int & 1 = 1)
 			order by x.lane_id, x.rank, x.pos limit look)) x
 		limit look
 	), full_one as materialized (
@@ -318,8 +320,8 @@ begin
 		from job j left join full_one f on f.h = j.h cross join (select max(rank) as rank from job) m
 		where exists (select from full_one)) b on true;
 end $$;
-comment on function stepd._group_pick(int, int, int, int, boolean, int, boolean, bigint, int, bigint, int, int) is
-	'Take jobs of groups that are not full. seen: how many were looked at, up to which in the order of the lane. busy: those whose group is full, crowds: how many such groups; stuck: those of them whose group may stay so for long, left_pos: the first of the others in the main flow. seen_rank and what follows is told only where groups are full. Only under the queue''s lock.';
+comment on function stepd._group_pick(int, int, int, int, boolean, int, boolean, bigint, int, bigint, int, int, bigint) is
+	'Take jobs of groups that are not full; share: of these stripes only, null: of all. seen: how many were looked at, up to which in the order of the lane. busy: those whose group is full, crowds: how many such groups; stuck: those of them whose group may stay so for long, left_pos: the first of the others in the main flow. seen_rank and what follows is told only where groups are full. Only under the queue''s lock.';
 
 create or replace function stepd._group_aside(queue_id int, lane_id int, strategy text, jobs tid[]) returns int
 language plpgsql
@@ -340,27 +342,42 @@ begin
 end $$;
 comment on function stepd._group_aside(int, int, text, tid[]) is 'Put ready jobs of a queue with concurrencyPerGroup aside; returns how many it were. Only under the queue''s lock.';
 
+create or replace function stepd._warm(what text) returns boolean
+language plpgsql as $$
+begin
+	if current_setting('stepd.warm_' || what, true) <> '' then
+		return false;
+	end if;
+	perform set_config('stepd.warm_' || what, (extract(epoch from clock_timestamp()) * 1000)::bigint::text, false);
+	return true;
+end $$;
+comment on function stepd._warm(text) is 'Is this the session''s first claim of this kind? It plans what such a claim does, which takes ten times as long as doing it: before it has locks that others wait for.';
+
+create or replace function stepd._warm_ms(what text) returns bigint
+language plpgsql stable as $$
+begin
+	return extract(epoch from clock_timestamp()) * 1000 - current_setting('stepd.warm_' || what)::bigint;
+end $$;
+comment on function stepd._warm_ms(text) is 'How long ago the session''s first claim of this kind was, in ms.';
+
 create or replace function stepd._group_warm() returns void
 language plpgsql as $$
 begin
-	if current_setting('stepd.warm', true) is distinct from 'groups' then
-		perform stepd._group_sort(0, 1, true);
-		perform from stepd._group_pick(0, 0, 0, 1, true, 0, false, 0, 0, 0, 0, 0);
-		perform from stepd._group_pick(0, 0, 0, 1, false, 0, true, 0, 0, 0, 0, 0);
-		perform set_config('stepd.warm', 'groups', false);
+	if stepd._warm('groups') then
+		perform from stepd._take_by_group(0, 0, 0, 'standard', 1, true, true, 0, false, 0, 0, null);
+		perform stepd._group_hashes('{0}', array[current_date]);
 	end if;
 end $$;
-comment on function stepd._group_warm() is 'A session''s first claim plans what a claim under concurrencyPerGroup does, which takes ten times as long as doing it: before it has the queue''s lock.';
+comment on function stepd._group_warm() is 'For claims by single groups, see _warm.';
 
-drop function if exists stepd._take_grouped(int, int, int, text, int, int, boolean, bigint, int);
-drop function if exists stepd._take_grouped(int, int, int, text, int, boolean, int, boolean, bigint, int);
-create or replace function stepd._take_grouped(node_id int, slot int, queue_id int, strategy text, per_group int, alone boolean, crowd boolean, lane_id int,
-	whole boolean, cursor bigint, want int, out ids bigint[], out buckets date[], out attempts smallint[], out last bigint, out groups bigint[])
+create or replace function stepd._take_by_group(node_id int, slot int, queue_id int, strategy text, per_group int, alone boolean, crowd boolean, lane_id int,
+	whole boolean, cursor bigint, want int, share bigint,
+	out ids bigint[], out buckets date[], out attempts smallint[], out last bigint, out groups bigint[])
 language plpgsql
 set enable_seqscan = off as $$
 #variable_conflict use_column
 declare
-	aside boolean := exists (select from stepd.fifo_backlog b where b.queue_id = _take_grouped.queue_id);
+	aside boolean := exists (select from stepd.fifo_backlog b where b.queue_id = _take_by_group.queue_id);
 	look int := greatest(want, 16);
 	moved int := 0;
 	sole boolean;
@@ -370,15 +387,15 @@ declare
 	left_pos bigint;
 	t record;
 begin
-	crowd := crowd or per_group <= stepd._others(_take_grouped.queue_id, _take_grouped.node_id, _take_grouped.slot);
+	crowd := crowd or per_group <= stepd._others(_take_by_group.queue_id, _take_by_group.node_id, _take_by_group.slot);
 	if (crowd or aside) and not alone then
 		perform stepd._ring(''); -- others came while we took the lock; next time alone
 		return;
 	elsif crowd or aside then
-		perform stepd._group_sort(_take_grouped.queue_id, per_group, aside);
+		perform stepd._group_sort(_take_by_group.queue_id, per_group, aside);
 	end if;
 	if not crowd then
-		t := stepd._take(_take_grouped.lane_id, whole, cursor, want);
+		t := stepd._take(_take_by_group.lane_id, whole, cursor, want);
 		ids := t.ids;
 		buckets := t.buckets;
 		attempts := t.attempts;
@@ -386,10 +403,10 @@ begin
 		groups := case when aside then stepd._group_hashes(ids, buckets) end;
 		return;
 	end if;
-	sole := not whole and pg_try_advisory_xact_lock(1937007988, _take_grouped.queue_id); -- no cancel is under way
+	sole := not whole and pg_try_advisory_xact_lock(1937007988, _take_by_group.queue_id); -- no cancel is under way
 	for i in 1 .. 50 loop
-		t := stepd._group_pick(_take_grouped.node_id, _take_grouped.slot, _take_grouped.queue_id, per_group, sole, _take_grouped.lane_id, whole, cursor,
-			seen_rank, seen_pos, want, look);
+		t := stepd._group_pick(_take_by_group.node_id, _take_by_group.slot, _take_by_group.queue_id, per_group, sole, _take_by_group.lane_id, whole, cursor,
+			seen_rank, seen_pos, want, look, share);
 		seen_rank := coalesce(t.seen_rank, seen_rank);
 		seen_pos := coalesce(t.seen_pos, seen_pos);
 		ids := ids || t.ids;
@@ -400,12 +417,13 @@ begin
 		want := want - coalesce(cardinality(t.ids), 0);
 		busy := busy || t.busy;
 		left_pos := least(left_pos, t.left_pos);
+		exit when share is not null;
 		if i > 1 and ids is null and t.crowds * 8 < t.seen then -- to clear the way
 			t.stuck := busy;
 			left_pos := null;
 		end if;
 		if t.stuck is not null then
-			moved := moved + stepd._group_aside(_take_grouped.queue_id, _take_grouped.lane_id, strategy, t.stuck);
+			moved := moved + stepd._group_aside(_take_by_group.queue_id, _take_by_group.lane_id, strategy, t.stuck);
 		end if;
 		if sole and ids is null and moved = 0 and t.seen < look then -- what a failed transaction has touched is still to be seen
 			sole := false;
@@ -421,8 +439,69 @@ begin
 		perform stepd._ring(''); -- enough for one claim; there is more to look at
 	end if;
 end $$;
-comment on function stepd._take_grouped(int, int, int, text, int, boolean, boolean, int, boolean, bigint, int) is
-	'_take for a queue with concurrencyPerGroup. crowd: groups may be full. Only under the queue''s lock, shared where not alone. groups, by position: to be noted with the lease; null: they need not.';
+comment on function stepd._take_by_group(int, int, int, text, int, boolean, boolean, int, boolean, bigint, int, bigint) is
+	'_take, but nothing of groups that are full; share: of these stripes, as far as one look shows, null: of all. crowd: groups may be full. Only under the queue''s lock, shared where not alone. groups, by position: to be noted with the lease; null: they need not.';
+
+drop function if exists stepd._take_grouped(int, int, int, text, int, int, boolean, bigint, int);
+drop function if exists stepd._take_grouped(int, int, int, text, int, boolean, int, boolean, bigint, int);
+drop function if exists stepd._take_grouped(int, int, int, text, int, boolean, boolean, int, boolean, bigint, int);
+drop function if exists stepd._take_grouped(int, int, int, text, int, boolean, boolean, int, bigint, bigint, bigint, int);
+create or replace function stepd._take_grouped(node_id int, slot int, queue_id int, strategy text, per_group int, alone boolean, crowd boolean, lane_id int,
+	home bigint, arc bigint, share bigint, cursor bigint, want int,
+	out ids bigint[], out buckets date[], out attempts smallint[], out last bigint, out groups bigint[], out stripes bigint)
+language plpgsql
+set enable_seqscan = off as $$
+#variable_conflict use_column
+declare
+	at record := stepd._stripe_at(_take_grouped.lane_id);
+	now bigint := extract(epoch from clock_timestamp()) * 1000;
+	part bigint := coalesce(arc, home, -1); -- of what it is taken
+	whole boolean := strategy <> 'standard' or cursor = 0;
+	start bigint := least(cursor, at.cursor, case when part & ~at.arc <> 0 then coalesce(stepd._stripe_least(_take_grouped.lane_id), 0) end);
+	t record;
+begin
+	if share <> 0 then
+		t := stepd._take_striped(_take_grouped.lane_id, whole, start, want, arc, share);
+		ids := t.ids;
+		buckets := t.buckets;
+		attempts := t.attempts;
+		last := t.last;
+		stripes := share;
+	end if;
+	for i in 1 .. case when arc is null then 3 else 0 end loop
+		t := stepd._take_by_group(_take_grouped.node_id, _take_grouped.slot, _take_grouped.queue_id, strategy, per_group, alone, crowd,
+			_take_grouped.lane_id, whole, start, want - coalesce(cardinality(ids), 0), nullif(part, -1));
+		ids := ids || t.ids;
+		buckets := buckets || t.buckets;
+		attempts := attempts || t.attempts;
+		groups := groups || t.groups;
+		last := case when t.ids is null then least(last, t.last) when part = -1 then t.last else coalesce(last, t.last) end;
+		exit when cardinality(ids) >= want or part = -1 and (ids is not null or whole or start = 0);
+		-- too little at home: others, too; nothing at all: what lies before the cursor, since the worker may sleep now
+		start := case when part = -1 then 0 else least(start, coalesce(stepd._stripe_least(_take_grouped.lane_id), 0)) end;
+		part := -1;
+	end loop;
+	if groups is not null then
+		stripes := coalesce((select bit_or(1::bigint << stepd._stripe(g, 0)) from unnest(groups) g where g is not null), 0);
+	end if;
+	if strategy = 'standard' and (part <> -1 or at.arc <> -1 or at.cursor is not null or start < cursor
+		or cursor = 0 and cardinality(ids) >= want) then
+		if ids is not null and (last is not null or not whole) then
+			last := case when whole then last else greatest(last, start) end;
+			perform stepd._stripe_keep(_take_grouped.lane_id, part, case when part <> -1 or last < cursor or cursor = 0 then last end, case
+				when arc is null or cardinality(ids) < want then 0
+				when arc = at.arc and now < at.until then at.until
+				else now + 100 end);
+		elsif at.until > 0 then
+			perform stepd._stripe_keep(_take_grouped.lane_id, at.arc, at.cursor, 0);
+		end if;
+	end if;
+	if arc is not null and ids is null then
+		perform stepd._ring(''); -- others were faster, or have what is left
+	end if;
+end $$;
+comment on function stepd._take_grouped(int, int, int, text, int, boolean, boolean, int, bigint, bigint, bigint, bigint, int) is
+	'_take for a queue with concurrencyPerGroup; home, arc and share as _claim_lock gave them. groups, by position: to be noted with the lease; null: they need not. stripes: for the lease.';
 
 create or replace function stepd._group_recount(queue_id int, limited boolean) returns void
 language plpgsql as $$

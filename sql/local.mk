@@ -33,4 +33,6 @@ dist_sql_DATA = \
 	sql/030_group_hold.sql \
 	sql/031_group_hold_lean.sql \
 	sql/032_lease_begun.sql \
-	sql/033_group_hash.sql
+	sql/033_group_hash.sql \
+	sql/034_lease_stripes.sql \
+	sql/035_stripe.sql

@@ -63,7 +63,7 @@ begin
 			end if;
 		end;
 	end if;
-	perform stepd.claim(node, client, 1, array_agg(l.id), array_agg(case when random() < 0.5 then 0 else chaos.job() - 100 end), array_agg(1 + floor(random() * 6)::int), 10)
+	perform stepd.claim(node, client, 1, array_agg(l.id), array_agg(case when random() < 0.5 then 0 else chaos.job() - 100 end), array_agg(case when random() < 0.3 then 40 else 1 + floor(random() * 6)::int end), case when random() < 0.3 then 60 else 10 end)
 	from (select t.lane(s.name) as id from chaos.step s order by random() limit 3) l;
 end $$;
 

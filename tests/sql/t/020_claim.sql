@@ -105,13 +105,24 @@ select stepd.release(array_agg(l.id), array_agg(j)) from stepd.lease l, unnest(l
 update stepd.job set bucket = bucket + 1 where id between :a + 4 and :a + 6;
 update stepd.ready set bucket = bucket + 1 where pos between :a + 4 and :a + 6;
 select is((select array_agg(job_id - :a) from stepd.claim(t.n(), 5, 1, array[t.lane('Once')], '{0}', '{20}', 20)), array(select generate_series(0, 19)::bigint), 'of several days');
-select is(stepd._spread('{5,6,7}', '{0,1,2}'), '{0,1,2}', 'in a row');
-select is(stepd._spread('{5,6,9}', '{0,1,2}'), '{0,1,-1,-1,2}', 'close together');
-select is(stepd._spread('{5,6,14}', '{0,1,2}'), null, 'too far apart');
-select is(stepd._spread('{6,5,7}', '{0,0,0}'), null, 'not ascending');
-select is(stepd._spread('{5,9,7}', '{0,0,0}'), null, 'nor at the end');
-select is(stepd._spread('{5,5,7}', '{0,0,0}'), null, 'nor twice the same');
-select is(stepd._spread('{7}', '{4}'), '{4}', 'one');
+savepoint rewritten;
+-- what claimed() reads, whether the jobs of a batch lie close together, far apart, or out of order
+create function pg_temp.read(ids bigint[], attempts smallint[]) returns bigint[] language plpgsql as $$
+declare
+	l bigint;
+begin
+	update stepd.lease set ids = read.ids, attempts = read.attempts, buckets = array(select j.bucket from unnest(read.ids) with ordinality u (id, ord) join stepd.job j on j.id = u.id order by u.ord)
+	where slot = 5 returning id into l;
+	return array(select c.job_id * 100 + c.attempt from stepd.claimed(t.n(), 5, 1, array[l]) c);
+end $$;
+select is(pg_temp.read(array[:a, :a + 1, :a + 2], '{0,0,0}'), array[:a * 100 + 1, :a * 100 + 101, :a * 100 + 201]::bigint[], 'in a row');
+select is(pg_temp.read(array[:a, :a + 2, :a + 7], '{2,2,2}'), array[:a * 100 + 3, :a * 100 + 203, :a * 100 + 703]::bigint[], 'close together: none of those between');
+select is(pg_temp.read(array[:a, :a + 2, :a + 7], '{0,1,0}'), array[:a * 100 + 1, :a * 100 + 202, :a * 100 + 701]::bigint[], 'each with its attempts');
+select is(pg_temp.read(array[:a, :a + 19], '{0,0}'), array[:a * 100 + 1, :a * 100 + 1901]::bigint[], 'far apart');
+select is(pg_temp.read(array[:a + 3, :a, :a + 1], '{0,0,0}'), array[:a * 100 + 301, :a * 100 + 1, :a * 100 + 101]::bigint[], 'out of order');
+select is(pg_temp.read(array[:a + 3, :a + 4, :a + 6, :a + 7], '{0,0,0,0}'), array[:a * 100 + 301, :a * 100 + 401, :a * 100 + 601, :a * 100 + 701]::bigint[], 'of several days, close together');
+
+rollback to rewritten;
 
 -- who may
 select stepd.enqueue('std', '"w"');

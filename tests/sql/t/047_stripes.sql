@@ -1,0 +1,126 @@
+-- concurrencyPerGroup with quick jobs: claims of different stripes, side by side.
+begin;
+select no_plan();
+select t.setup() as node \gset
+select stepd.configure('n1', t.steps(), jsonb_build_array(t.queue('std', 'concurrency_per_group', '1'), t.queue('fan', 'concurrency_per_group', '2'),
+	t.queue('prio', 'strategy', 'priority', 'concurrency_per_group', '1')), '{}');
+
+-- who goes for which stripes
+create function pg_temp.n(stripes bigint) returns int language sql as $$ select bit_count(stripes::bit(64))::int $$;
+select is(array_agg(pg_temp.n(stepd._stripe_arc(0, -1, r, 4, 1, true))), '{16,16,16,16}', 'four workers, one of a group: a quarter each') from generate_series(0, 3) r;
+select is(bit_or(stepd._stripe_arc(0, -1, r, 4, 1, true)), -1::bigint, 'together all') from generate_series(0, 3) r;
+select is(array_agg(pg_temp.n(stepd._stripe_arc(0, -1, r, 4, 3, true))), '{48,48,48,48}', 'three of a group: three quarters') from generate_series(0, 3) r;
+select is(min(c), 3::bigint, 'so that three share each stripe') from (select count(*) as c from generate_series(0, 3) r cross join generate_series(0, 63) s
+	where stepd._stripe_arc(0, -1, r, 4, 3, true) >> s & 1 = 1 group by s) x;
+select is(max(c), 3::bigint, 'and no more') from (select count(*) as c from generate_series(0, 3) r cross join generate_series(0, 63) s
+	where stepd._stripe_arc(0, -1, r, 4, 3, true) >> s & 1 = 1 group by s) x;
+select is(pg_temp.n(stepd._stripe_arc(0, -1, 99, 100, 1, true)), 1, 'more workers than stripes: one');
+select is(stepd._stripe_arc(0, -1, 0, 1, 5, true), -1::bigint, 'who is alone has all');
+select is(stepd._stripe_arc(x'ffff0'::bigint, -1, 3, 4, 1, true), x'ffff0'::bigint, 'who has his share keeps it');
+select is(stepd._stripe_arc(x'fff00'::bigint, -1, 3, 4, 1, false), x'fff00'::bigint, 'also somewhat less');
+select is(pg_temp.n(stepd._stripe_arc(x'fff00'::bigint, -1, 3, 4, 1, true)), 16, 'until he is to grow');
+select is(stepd._stripe_arc(x'fff00'::bigint, -1, 3, 4, 1, true) & x'fff00'::bigint, x'fff00'::bigint, 'beside what he has');
+select is(pg_temp.n(stepd._stripe_arc(-1, -1, 1, 4, 1, false)), 16, 'who has too many gives some up');
+select is(stepd._stripe_arc(-1, x'f0'::bigint, 1, 4, 1, true), x'f0'::bigint, 'of those that are free');
+select is(stepd._stripe_arc(-1, 0, 1, 4, 1, true), 0::bigint, 'which may be none');
+select is(array_agg(distinct stepd._stripe(h, 0)), array(select generate_series(0, 63)), 'hashes of groups fill all stripes')
+	from generate_series(1, 2000) g cross join lateral (select stepd._group_hash('g' || g)) x (h);
+select is(stepd._stripe(null, 64 + 7), 7, 'a job without a group goes by its number');
+select is(stepd._stripe(-1, 0), 63, 'a hash may be negative');
+
+-- four workers, each time as one session: the leases tell what the others have
+create function pg_temp.held_twice(queue text, most int) returns bigint language sql as $$
+	select count(*) from (
+		select j.group_id from stepd.lease l cross join unnest(l.ids, l.buckets) u (id, bucket) join stepd.job j on j.id = u.id and j.bucket = u.bucket
+			join stepd.lane a on a.id = l.lane_id join stepd.queue q on q.id = a.queue_id
+		where q.name = queue and j.group_id is not null
+		group by j.group_id having count(distinct l.slot) > most) x
+$$;
+-- does each lease say at least the stripes of what is in it?
+create function pg_temp.told() returns bool language sql as $$
+	select coalesce(bool_and(coalesce(l.stripes, -1) >> stepd._stripe(stepd._group_hash(j.group_id), j.id) & 1 = 1), true)
+	from stepd.lease l cross join unnest(l.ids, l.buckets) u (id, bucket) join stepd.job j on j.id = u.id and j.bucket = u.bucket where j.group_id is not null
+$$;
+-- A worker has a session of its own, which remembers its stripes.
+create function pg_temp.turn(slot int, step text, most int) returns int language plpgsql as $$
+declare
+	lane text := t.lane(step)::text;
+	n int;
+begin
+	if current_setting('t.slow', true) is distinct from 'yes' then -- nor is the machine
+		update stepd.lease set since = clock_timestamp() + interval '1 minute';
+	end if;
+	perform set_config('stepd.at_' || lane, coalesce(current_setting('t.at_' || lane || '_' || slot, true), ''), true);
+	perform t.finish_held(slot, step);
+	n := cardinality(t.claim(slot, step, most, null, 1));
+	perform set_config('t.at_' || lane || '_' || slot, current_setting('stepd.at_' || lane), true);
+	return n;
+end $$;
+
+select count(*) from stepd.enqueue_many('std', (select jsonb_agg(jsonb_build_object('group', 'g' || i % 400)) from generate_series(1, 4000) i));
+select is(pg_temp.turn(1, 'Std', 100), 100, 'the first takes of all');
+select is((select stripes from stepd.lease), null, 'and says so');
+select pg_sleep(0.11); -- a session is young no more
+select is(pg_temp.turn(2, 'Std', 100), 100, 'the second goes by groups');
+select is(pg_temp.held_twice('std', 1), 0::bigint, 'no group is held twice');
+select is(pg_temp.turn(1, 'Std', 100), 100, 'the first goes on');
+select isnt((select stripes from stepd.lease where slot = 1), null, 'of some stripes');
+create temp table seen as select slot, stripes from stepd.lease;
+select is(bool_and(n > 50), true, 'all four are busy') from (select pg_temp.turn(s, 'Std', 100) as n from generate_series(1, 4) s cross join generate_series(1, 3)) x;
+select is(pg_temp.held_twice('std', 1), 0::bigint, 'and none has what another has');
+select is(pg_temp.told(), true, 'each lease tells its stripes');
+select is((select bit_count(bit_or(stripes)::bit(64)) from stepd.lease), (select sum(bit_count(stripes::bit(64)))::bigint from stepd.lease), 'which are their own');
+select is((select count(*)::int from stepd.group_hold h where exists (select from stepd.lease l where l.id = h.lease_id)), 0, 'no groups are noted');
+set t.slow = 'yes';
+update stepd.lease set since = clock_timestamp() - interval '1 s' where slot = 4;
+select ok(pg_temp.turn(3, 'Std', 100) + pg_temp.turn(3, 'Std', 100) >= 100, 'when a job runs for long');
+select ok((select count(*) > 0 from stepd.group_hold h where exists (select from stepd.lease l where l.id = h.lease_id)), 'all goes by groups');
+select is(pg_temp.held_twice('std', 1), 0::bigint, 'of which none is held twice');
+set t.slow = 'no';
+create function pg_temp.drain(step text, queue text, most int, workers int) returns text language plpgsql as $$
+declare
+	idle int := 0;
+	turns int := 0;
+begin
+	while idle < workers * 3 and turns < 1000 loop
+		turns := turns + 1;
+		idle := case when pg_temp.turn(turns % workers + 1, step, 20 + turns % 90) = 0 then idle + 1 else 0 end;
+		if pg_temp.held_twice(queue, most) > 0 then
+			return 'a group is held by more than ' || most;
+		elsif not pg_temp.told() then
+			return 'a lease does not tell its stripes';
+		end if;
+		if turns % 7 = 0 then -- one dies
+			perform stepd.died(l.node_id, l.slot, l.generation, l.ids[1], 'crashed', 'x', null, 6, 1, 1, 1, 1, 1) from stepd.lease l
+			where l.slot = turns % workers + 1 limit 1;
+		end if;
+		if turns % 11 = 0 then
+			perform stepd.cancel(x.pos) from (select max(r.pos) as pos from stepd.ready r where r.lane_id = t.lane(step)) x where x.pos is not null;
+		end if;
+	end loop;
+	return format('%s ready', (select count(*) from stepd.ready));
+end $$;
+select is(pg_temp.drain('Std', 'std', 1, 5), '0 ready', 'drained, whoever died meanwhile');
+select is(t.sound(), 'sound', 'sound');
+
+-- two of a group
+select count(*) from stepd.enqueue_many('fan', (select jsonb_agg(jsonb_build_object('group', case when i % 50 > 0 then 'f' || i % 150 end)) from generate_series(1, 3000) i));
+select is(pg_temp.drain('Fan1', 'fan', 2, 6), '3000 ready', 'two of a group, and jobs without one; the other step''s are still there');
+select is(pg_temp.drain('Fan2', 'fan', 2, 3), '0 ready', 'until its workers come');
+select is(t.sound(), 'sound', 'sound');
+
+-- by priority
+select count(*) from stepd.enqueue_many('prio', (select jsonb_agg(jsonb_build_object('group', 'p' || i % 70, 'priority', i % 5)) from generate_series(1, 2000) i));
+select is(pg_temp.drain('Prio', 'prio', 1, 4), '0 ready', 'by priority');
+select is(t.sound(), 'sound', 'sound');
+
+-- what was not of its stripes is found behind its cursor by who gets them
+select t.finish_held(s, 'Std') from generate_series(1, 5) s;
+select stepd.configure('n1', t.steps(), jsonb_build_array(t.queue('std', 'concurrency_per_group', '1')), '{}');
+select count(*) from stepd.enqueue_many('std', (select jsonb_agg(jsonb_build_object('group', 'h' || i)) from generate_series(1, 600) i));
+select is(array_agg(pg_temp.turn(s, 'Std', 100)), '{100,100,100,100}', 'two take turns') from unnest('{1,2,1,2}'::int[]) s;
+select t.finish_held(2, 'Std');
+select is(pg_temp.turn(1, 'Std', 500), 200, 'when one is gone the other has all that is left, though it lies before its cursor');
+select is(t.sound(), 'sound', 'sound');
+select * from finish();
+rollback;
