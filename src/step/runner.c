@@ -188,8 +188,8 @@ static bool is_leased(const struct sd_runner *r, const struct sd_attempt *a)
 }
 
 /*
- * A queue worker that is to drain starts no other job: it gives back what it holds, unless it was only relieved.  Nor does one whose node may have
- * been declared dead meanwhile.  A web worker serves what it was sent.
+ * A queue worker that is to drain starts no other job: it gives back what it holds, unless it was only relieved.  Nor does
+ * one whose node may have been declared dead meanwhile.  A web worker serves what it was sent.
  */
 static bool may_start(const struct sd_runner *r)
 {
