@@ -345,13 +345,13 @@ comment on function stepd.configure(text, jsonb, jsonb, jsonb) is
 
 drop function if exists stepd.lanes(text[]);
 create or replace function stepd.lanes(steps text[]) returns table (lane_id int, step text, queue text, timeout_ms bigint, strategy text, paused boolean,
-	rated boolean)
+	rated boolean, batch int)
 language sql stable as $$
-	select l.id, s.name, q.name, q.timeout_ms, q.strategy, q.paused, q.rate_limit > 0
+	select l.id, s.name, q.name, q.timeout_ms, q.strategy, q.paused, q.rate_limit > 0, case when q.concurrency_per_group > 0 then 1000 else 500 end
 	from stepd.lane l
 	join stepd.step s on s.id = l.step_id
 	join stepd.queue q on q.id = l.queue_id
 	where s.name = any (steps)
 	order by l.id
 $$;
-comment on function stepd.lanes(text[]) is 'What a worker that has these steps may claim from, topics they no longer subscribe to included: jobs of those still run.';
+comment on function stepd.lanes(text[]) is 'What a worker that has these steps may claim from, topics they no longer subscribe to included: jobs of those still run. batch: how many jobs are to be claimed at a time at most: more where a claim itself costs more.';

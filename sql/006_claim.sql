@@ -159,8 +159,9 @@ comment on function stepd._fifo_mail(int) is 'Has _fifo_sort anything to do?';
 -- behind: those rows are taken when nothing else is there, and by cursor 0.
 -- share: only of these stripes (035_stripe.sql); null: of all.
 drop function if exists stepd._take(int, boolean, bigint, int);
+drop function if exists stepd._take(int, boolean, bigint, int, bigint);
 create or replace function stepd._take(lane_id int, whole boolean, cursor bigint, want int, share bigint default null,
-	out ids bigint[], out buckets date[], out attempts smallint[], out last bigint)
+	out ids bigint[], out buckets date[], out attempts smallint[], out last bigint, out stripes bigint)
 language plpgsql
 as $$
 #variable_conflict use_column
@@ -172,9 +173,10 @@ begin
 				select x.ctid from stepd.ready x where x.lane_id = _take.lane_id
 					and (share is null or share >> (coalesce(x.group_hash, x.pos) & 63)::int & 1 = 1)
 				order by x.lane_id, x.rank, x.pos limit want for update skip locked))
-			returning r.rank, r.pos, r.bucket, r.attempt)
-		select array_agg(g.pos), array_agg(g.bucket), array_agg(g.attempt), max(g.pos) filter (where g.rank = 0)
-		into ids, buckets, attempts, last from (select * from gone order by rank, pos) g;
+			returning r.rank, r.pos, r.bucket, r.attempt, r.group_hash)
+		select array_agg(g.pos), array_agg(g.bucket), array_agg(g.attempt), max(g.pos) filter (where g.rank = 0),
+			bit_or(1::bigint << (coalesce(g.group_hash, g.pos) & 63)::int) filter (where share is not null)
+		into ids, buckets, attempts, last, stripes from (select * from gone order by rank, pos) g;
 		return;
 	end if;
 	for i in 1 .. 2 loop
@@ -189,15 +191,16 @@ begin
 		), gone as (
 			delete from stepd.ready r
 			where r.ctid = any (array(select a.ctid from again a union all select n.ctid from next n))
-			returning r.rank, r.pos, r.bucket, r.attempt
+			returning r.rank, r.pos, r.bucket, r.attempt, r.group_hash
 		)
-		select array_agg(g.pos), array_agg(g.bucket), array_agg(g.attempt), max(g.pos) filter (where g.rank = 0)
-		into ids, buckets, attempts, last from (select * from gone order by rank, pos) g;
+		select array_agg(g.pos), array_agg(g.bucket), array_agg(g.attempt), max(g.pos) filter (where g.rank = 0),
+			bit_or(1::bigint << (coalesce(g.group_hash, g.pos) & 63)::int) filter (where share is not null)
+		into ids, buckets, attempts, last, stripes from (select * from gone order by rank, pos) g;
 		exit when ids is not null;
 	end loop;
 end $$;
 comment on function stepd._take(int, boolean, bigint, int, bigint) is
-	'Delete up to want ready rows of a lane and return them in order, with the highest pos of the main flow (null: none of it).';
+	'Delete up to want ready rows of a lane and return them in order, with the highest pos of the main flow (null: none of it) and, if they were of a share, their stripes.';
 
 drop function if exists stepd._spread(bigint[], smallint[]);
 
@@ -214,7 +217,7 @@ declare
 	s record;
 	calm boolean;
 	near boolean;
-	home bigint[];
+	home bigint;
 	wanted bigint[];
 	first int;
 	got bigint;
@@ -253,19 +256,11 @@ begin
 			wanted := stepd._stripe_again(s.id, lanes, cursors);
 		end if;
 		if s.concurrency_per_group > 0 and not near and wanted is null then
-			calm := stepd._group_calm(s.id, s.concurrency_per_group, _claim_lock.node_id, _claim_lock.slot);
-			if not (s.mine and (s.wide or not calm)) then
-				perform pg_advisory_xact_lock(1937007987, s.id); -- newcomers one after the other
-				calm := stepd._group_calm(s.id, s.concurrency_per_group, _claim_lock.node_id, _claim_lock.slot);
-			end if;
-			if not calm then
-				select p.homes, case when p.first is not null then p.arcs end, p.first into home, wanted, first
-				from stepd._stripe_plan(s.id, s.concurrency_per_group, _claim_lock.node_id, _claim_lock.slot, lanes, cursors) p;
-			end if;
+			select p.calm, p.home, case when p.first is not null then p.arcs end, p.first into calm, home, wanted, first
+			from stepd._stripe_plan(s.id, s.concurrency_per_group, _claim_lock.node_id, _claim_lock.slot, lanes, cursors, s.mine, s.wide) p;
 		end if;
 		if young and wanted is null and home is not null then
-			shut := shut || s.id; -- whose place it takes is about to leave; and others would wait for its planning
-			perform stepd._ring('');
+			shut := shut || s.id; -- whose place it takes is about to leave; others would wait for its planning, and wake it when they have more
 			continue;
 		elsif near or s.concurrency_per_group > 0 and not calm and wanted is null then
 			perform stepd._group_warm() where s.concurrency_per_group > 0;
@@ -273,9 +268,9 @@ begin
 			alone := alone || s.id;
 			crowded := crowded || case when s.concurrency_per_group > 0
 				and not stepd._group_calm(s.id, s.concurrency_per_group, _claim_lock.node_id, _claim_lock.slot) then array[s.id] end;
-			for i in 1 .. case when home is not null then cardinality(lanes) else 0 end loop
-				homes[i] := coalesce(homes[i], home[i]);
-			end loop;
+			if home is not null then
+				homes[s.id] := home;
+			end if;
 			continue;
 		end if;
 		perform pg_advisory_xact_lock_shared(1937007984, s.id);
@@ -291,7 +286,7 @@ begin
 	end loop;
 end $$;
 comment on function stepd._claim_lock(int, int, int[], bigint[], boolean) is
-	'Take the locks of those queues of these lanes that have limits or letters; young: so is the session. alone: nobody else claims there; shared: others may, as far as limits go; shut: not now. crowded: those whose groups may be full. By position of the lane: homes, the stripes of its groups that it looks at first, alone; arcs, those that it goes for beside others, and shares, those of them that are locked. far: what all sessions of the server together may take of a queue while none sees the others.';
+	'Take the locks of those queues of these lanes that have limits or letters; young: so is the session. alone: nobody else claims there; shared: others may, as far as limits go; shut: not now. crowded: those whose groups may be full. homes, by id of the queue: the stripes of its groups that it looks at first, alone. By position of the lane: arcs, those that it goes for beside others, and shares, those of them that are locked. far: what all sessions of the server together may take of a queue while none sees the others.';
 
 drop function if exists stepd.claim(int, int, bigint, int[], bigint[], int[], int);
 drop type if exists stepd._claimed cascade;
@@ -312,6 +307,7 @@ declare
 	locks record; -- of queues with limits, see _claim_lock
 	lease bigint;
 	stripes bigint;
+	starving int[]; -- for queues of which there are jobs, of groups that are full
 	at timestamptz;
 	most int;
 	sorted int;
@@ -348,9 +344,13 @@ begin
 			if not locked then
 				locked := true;
 				cold := stepd._warm('claim');
+				perform stepd._starve(null) where current_setting('stepd.starves', true) <> '';
 				locks := stepd._claim_lock(claim.node_id, claim.slot, lanes, cursors, stepd._warm_ms('claim') < 100);
 			end if;
-			continue when l.queue_id = any (locks.shut);
+			if l.queue_id = any (locks.shut) then
+				starving := starving || case when l.concurrency_per_group > 0 and l.max_concurrency = 0 then l.queue_id end;
+				continue;
+			end if;
 			-- a fifo queue that is not among them has been sorted by somebody else meanwhile: its heads are there to be taken
 			continue when l.queue_id <> all (locks.alone || locks.shared) and (l.max_concurrency > 0 or l.rate_limit > 0 or l.concurrency_per_group > 0);
 			continue when l.max_concurrency > 0 and l.max_concurrency <= stepd._others(l.queue_id, claim.node_id, claim.slot);
@@ -378,14 +378,21 @@ begin
 
 		stripes := null;
 		if l.concurrency_per_group > 0 then
-			t := stepd._take_grouped(claim.node_id, claim.slot, l.queue_id, l.strategy, l.concurrency_per_group, l.queue_id = any (locks.alone),
-				l.queue_id = any (locks.crowded), l.lane, locks.homes[l.ord], locks.arcs[l.ord], locks.shares[l.ord], l.cur,
-				most);
+			if locks.arcs[l.ord] is not null then
+				t := stepd._take_striped(l.lane, l.strategy, l.cur, most, locks.arcs[l.ord], locks.shares[l.ord]);
+			else
+				t := stepd._take_grouped(claim.node_id, claim.slot, l.queue_id, l.strategy, l.concurrency_per_group, l.queue_id = any (locks.alone),
+					l.queue_id = any (locks.crowded), l.lane, locks.homes[l.queue_id], l.cur, most);
+			end if;
 			stripes := t.stripes;
 		else
 			t := stepd._take(l.lane, l.strategy <> 'standard' or l.cur = 0, l.cur, most);
 		end if;
-		continue when t.ids is null;
+		if t.ids is null then
+			starving := starving || case when l.concurrency_per_group > 0 then l.queue_id end;
+			continue;
+		end if;
+		starving := array_remove(starving, l.queue_id);
 		if l.rate_limit > 0 and l.rate_limit - used <= cardinality(t.ids) then
 			perform stepd._ring('due'); -- promote() knows when the next may start
 		end if;
@@ -417,6 +424,10 @@ begin
 				order by u.ord;
 		end if;
 	end loop;
+	starving := array_remove(starving, null);
+	if cardinality(starving) > 0 then
+		perform stepd._starve(starving);
+	end if;
 end $$;
 comment on function stepd.claim(int, int, bigint, int[], bigint[], int[], int, int) is
 'Take up to total jobs, of each lane up to its max, for one life of one worker, in the order of the given lanes; one lease a lane. Rows come in the order in which they are to run.

@@ -446,62 +446,47 @@ drop function if exists stepd._take_grouped(int, int, int, text, int, int, boole
 drop function if exists stepd._take_grouped(int, int, int, text, int, boolean, int, boolean, bigint, int);
 drop function if exists stepd._take_grouped(int, int, int, text, int, boolean, boolean, int, boolean, bigint, int);
 drop function if exists stepd._take_grouped(int, int, int, text, int, boolean, boolean, int, bigint, bigint, bigint, int);
+drop function if exists stepd._take_grouped(int, int, int, text, int, boolean, boolean, int, bigint, bigint, bigint, bigint, int);
 create or replace function stepd._take_grouped(node_id int, slot int, queue_id int, strategy text, per_group int, alone boolean, crowd boolean, lane_id int,
-	home bigint, arc bigint, share bigint, cursor bigint, want int,
+	home bigint, cursor bigint, want int,
 	out ids bigint[], out buckets date[], out attempts smallint[], out last bigint, out groups bigint[], out stripes bigint)
 language plpgsql
 set enable_seqscan = off as $$
 #variable_conflict use_column
 declare
 	at record := stepd._stripe_at(_take_grouped.lane_id);
-	now bigint := extract(epoch from clock_timestamp()) * 1000;
-	part bigint := coalesce(arc, home, -1); -- of what it is taken
+	part bigint := coalesce(home, -1); -- of what it is taken
 	whole boolean := strategy <> 'standard' or cursor = 0;
 	start bigint := least(cursor, at.cursor, case when part & ~at.arc <> 0 then coalesce(stepd._stripe_least(_take_grouped.lane_id), 0) end);
 	t record;
 begin
-	if share <> 0 then
-		t := stepd._take_striped(_take_grouped.lane_id, whole, start, want, arc, share);
-		ids := t.ids;
-		buckets := t.buckets;
-		attempts := t.attempts;
-		last := t.last;
-		stripes := share;
-	end if;
-	for i in 1 .. case when arc is null then 3 else 0 end loop
+	for turn in 1 .. 3 loop
 		t := stepd._take_by_group(_take_grouped.node_id, _take_grouped.slot, _take_grouped.queue_id, strategy, per_group, alone, crowd,
-			_take_grouped.lane_id, whole, start, want - coalesce(cardinality(ids), 0), nullif(part, -1));
-		ids := ids || t.ids;
-		buckets := buckets || t.buckets;
-		attempts := attempts || t.attempts;
-		groups := groups || t.groups;
-		last := case when t.ids is null then least(last, t.last) when part = -1 then t.last else coalesce(last, t.last) end;
-		exit when cardinality(ids) >= want or part = -1 and (ids is not null or whole or start = 0);
-		-- too little at home: others, too; nothing at all: what lies before the cursor, since the worker may sleep now
+			_take_grouped.lane_id, whole, start, want, nullif(part, -1));
+		exit when t.ids is not null or part = -1 and (whole or start = 0);
+		-- nothing at home: of others; nothing at all: what lies before the cursor, since the worker may sleep now
 		start := case when part = -1 then 0 else least(start, coalesce(stepd._stripe_least(_take_grouped.lane_id), 0)) end;
 		part := -1;
 	end loop;
+	ids := t.ids;
+	buckets := t.buckets;
+	attempts := t.attempts;
+	groups := t.groups;
+	last := t.last;
 	if groups is not null then
 		stripes := coalesce((select bit_or(1::bigint << stepd._stripe(g, 0)) from unnest(groups) g where g is not null), 0);
 	end if;
-	if strategy = 'standard' and (part <> -1 or at.arc <> -1 or at.cursor is not null or start < cursor
-		or cursor = 0 and cardinality(ids) >= want) then
-		if ids is not null and (last is not null or not whole) then
-			last := case when whole then last else greatest(last, start) end;
-			perform stepd._stripe_keep(_take_grouped.lane_id, part, case when part <> -1 or last < cursor or cursor = 0 then last end, case
-				when arc is null or cardinality(ids) < want then 0
-				when arc = at.arc and now < at.until then at.until
-				else now + 100 end);
-		elsif at.until > 0 then
-			perform stepd._stripe_keep(_take_grouped.lane_id, at.arc, at.cursor, 0);
-		end if;
-	end if;
-	if arc is not null and ids is null then
-		perform stepd._ring(''); -- others were faster, or have what is left
+	if strategy <> 'standard' or part = -1 and at.arc = -1 and at.cursor is null and start >= cursor and (cursor > 0 or cardinality(ids) < want) then
+		return; -- the worker's cursor says it all
+	elsif ids is not null and (last is not null or not whole) then
+		last := case when whole then last else greatest(last, start) end;
+		perform stepd._stripe_keep(_take_grouped.lane_id, part, case when part <> -1 or last < cursor or cursor = 0 then last end, 0);
+	elsif at.until > 0 then
+		perform stepd._stripe_keep(_take_grouped.lane_id, at.arc, at.cursor, 0);
 	end if;
 end $$;
-comment on function stepd._take_grouped(int, int, int, text, int, boolean, boolean, int, bigint, bigint, bigint, bigint, int) is
-	'_take for a queue with concurrencyPerGroup; home, arc and share as _claim_lock gave them. groups, by position: to be noted with the lease; null: they need not. stripes: for the lease.';
+comment on function stepd._take_grouped(int, int, int, text, int, boolean, boolean, int, bigint, bigint, int) is
+	'_take for a queue with concurrencyPerGroup, but not by stripes; home as _claim_lock gave it. groups, by position: to be noted with the lease; null: they need not. stripes: for the lease.';
 
 create or replace function stepd._group_recount(queue_id int, limited boolean) returns void
 language plpgsql as $$

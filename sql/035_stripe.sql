@@ -17,64 +17,109 @@
 -- whoever held stripes only is a newcomer as long as he does (stepd.kept).
 --
 -- Arcs are a matter of taste: two workers that count differently meet at a lock
--- or find a stripe full, no more.  They go by who holds jobs of the lane now.  Who
--- has about his share keeps it, and who has less takes more about once a second,
--- when he reads from the start, or when he runs out of jobs: so the place of a
--- worker that is replaced is still free for the new one.
+-- or find a stripe full, no more.  They go by who holds jobs of the queue now.
+-- Who has about his share keeps it, and who has less takes more about once a
+-- second, when he reads from the start, or when he runs out of jobs: so the place
+-- of a worker that is replaced is still free for the new one.  Who is behind the
+-- others by some batches gives stripes up, and who is ahead takes them: else the
+-- last of the jobs would be one worker's, and a newcomer would not find his.
 --
 -- When it is done.  For quick jobs: somebody holds a batch of them.  A job that runs for long would
 -- keep others of its stripe waiting, so when one has gone on for 300 ms, and
 -- where jobs are put aside, and for who finds nothing in his arc, all goes by
--- single groups under the queue's lock: see 018_limit.sql.
+-- single groups under the queue's lock: see 018_limit.sql.  With quick jobs who
+-- goes by groups takes those of the stripes that would be his, so that others
+-- find theirs free.
 --
 -- Cursors.  A worker's cursor (006_claim.sql) says that nothing is left before
 -- it, which is true of his arc only.  So the session keeps, for each lane, the
 -- arc and the cursor that goes with it.  Who gets more stripes than he had goes
 -- back to where others read now; the rest is found from the start, in a second.
+--
+-- Cost.  A claim reads past the jobs of other stripes, a fifth of a microsecond
+-- each.  An index by stripe was tried: to fetch from here and there costs more.
+-- What a session does first it plans, for milliseconds, so there are few
+-- statements here, and none for a rare case beside a common one.
 
 create or replace function stepd._stripe(group_hash bigint, job_id bigint) returns int
 language sql immutable parallel safe as $$ select (coalesce(group_hash, job_id) & 63)::int $$;
 comment on function stepd._stripe(bigint, bigint) is 'The stripe of a ready job, 0 to 63.';
 
 drop function if exists stepd._stripe_arc(bigint, bigint, int, int, int);
-create or replace function stepd._stripe_arc(had bigint, free bigint, rank int, workers int, per_group int, grow boolean) returns bigint
+drop function if exists stepd._stripe_arc(bigint, bigint, int, int, int, boolean);
+drop function if exists stepd._stripes_free(int, int, int, int);
+drop function if exists stepd._stripe_plan(int, int, int, int, int[], bigint[]);
+drop function if exists stepd._stripe_lock(int, int, int, int, bigint, int);
+drop function if exists stepd._take_striped(int, boolean, bigint, int, bigint, bigint);
+
+create or replace function stepd._stripe_home(rank int, workers int, per_group int) returns bigint
 language plpgsql immutable parallel safe as $$
 declare
-	share int := least(64, (64 * per_group + workers - 1) / workers);
-	has int := bit_count((had & free)::bit(64));
+	start int := 64 * rank / workers;
+	share int := (64 * per_group + workers - 1) / workers;
+	low bigint := ~((-1)::bigint << share);
 begin
-	if has <= share * 1.1 and (has >= share * 0.9 or has >= share * 0.5 and not grow) then
-		return had & free;
-	end if;
-	return (select coalesce(bit_or(1::bigint << c.s), 0)
-		from (select x.s from generate_series(0, 63) i cross join lateral (select (64 * rank / workers + i) & 63 as s) x
-			where free >> x.s & 1 = 1 order by had >> x.s & 1 desc, i limit share) c);
+	return case when share >= 64 then -1 else (low << start) | (low >> (64 - start)) end;
 end $$;
-comment on function stepd._stripe_arc(bigint, bigint, int, int, int, boolean) is
-	'The stripes, a bit each, that one of so many workers (rank counts from 0) goes for, of those that are free, where so many workers may share a stripe and he had these. Who has somewhat less takes more if he is to grow.';
+comment on function stepd._stripe_home(int, int, int) is
+	'The stripes, a bit each, that are for one of so many workers (rank counts from 0), where so many may share one: a range that begins at rank / workers of 64.';
 
-create or replace function stepd._stripes_free(queue_id int, per_group int, node_id int, slot int) returns bigint
+create or replace function stepd._stripe_arc(had bigint, free bigint, home bigint, share int, grow boolean) returns bigint
+language plpgsql immutable parallel safe as $$
+declare
+	arc bigint := had & free;
+	n int := bit_count(arc::bit(64));
+	pool bigint;
+begin
+	if n <= share * 1.1 and (n >= share * 0.9 or n >= share * 0.5 and not grow) then
+		return arc;
+	end if;
+	for turn in 1 .. 2 loop -- those of its home are kept last, and taken first
+		pool := case when n > share then arc else free & ~arc end & case when (turn = 1) = (n > share) then ~home else home end;
+		for s in 0 .. 63 loop
+			exit when n = share or pool = 0;
+			if pool >> s & 1 = 1 then
+				arc := arc # (1::bigint << s);
+				n := n + sign(share - n)::int;
+			end if;
+		end loop;
+	end loop;
+	return arc;
+end $$;
+comment on function stepd._stripe_arc(bigint, bigint, bigint, int, boolean) is
+	'The stripes, a bit each, that one goes for whose share are so many, of those that are free, who had these. Who has somewhat less takes more if he is to grow.';
+
+create or replace function stepd._holders(queue_id int, per_group int, node_id int, slot int,
+	out n int, out ahead int, out quick boolean, out free bigint, out at float8, out span float8)
 language plpgsql stable as $$
 #variable_conflict use_column
 declare
-	others bigint[];
+	masks bigint[];
 	since timestamptz;
 begin
-	select array_agg(h.stripes), min(h.since) into others, since
-	from (select bit_or(coalesce(l.stripes, -1)) as stripes, min(l.since) as since from stepd.lease l
-		where l.lane_id = any (array(select a.id from stepd.lane a where a.queue_id = _stripes_free.queue_id))
-			and (l.node_id, l.slot) <> (_stripes_free.node_id, _stripes_free.slot)
+	select count(*), count(*) filter (where (h.node_id, h.slot) < (_holders.node_id, _holders.slot)), max(h.most) >= 8, ~bit_or(h.stripes),
+		array_agg(h.stripes), min(h.since), avg(h.first), avg(h.last - h.first)
+	into n, ahead, quick, free, masks, since, at, span
+	from (select l.node_id, l.slot, bit_or(coalesce(l.stripes, -1)) as stripes, max(cardinality(l.ids)) as most, min(l.since) as since,
+			min(l.ids[1]) as first, max(l.ids[cardinality(l.ids)]) as last
+		from stepd.lease l
+		where l.lane_id = any (array(select a.id from stepd.lane a where a.queue_id = _holders.queue_id))
+			and (l.node_id, l.slot) <> (_holders.node_id, _holders.slot)
 		group by l.node_id, l.slot) h;
-	return case
-		when since < clock_timestamp() - interval '300 ms' then 0
-		when others is null then -1
-		when per_group = 1 then ~(select bit_or(o) from unnest(others) o)
-		else ~(select coalesce(bit_or(1::bigint << f.s), 0)
-			from (select s from unnest(others) o cross join generate_series(0, 63) s where o >> s & 1 = 1 group by s having count(*) >= per_group) f)
-		end;
+	if n < per_group then
+		free := -1;
+	elsif per_group > 1 then
+		free := ~(select coalesce(bit_or(1::bigint << f.s), 0)
+			from (select s from unnest(masks) o cross join generate_series(0, 63) s where o >> s & 1 = 1 group by s having count(*) >= per_group) f);
+	end if;
+	if since < clock_timestamp() - interval '300 ms' then
+		quick := false;
+		free := 0;
+	end if;
 end $$;
-comment on function stepd._stripes_free(int, int, int, int) is
-	'The stripes, a bit each, of which so few other workers hold jobs that no group in them can be full; none while somebody has a job that runs for long.';
+comment on function stepd._holders(int, int, int, int) is
+'Other workers that hold jobs of a queue: how many, and how many of them come before this one; whether somebody has a batch of quick jobs and nobody one that runs for long (null: nobody has any); and where in the order of jobs they are, on average, and from where to where one goes.
+free: the stripes, a bit each, of which so few hold jobs that no group in them can be full; none while somebody has a job that runs for long.';
 
 create or replace function stepd._stripe_at(lane_id int, out arc bigint, out cursor bigint, out until bigint)
 language plpgsql stable as $$
@@ -117,20 +162,29 @@ begin
 end $$;
 comment on function stepd._stripe_again(int, int[], bigint[]) is 'The stripes that a worker had of these lanes, by position, if it may go on with them.';
 
+-- From the cursor on, and from where the one who is farthest is: all stripes have jobs there, if the others are not through.
 -- The first thousands tell: who has more than that before his arc begins has to go by groups in any case.
 create or replace function stepd._stripe_first(lane_id int, whole boolean, cursor bigint, arc bigint) returns int
 language plpgsql stable as $$
 #variable_conflict use_column
+declare
+	result int;
 begin
-	return x.s from (
-		(select stepd._stripe(x.group_hash, x.pos) as s from stepd.ready x
-			where x.lane_id = _stripe_first.lane_id and x.rank < case when whole then 2147483647 else 0 end and x.xmax = 0
-			order by x.lane_id, x.rank, x.pos limit 2000)
-		union all
-		(select stepd._stripe(x.group_hash, x.pos) from stepd.ready x
-			where x.lane_id = _stripe_first.lane_id and x.rank = 0 and x.pos > cursor and not whole and x.xmax = 0
-			order by x.lane_id, x.rank, x.pos limit 2000)) x
-	where arc >> x.s & 1 = 1 limit 1;
+	for turn in 1 .. 2 loop
+		result := (select x.s from (
+				(select stepd._stripe(x.group_hash, x.pos) as s from stepd.ready x
+					where x.lane_id = _stripe_first.lane_id and x.rank < case when whole then 2147483647 else 0 end and x.xmax = 0
+					order by x.lane_id, x.rank, x.pos limit 2000)
+				union all
+				(select stepd._stripe(x.group_hash, x.pos) from stepd.ready x
+					where x.lane_id = _stripe_first.lane_id and x.rank = 0 and x.pos > cursor and not whole and x.xmax = 0
+					order by x.lane_id, x.rank, x.pos limit 2000)) x
+			where arc >> x.s & 1 = 1 limit 1);
+		exit when result is not null or arc = 0;
+		whole := false;
+		cursor := (select max(l.ids[1]) from stepd.lease l where l.lane_id = _stripe_first.lane_id);
+	end loop;
+	return result;
 end $$;
 comment on function stepd._stripe_first(int, boolean, bigint, bigint) is 'The stripe of the first ready job of a lane that is in one of these; null: none is.';
 
@@ -141,49 +195,74 @@ begin
 end $$;
 comment on function stepd._stripe_least(int) is 'Before the jobs of a lane that are held now; where a worker reads on who takes over stripes.';
 
-create or replace function stepd._stripe_plan(queue_id int, per_group int, node_id int, slot int, lanes int[], cursors bigint[],
-	out homes bigint[], out arcs bigint[], out first int)
-language plpgsql stable as $$
+-- Who finds nothing, though there are jobs, says so by a lock of his session until he claims again.  The others would not know
+-- of him, who holds nothing: as many as N could keep all groups for themselves.  Nobody waits for this lock.  The setting may
+-- be wrong after a rollback, the lock is what counts.
+create or replace function stepd._starve(queues int[]) returns void
+language plpgsql as $$
+declare
+	said int[] := array(select l.objid from pg_locks l
+		where l.locktype = 'advisory' and l.classid = 1937007990 and l.objsubid = 2 and l.pid = pg_backend_pid() and l.granted);
+begin
+	perform pg_advisory_unlock_shared(1937007990, q) from unnest(said) q where queues is null or q <> all (queues);
+	perform pg_try_advisory_lock_shared(1937007990, q) from (select distinct unnest(queues)) d (q) where q <> all (said);
+	perform set_config('stepd.starves', coalesce(array_to_string(queues, ' '), ''), false);
+end $$;
+comment on function stepd._starve(int[]) is 'Say, or say no more, that this session wants jobs of these queues and can get none.';
+
+create or replace function stepd._starved(queue_id int) returns boolean
+language plpgsql as $$
+begin
+	return not (pg_try_advisory_lock(1937007990, _starved.queue_id) and pg_advisory_unlock(1937007990, _starved.queue_id));
+end $$;
+comment on function stepd._starved(int) is 'Is there another session that wants jobs of this queue and can get none?';
+
+create or replace function stepd._stripe_plan(queue_id int, per_group int, node_id int, slot int, lanes int[], cursors bigint[], mine boolean, wide boolean,
+	out calm boolean, out home bigint, out arcs bigint[], out first int)
+language plpgsql as $$
 #variable_conflict use_column
 declare
-	free bigint;
-	quick boolean;
-	mine record;
+	h record := stepd._holders(_stripe_plan.queue_id, per_group, _stripe_plan.node_id, _stripe_plan.slot);
+	aside boolean := exists (select from stepd.fifo_backlog b where b.queue_id = _stripe_plan.queue_id);
+	workers int;
+	lean float8;
+	lane record;
 	at record;
+	arc bigint;
 begin
-	select bool_or(cardinality(l.ids) >= 8) into quick from stepd.lease l
-	where l.lane_id = any (array(select a.id from stepd.lane a where a.queue_id = _stripe_plan.queue_id))
-		and (l.node_id, l.slot) <> (_stripe_plan.node_id, _stripe_plan.slot)
-	having min(l.since) > clock_timestamp() - interval '300 ms';
-	if quick is not true or exists (select from stepd.fifo_backlog b where b.queue_id = _stripe_plan.queue_id) then
+	if not (mine and (wide or h.n >= per_group or aside)) then
+		perform pg_advisory_xact_lock(1937007987, _stripe_plan.queue_id); -- newcomers one after the other
+		h := stepd._holders(_stripe_plan.queue_id, per_group, _stripe_plan.node_id, _stripe_plan.slot);
+		aside := exists (select from stepd.fifo_backlog b where b.queue_id = _stripe_plan.queue_id);
+	end if;
+	calm := h.n < per_group and not aside and (h.quick is false or not stepd._starved(_stripe_plan.queue_id));
+	if calm or aside or h.quick is false then
 		return;
 	end if;
-	free := stepd._stripes_free(_stripe_plan.queue_id, per_group, _stripe_plan.node_id, _stripe_plan.slot);
-	for mine in
-		select u.ord, u.lane, coalesce(u.cur, 0) as cur, q.strategy, h.ahead, h.n
-		from unnest(lanes, cursors) with ordinality u (lane, cur, ord)
-		join stepd.lane a on a.id = u.lane and a.queue_id = _stripe_plan.queue_id
-		join stepd.queue q on q.id = a.queue_id
-		cross join lateral (select count(*) filter (where (o.node_id, o.slot) < (_stripe_plan.node_id, _stripe_plan.slot)) as ahead, count(*) as n
-			from (select distinct l.node_id, l.slot from stepd.lease l where l.lane_id = u.lane) o
-			where (o.node_id, o.slot) <> (_stripe_plan.node_id, _stripe_plan.slot)) h
-	loop
-		at := stepd._stripe_at(mine.lane);
-		arcs[mine.ord] := stepd._stripe_arc(case when at.arc <> -1 then at.arc else 0 end, free, mine.ahead::int, mine.n::int + 1, per_group,
-			mine.cur = 0 or at.until = 0);
-		if mine.cur = 0 and (mine.strategy = 'standard' or random() < 0.05) then
-			arcs[mine.ord] := arcs[mine.ord] | stepd._stripes_free(_stripe_plan.queue_id, 1, _stripe_plan.node_id, _stripe_plan.slot);
-		end if;
-		homes[mine.ord] := stepd._stripe_arc(0, -1, mine.ahead::int, mine.n::int + 1, per_group, true); -- free or not: so all come to theirs
-		first := coalesce(first, stepd._stripe_first(mine.lane, mine.strategy <> 'standard' or mine.cur = 0,
-			least(mine.cur, at.cursor, case when arcs[mine.ord] & ~at.arc <> 0 then coalesce(stepd._stripe_least(mine.lane), 0) end), arcs[mine.ord]));
-	end loop;
-	if first is null then
-		arcs := null;
+	workers := greatest(h.n, per_group) + 1;
+	home := stepd._stripe_home(h.ahead, workers, per_group);
+	if h.free = 0 then
+		return;
 	end if;
+	for lane in
+		select u.ord, a.id, q.strategy <> 'standard' as whole, coalesce(cursors[u.ord], 0) as cur
+		from unnest(lanes) with ordinality u (id, ord) join stepd.lane a on a.id = u.id join stepd.queue q on q.id = a.queue_id
+		where q.id = _stripe_plan.queue_id
+	loop
+		at := stepd._stripe_at(lane.id);
+		lean := case when at.arc = -1 or at.cursor is null or lane.whole or h.span = 0 then 1 else greatest(0.5, least(1.5, 1 + (at.cursor - h.at) / (8 * h.span))) end;
+		arc := stepd._stripe_arc(case when at.arc <> -1 then at.arc else 0 end, h.free, home,
+			greatest(1, least(64, ceil(64.0 * per_group / workers * lean)))::int, lane.cur = 0 or at.until = 0 or lean > 1.2);
+		if lane.cur = 0 and (at.cursor is not null or lane.whole and random() < 0.05) and not stepd._starved(_stripe_plan.queue_id) then
+			arc := arc | (stepd._holders(_stripe_plan.queue_id, 1, _stripe_plan.node_id, _stripe_plan.slot)).free;
+		end if;
+		arcs[lane.ord] := arc;
+		first := coalesce(first, stepd._stripe_first(lane.id, lane.whole or lane.cur = 0,
+			least(lane.cur, at.cursor, case when arc & ~at.arc <> 0 then coalesce(stepd._stripe_least(lane.id), 0) end), arc));
+	end loop;
 end $$;
-comment on function stepd._stripe_plan(int, int, int, int, int[], bigint[]) is
-	'By position of the lane: homes, the stripes that are a claim''s; arcs, those of them that are not full; and the first of these that has a job for it. arcs null: it has to go by groups, of its homes before others; homes null: as they come.';
+comment on function stepd._stripe_plan(int, int, int, int, int[], bigint[], boolean, boolean) is
+	'How to claim of a queue with concurrencyPerGroup; mine: the worker has a place in it, wide: of all stripes. calm: side by side, no group can be full. first not null: by stripes: arcs by position of the lane, and the first stripe that has a job for it. Else by groups; home not null: of these stripes before others.';
 
 create or replace function stepd._stripe_lock(queue_id int, per_group int, node_id int, slot int, arc bigint, first int) returns bigint
 language plpgsql as $$
@@ -191,39 +270,59 @@ language plpgsql as $$
 declare
 	got bigint;
 begin
-	for i in 1 .. 2 loop
+	for turn in 1 .. 2 loop
 		if first is not null then -- while we have no other: so nobody waits who is waited for
 			perform pg_advisory_xact_lock(1937007989, _stripe_lock.queue_id * 64 + first);
 		end if;
-		select bit_or(1::bigint << x.s) into got
-		from (select s from generate_series(0, 63) s where arc >> s & 1 = 1 offset 0) x
-		where pg_try_advisory_xact_lock(1937007989, _stripe_lock.queue_id * 64 + x.s);
+		got := (select bit_or(1::bigint << x.s)
+			from (select s from generate_series(0, 63) s where arc >> s & 1 = 1 offset 0) x
+			where pg_try_advisory_xact_lock(1937007989, _stripe_lock.queue_id * 64 + x.s));
 		exit when got is not null;
 		first := (select min(s) from generate_series(0, 63) s where arc >> s & 1 = 1);
 	end loop;
-	return got & stepd._stripes_free(_stripe_lock.queue_id, per_group, _stripe_lock.node_id, _stripe_lock.slot);
+	return got & (stepd._holders(_stripe_lock.queue_id, per_group, _stripe_lock.node_id, _stripe_lock.slot)).free;
 end $$;
 comment on function stepd._stripe_lock(int, int, int, int, bigint, int) is
 	'Lock stripes until the end of the transaction: those that nobody else has locked, first (if not null) or else one in any case. Returns those of them that are free. Waits, so it is for _claim_lock only.';
 
--- Of an arc whose other stripes are busy: the cursor stays before their jobs.
-create or replace function stepd._take_striped(lane_id int, whole boolean, cursor bigint, want int, arc bigint, share bigint,
-	out ids bigint[], out buckets date[], out attempts smallint[], out last bigint)
+-- Of an arc some stripes of which are somebody else's now the cursor stays before their jobs.
+create or replace function stepd._take_striped(lane_id int, strategy text, cursor bigint, want int, arc bigint, share bigint,
+	out ids bigint[], out buckets date[], out attempts smallint[], out last bigint, out groups bigint[], out stripes bigint)
 language plpgsql as $$
 #variable_conflict use_column
 declare
-	t record := stepd._take(_take_striped.lane_id, whole, cursor, want, share);
+	at record := stepd._stripe_at(_take_striped.lane_id);
+	now bigint := extract(epoch from clock_timestamp()) * 1000;
+	whole boolean := strategy <> 'standard' or cursor = 0;
+	start bigint := least(cursor, at.cursor, case when arc & ~at.arc <> 0 then coalesce(stepd._stripe_least(_take_striped.lane_id), 0) end);
+	t record;
 begin
-	ids := t.ids;
-	buckets := t.buckets;
-	attempts := t.attempts;
-	last := t.last;
-	if share <> arc and last is not null then
-		last := least(last, (select x.pos - 1 from stepd.ready x
-			where x.lane_id = _take_striped.lane_id and x.rank = 0 and x.pos > case when whole then 0 else cursor end and x.pos < t.last
-				and (arc & ~share) >> stepd._stripe(x.group_hash, x.pos) & 1 = 1
-			order by x.lane_id, x.rank, x.pos limit 1));
+	if share <> 0 then
+		t := stepd._take(_take_striped.lane_id, whole, start, want, share);
+		ids := t.ids;
+		buckets := t.buckets;
+		attempts := t.attempts;
+		last := t.last;
+		stripes := case when cardinality(ids) < 64 then t.stripes else share end; -- a few slow jobs shall not be in the way of others
+	end if;
+	if ids is null then
+		perform stepd._ring(''); -- others were faster, or have what is left
+		if at.until > 0 then
+			perform stepd._stripe_keep(_take_striped.lane_id, at.arc, at.cursor, 0);
+		end if;
+	elsif strategy = 'standard' and (last is not null or not whole) then
+		if share <> arc and last is not null then
+			last := least(last, (select x.pos - 1 from stepd.ready x
+				where x.lane_id = _take_striped.lane_id and x.rank = 0 and x.pos > case when whole then 0 else start end and x.pos < t.last
+					and (arc & ~share) >> stepd._stripe(x.group_hash, x.pos) & 1 = 1
+				order by x.lane_id, x.rank, x.pos limit 1));
+		end if;
+		last := case when whole then last else greatest(last, start) end;
+		perform stepd._stripe_keep(_take_striped.lane_id, arc, last, case
+			when cardinality(ids) < want then 0
+			when arc = at.arc and now < at.until then at.until
+			else now + 100 end);
 	end if;
 end $$;
-comment on function stepd._take_striped(int, boolean, bigint, int, bigint, bigint) is
-	'_take of the stripes of share, which are locked; arc: those that the cursor is about.';
+comment on function stepd._take_striped(int, text, bigint, int, bigint, bigint) is
+	'_take of the stripes of share, which are locked; arc: those that the session''s cursor is about. stripes: for the lease.';

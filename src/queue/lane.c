@@ -19,6 +19,7 @@ void sd_lane_init(struct sd_lane *l, int id, int step_index, int64_t timeout_ms)
 	l->id = id;
 	l->step_index = step_index;
 	l->timeout_ms = timeout_ms;
+	l->max_batch = SD_LANE_BATCH;
 	l->mean_us = -1;
 }
 
@@ -26,7 +27,7 @@ int sd_lane_want(const struct sd_lane *l, int64_t budget_us)
 {
 	if (l->mean_us < 0)
 		return 1;
-	double n = SD_LANE_MAX_BATCH;
+	double n = l->max_batch;
 	if (l->mean_us * n > (double)budget_us)
 		n = (double)budget_us / l->mean_us;
 	if (l->mean_bytes * n > BATCH_BYTES)

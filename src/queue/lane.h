@@ -18,7 +18,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define SD_LANE_MAX_BATCH 500
+#define SD_LANE_BATCH 500
+#define SD_LANE_MAX_BATCH 1000
 #define SD_LANE_SAMPLES 10
 
 struct sd_lane {
@@ -26,6 +27,7 @@ struct sd_lane {
 	int step_index;	     /* in the registry */
 	int64_t timeout_ms;  /* of an attempt; 0: none */
 	bool rated;	     /* its queue has a rate limit */
+	int max_batch;	     /* as the database says, up to SD_LANE_MAX_BATCH */
 
 	int64_t cursor;
 	struct {

@@ -7,22 +7,25 @@ select stepd.configure('n1', t.steps(), jsonb_build_array(t.queue('std', 'concur
 
 -- who goes for which stripes
 create function pg_temp.n(stripes bigint) returns int language sql as $$ select bit_count(stripes::bit(64))::int $$;
-select is(array_agg(pg_temp.n(stepd._stripe_arc(0, -1, r, 4, 1, true))), '{16,16,16,16}', 'four workers, one of a group: a quarter each') from generate_series(0, 3) r;
-select is(bit_or(stepd._stripe_arc(0, -1, r, 4, 1, true)), -1::bigint, 'together all') from generate_series(0, 3) r;
-select is(array_agg(pg_temp.n(stepd._stripe_arc(0, -1, r, 4, 3, true))), '{48,48,48,48}', 'three of a group: three quarters') from generate_series(0, 3) r;
-select is(min(c), 3::bigint, 'so that three share each stripe') from (select count(*) as c from generate_series(0, 3) r cross join generate_series(0, 63) s
-	where stepd._stripe_arc(0, -1, r, 4, 3, true) >> s & 1 = 1 group by s) x;
-select is(max(c), 3::bigint, 'and no more') from (select count(*) as c from generate_series(0, 3) r cross join generate_series(0, 63) s
-	where stepd._stripe_arc(0, -1, r, 4, 3, true) >> s & 1 = 1 group by s) x;
-select is(pg_temp.n(stepd._stripe_arc(0, -1, 99, 100, 1, true)), 1, 'more workers than stripes: one');
-select is(stepd._stripe_arc(0, -1, 0, 1, 5, true), -1::bigint, 'who is alone has all');
-select is(stepd._stripe_arc(x'ffff0'::bigint, -1, 3, 4, 1, true), x'ffff0'::bigint, 'who has his share keeps it');
-select is(stepd._stripe_arc(x'fff00'::bigint, -1, 3, 4, 1, false), x'fff00'::bigint, 'also somewhat less');
-select is(pg_temp.n(stepd._stripe_arc(x'fff00'::bigint, -1, 3, 4, 1, true)), 16, 'until he is to grow');
-select is(stepd._stripe_arc(x'fff00'::bigint, -1, 3, 4, 1, true) & x'fff00'::bigint, x'fff00'::bigint, 'beside what he has');
-select is(pg_temp.n(stepd._stripe_arc(-1, -1, 1, 4, 1, false)), 16, 'who has too many gives some up');
-select is(stepd._stripe_arc(-1, x'f0'::bigint, 1, 4, 1, true), x'f0'::bigint, 'of those that are free');
-select is(stepd._stripe_arc(-1, 0, 1, 4, 1, true), 0::bigint, 'which may be none');
+select is(array_agg(pg_temp.n(stepd._stripe_home(r, 4, 1))), '{16,16,16,16}', 'four workers, one of a group: a quarter each') from generate_series(0, 3) r;
+select is(bit_or(stepd._stripe_home(r, 4, 1)), -1::bigint, 'together all') from generate_series(0, 3) r;
+select is(array_agg(pg_temp.n(stepd._stripe_home(r, 4, 3))), '{48,48,48,48}', 'three of a group: three quarters') from generate_series(0, 3) r;
+select is(min(n), 3::bigint, 'each is for three') from (select count(*) as n from generate_series(0, 3) r cross join generate_series(0, 63) s
+	where stepd._stripe_home(r, 4, 3) >> s & 1 = 1 group by s) x;
+select is(max(n), 3::bigint, 'and for no more') from (select count(*) as n from generate_series(0, 3) r cross join generate_series(0, 63) s
+	where stepd._stripe_home(r, 4, 3) >> s & 1 = 1 group by s) x;
+select is(pg_temp.n(stepd._stripe_home(99, 100, 1)), 1, 'more workers than stripes: one');
+select is(stepd._stripe_home(0, 1, 5), -1::bigint, 'who is alone has all');
+select is(array_agg(pg_temp.n(stepd._stripe_home(r, w, g))), array_agg(least(64, (64 * g + w - 1) / w)), 'as many as that, wherever they begin')
+	from generate_series(1, 70) w cross join generate_series(1, w, 3) g cross join generate_series(0, w - 1, 5) r;
+select is(stepd._stripe_arc(x'ffff0'::bigint, -1, 1, 16, true), x'ffff0'::bigint, 'who has his share keeps it');
+select is(stepd._stripe_arc(x'fff00'::bigint, -1, 1, 16, false), x'fff00'::bigint, 'also somewhat less');
+select is(stepd._stripe_arc(x'fff00'::bigint, -1, x'ff'::bigint, 16, true), x'fff0f'::bigint, 'until he is to grow: from home first');
+select is(stepd._stripe_arc(x'fff00'::bigint, x'fff00f0'::bigint, x'ff'::bigint, 16, true), x'fff00f0'::bigint, 'then from elsewhere');
+select is(stepd._stripe_arc(-1, -1, x'ffff'::bigint << 48, 16, false), x'ffff'::bigint << 48, 'who has too many keeps those of his home');
+select is(pg_temp.n(stepd._stripe_arc(-1, -1, 7, 16, false)), 16, 'and others');
+select is(stepd._stripe_arc(-1, x'f0'::bigint, -1, 16, true), x'f0'::bigint, 'of those that are free');
+select is(stepd._stripe_arc(-1, 0, -1, 16, true), 0::bigint, 'which may be none');
 select is(array_agg(distinct stepd._stripe(h, 0)), array(select generate_series(0, 63)), 'hashes of groups fill all stripes')
 	from generate_series(1, 2000) g cross join lateral (select stepd._group_hash('g' || g)) x (h);
 select is(stepd._stripe(null, 64 + 7), 7, 'a job without a group goes by its number');
@@ -60,6 +63,9 @@ end $$;
 select count(*) from stepd.enqueue_many('std', (select jsonb_agg(jsonb_build_object('group', 'g' || i % 400)) from generate_series(1, 4000) i));
 select is(pg_temp.turn(1, 'Std', 100), 100, 'the first takes of all');
 select is((select stripes from stepd.lease), null, 'and says so');
+select is(cardinality(t.claim(9, 'Std', 100)), 0, 'who has just come gets none of the second hundred groups, since all stripes are taken');
+select is(current_setting('stepd.starves'), (select id::text from stepd.queue where name = 'std'), 'which he says');
+select is(stepd._starved((select id from stepd.queue where name = 'std')), false, 'to others');
 select pg_sleep(0.11); -- a session is young no more
 select is(pg_temp.turn(2, 'Std', 100), 100, 'the second goes by groups');
 select is(pg_temp.held_twice('std', 1), 0::bigint, 'no group is held twice');
