@@ -209,13 +209,14 @@ drop function if exists stepd._spread(bigint[], smallint[]);
 -- theirs in this transaction.
 drop function if exists stepd._claim_lock(int, int, int[]);
 create or replace function stepd._claim_lock(node_id int, slot int, lanes int[], cursors bigint[], young boolean,
-	out alone int[], out shared int[], out shut int[], out crowded int[], out far int, out homes bigint[], out arcs bigint[], out shares bigint[])
+	out alone int[], out shared int[], out shut int[], out crowded int[], out far int, out early int[], out homes bigint[], out arcs bigint[], out shares bigint[])
 language plpgsql as $$
 #variable_conflict use_column
 declare
 	kept int[] := '{}'; -- negative: of some stripes of its groups only
 	s record;
 	calm boolean;
+	others int;
 	near boolean;
 	home bigint;
 	wanted bigint[];
@@ -226,17 +227,18 @@ begin
 	alone := '{}';
 	shared := '{}';
 	shut := '{}';
+	early := '{}';
 	crowded := '{}';
 	if current_setting('stepd.kept', true) like _claim_lock.node_id || ' ' || _claim_lock.slot || ' %' then
 		kept := (string_to_array(current_setting('stepd.kept', true), ' ')::int[])[3:];
 	end if;
 	for s in
-		select x.id, x.max_concurrency, x.rate_limit, x.rate_window_ms, x.concurrency_per_group,
+		select x.id, x.strategy, x.max_concurrency, x.rate_limit, x.rate_window_ms, x.concurrency_per_group,
 			x.id = any (kept) or -x.id = any (kept) as mine, x.id = any (kept) as wide,
 			x.strategy = 'fifo' and stepd._fifo_mail(x.id) as mail
-		from unnest(array(select distinct a.queue_id from stepd.lane a where a.id = any (lanes))) u (id)
-		cross join lateral (select y.* from stepd.queue y where y.id = u.id and not y.paused limit 1) x
-		where x.max_concurrency > 0 or x.rate_limit > 0 or x.concurrency_per_group > 0 or x.strategy = 'fifo' and stepd._fifo_mail(x.id)
+		from stepd.queue x
+		where x.id = any (array(select a.queue_id from stepd.lane a where a.id = any (lanes))) and not x.paused
+			and (x.max_concurrency > 0 or x.rate_limit > 0 or x.concurrency_per_group > 0 or x.strategy = 'fifo' and stepd._fifo_mail(x.id))
 		order by x.id
 	loop
 		if s.mine and s.rate_limit = 0 and s.concurrency_per_group = 0 and not s.mail then
@@ -256,11 +258,12 @@ begin
 			wanted := stepd._stripe_again(s.id, lanes, cursors);
 		end if;
 		if s.concurrency_per_group > 0 and not near and wanted is null then
-			select p.calm, p.home, case when p.first is not null then p.arcs end, p.first into calm, home, wanted, first
-			from stepd._stripe_plan(s.id, s.concurrency_per_group, _claim_lock.node_id, _claim_lock.slot, lanes, cursors, s.mine, s.wide) p;
+			select p.calm, p.n, p.home, case when p.first is not null then p.arcs end, p.first into calm, others, home, wanted, first
+			from stepd._stripe_plan(s.id, s.strategy <> 'standard', s.concurrency_per_group, _claim_lock.node_id, _claim_lock.slot, lanes, cursors, s.mine, s.wide) p;
 		end if;
-		if young and wanted is null and home is not null then
+		if young and wanted is null and home is not null and others >= s.concurrency_per_group then
 			shut := shut || s.id; -- whose place it takes is about to leave; others would wait for its planning, and wake it when they have more
+			early := early || s.id;
 			continue;
 		elsif near or s.concurrency_per_group > 0 and not calm and wanted is null then
 			perform stepd._group_warm() where s.concurrency_per_group > 0;
@@ -286,7 +289,7 @@ begin
 	end loop;
 end $$;
 comment on function stepd._claim_lock(int, int, int[], bigint[], boolean) is
-	'Take the locks of those queues of these lanes that have limits or letters; young: so is the session. alone: nobody else claims there; shared: others may, as far as limits go; shut: not now. crowded: those whose groups may be full. homes, by id of the queue: the stripes of its groups that it looks at first, alone. By position of the lane: arcs, those that it goes for beside others, and shares, those of them that are locked. far: what all sessions of the server together may take of a queue while none sees the others.';
+	'Take the locks of those queues of these lanes that have limits or letters; young: so is the session. alone: nobody else claims there; shared: others may, as far as limits go; shut: not now; early: and that because it would have to go alone, but is young. crowded: those whose groups may be full. homes, by id of the queue: the stripes of its groups that it looks at first, alone. By position of the lane: arcs, those that it goes for beside others, and shares, those of them that are locked. far: what all sessions of the server together may take of a queue while none sees the others.';
 
 drop function if exists stepd.claim(int, int, bigint, int[], bigint[], int[], int);
 drop type if exists stepd._claimed cascade;
@@ -307,7 +310,8 @@ declare
 	locks record; -- of queues with limits, see _claim_lock
 	lease bigint;
 	stripes bigint;
-	starving int[]; -- for queues of which there are jobs, of groups that are full
+	starving int[] := '{}'; -- for queues of which there are jobs, but of groups that may be full
+	beside int := 500; -- how many it may take beside others of queues with a rate limit, see far
 	at timestamptz;
 	most int;
 	sorted int;
@@ -318,6 +322,9 @@ declare
 begin
 	if cardinality(lanes) <> cardinality(cursors) or cardinality(lanes) <> cardinality(maxes) then
 		perform stepd._bad('lanes', 'has another length than cursors or maxes');
+	end if;
+	if current_setting('stepd.starves', true) <> '' then
+		perform stepd._starve(null);
 	end if;
 	for l in
 		select u.ord, u.lane, coalesce(u.cur, 0) as cur, least(u.most, room) as most, q.id as queue_id, q.name, q.strategy, q.max_concurrency,
@@ -344,13 +351,10 @@ begin
 			if not locked then
 				locked := true;
 				cold := stepd._warm('claim');
-				perform stepd._starve(null) where current_setting('stepd.starves', true) <> '';
+				perform stepd._starve(null) where l.concurrency_per_group > 0 and l.cur = 0;
 				locks := stepd._claim_lock(claim.node_id, claim.slot, lanes, cursors, stepd._warm_ms('claim') < 100);
 			end if;
-			if l.queue_id = any (locks.shut) then
-				starving := starving || case when l.concurrency_per_group > 0 and l.max_concurrency = 0 then l.queue_id end;
-				continue;
-			end if;
+			continue when l.queue_id = any (locks.shut);
 			-- a fifo queue that is not among them has been sorted by somebody else meanwhile: its heads are there to be taken
 			continue when l.queue_id <> all (locks.alone || locks.shared) and (l.max_concurrency > 0 or l.rate_limit > 0 or l.concurrency_per_group > 0);
 			continue when l.max_concurrency > 0 and l.max_concurrency <= stepd._others(l.queue_id, claim.node_id, claim.slot);
@@ -371,7 +375,7 @@ begin
 			most := least(most, l.rate_limit - used);
 			if l.queue_id <> all (locks.alone) then
 				continue when l.rate_limit - used <= locks.far; -- next time alone
-				most := least(most, 500);
+				most := least(most, beside);
 			end if;
 			continue when most <= 0;
 		end if;
@@ -389,10 +393,12 @@ begin
 			t := stepd._take(l.lane, l.strategy <> 'standard' or l.cur = 0, l.cur, most);
 		end if;
 		if t.ids is null then
-			starving := starving || case when l.concurrency_per_group > 0 then l.queue_id end;
+			if l.concurrency_per_group > 0 then
+				starving := starving || case when l.queue_id = any (locks.crowded) or locks.arcs[l.ord] is not null then array[l.queue_id] end;
+			end if;
 			continue;
 		end if;
-		starving := array_remove(starving, l.queue_id);
+		beside := beside - case when l.rate_limit > 0 then cardinality(t.ids) else 0 end;
 		if l.rate_limit > 0 and l.rate_limit - used <= cardinality(t.ids) then
 			perform stepd._ring('due'); -- promote() knows when the next may start
 		end if;
@@ -424,9 +430,11 @@ begin
 				order by u.ord;
 		end if;
 	end loop;
-	starving := array_remove(starving, null);
-	if cardinality(starving) > 0 then
-		perform stepd._starve(starving);
+	if locked and room = total then
+		starving := starving || locks.early;
+		if cardinality(starving) > 0 then
+			perform stepd._starve(starving);
+		end if;
 	end if;
 end $$;
 comment on function stepd.claim(int, int, bigint, int[], bigint[], int[], int, int) is

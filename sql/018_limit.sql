@@ -20,7 +20,8 @@
 --
 -- concurrencyPerGroup N.  A worker that holds jobs of a group runs one of them
 -- at a time, so workers are counted, as for maxConcurrency.  While fewer than N
--- others hold jobs of the queue no group can be full, and nothing is noted.
+-- others hold jobs of the queue no group can be full, and nothing is noted
+-- (unless another one has found no group free: 035_stripe.sql).
 -- Who has a place already (stepd.kept, see 006_claim.sql) makes them no more,
 -- so those claims take the queue's lock shared.  A newcomer takes it shared too,
 -- after another lock that only newcomers take, so that it sees those before it:
@@ -315,13 +316,13 @@ begin
 		from taken f) t
 	cross join (select count(*) as n from full_one) c
 	left join (select max(j.rank) as rank, max(j.pos) filter (where j.rank = m.rank) as pos,
-			min(j.pos) filter (where j.rank = 0 and not f.stuck) as left_pos,
+			min(j.pos) filter (where j.rank = 0 and (share is not null or not f.stuck)) as left_pos,
 			array_agg(j.at) filter (where f.h is not null) as busy, array_agg(j.at) filter (where f.stuck) as stuck
 		from job j left join full_one f on f.h = j.h cross join (select max(rank) as rank from job) m
 		where exists (select from full_one)) b on true;
 end $$;
 comment on function stepd._group_pick(int, int, int, int, boolean, int, boolean, bigint, int, bigint, int, int, bigint) is
-	'Take jobs of groups that are not full; share: of these stripes only, null: of all. seen: how many were looked at, up to which in the order of the lane. busy: those whose group is full, crowds: how many such groups; stuck: those of them whose group may stay so for long, left_pos: the first of the others in the main flow. seen_rank and what follows is told only where groups are full. Only under the queue''s lock.';
+	'Take jobs of groups that are not full; share: of these stripes only, null: of all. seen: how many were looked at, up to which in the order of the lane. busy: those whose group is full, crowds: how many such groups; stuck: those of them whose group may stay so for long, left_pos: the first of the others, with a share of all, in the main flow: it stays where it is. seen_rank and what follows is told only where groups are full. Only under the queue''s lock.';
 
 create or replace function stepd._group_aside(queue_id int, lane_id int, strategy text, jobs tid[]) returns int
 language plpgsql
@@ -440,7 +441,7 @@ begin
 	end if;
 end $$;
 comment on function stepd._take_by_group(int, int, int, text, int, boolean, boolean, int, boolean, bigint, int, bigint) is
-	'_take, but nothing of groups that are full; share: of these stripes, as far as one look shows, null: of all. crowd: groups may be full. Only under the queue''s lock, shared where not alone. groups, by position: to be noted with the lease; null: they need not.';
+	'_take, but nothing of groups that are full; share: of these stripes, as far as one look shows, null: of all (as where groups cannot be full). crowd: groups may be full. Only under the queue''s lock, shared where not alone. groups, by position: to be noted with the lease; null: they need not.';
 
 drop function if exists stepd._take_grouped(int, int, int, text, int, int, boolean, bigint, int);
 drop function if exists stepd._take_grouped(int, int, int, text, int, boolean, int, boolean, bigint, int);

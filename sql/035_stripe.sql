@@ -9,10 +9,11 @@
 --
 -- Why that keeps the limit.  A claim has the locks of its stripes, each alone,
 -- to the end of its transaction, and looks only then who holds jobs of them: a
--- stripe that N others are in is left alone.  So of the groups in a stripe never
+-- stripe that N others are in is left alone.  (When the lease is small it tells
+-- just the stripes of its jobs: the others are free again with their locks.)  So of the groups in a stripe never
 -- more than N workers hold jobs.  Everybody else who claims of the queue either
 -- has its lock alone, and sees all that these claims did, or is one of at most N
--- workers that hold jobs of it (_group_calm).  For the latter, who claims of
+-- workers that hold jobs of it (calm, see _stripe_plan).  For the latter, who claims of
 -- stripes has to be seen in time or see him: newcomers wait for each other, and
 -- whoever held stripes only is a newcomer as long as he does (stepd.kept).
 --
@@ -49,6 +50,7 @@ drop function if exists stepd._stripe_arc(bigint, bigint, int, int, int);
 drop function if exists stepd._stripe_arc(bigint, bigint, int, int, int, boolean);
 drop function if exists stepd._stripes_free(int, int, int, int);
 drop function if exists stepd._stripe_plan(int, int, int, int, int[], bigint[]);
+drop function if exists stepd._stripe_plan(int, int, int, int, int[], bigint[], boolean, boolean);
 drop function if exists stepd._stripe_lock(int, int, int, int, bigint, int);
 drop function if exists stepd._take_striped(int, boolean, bigint, int, bigint, bigint);
 
@@ -100,9 +102,9 @@ begin
 	select count(*), count(*) filter (where (h.node_id, h.slot) < (_holders.node_id, _holders.slot)), max(h.most) >= 8, ~bit_or(h.stripes),
 		array_agg(h.stripes), min(h.since), avg(h.first), avg(h.last - h.first)
 	into n, ahead, quick, free, masks, since, at, span
-	from (select l.node_id, l.slot, bit_or(coalesce(l.stripes, -1)) as stripes, max(cardinality(l.ids)) as most, min(l.since) as since,
-			min(l.ids[1]) as first, max(l.ids[cardinality(l.ids)]) as last
-		from stepd.lease l
+	from (select l.node_id, l.slot, bit_or(coalesce(l.stripes, -1)) as stripes, max(cardinality(u.ids)) as most, min(l.since) as since,
+			min(u.ids[1]) as first, max(u.ids[cardinality(u.ids)]) as last
+		from stepd.lease l cross join lateral (select l.ids || '{}'::bigint[] as ids offset 0) u -- taken out of its compression once
 		where l.lane_id = any (array(select a.id from stepd.lane a where a.queue_id = _holders.queue_id))
 			and (l.node_id, l.slot) <> (_holders.node_id, _holders.slot)
 		group by l.node_id, l.slot) h;
@@ -195,9 +197,10 @@ begin
 end $$;
 comment on function stepd._stripe_least(int) is 'Before the jobs of a lane that are held now; where a worker reads on who takes over stripes.';
 
--- Who finds nothing, though there are jobs, says so by a lock of his session until he claims again.  The others would not know
--- of him, who holds nothing: as many as N could keep all groups for themselves.  Nobody waits for this lock.  The setting may
--- be wrong after a rollback, the lock is what counts.
+-- Who finds nothing at all, though there are jobs, says so by a lock of his session until he claims again.  The others would not
+-- know of him, who holds nothing: as many as N could keep all groups for themselves.  Nobody waits for this lock; of two who look
+-- for it at once one may see the other.  A rollback takes the setting back and not the lock, so a claim that reads from the
+-- start looks for it.
 create or replace function stepd._starve(queues int[]) returns void
 language plpgsql as $$
 declare
@@ -217,24 +220,30 @@ begin
 end $$;
 comment on function stepd._starved(int) is 'Is there another session that wants jobs of this queue and can get none?';
 
-create or replace function stepd._stripe_plan(queue_id int, per_group int, node_id int, slot int, lanes int[], cursors bigint[], mine boolean, wide boolean,
-	out calm boolean, out home bigint, out arcs bigint[], out first int)
+create or replace function stepd._stripe_plan(queue_id int, whole boolean, per_group int, node_id int, slot int, lanes int[], cursors bigint[],
+	mine boolean, wide boolean, out calm boolean, out n int, out home bigint, out arcs bigint[], out first int)
 language plpgsql as $$
 #variable_conflict use_column
 declare
-	h record := stepd._holders(_stripe_plan.queue_id, per_group, _stripe_plan.node_id, _stripe_plan.slot);
-	aside boolean := exists (select from stepd.fifo_backlog b where b.queue_id = _stripe_plan.queue_id);
+	own int[];
+	h record;
+	aside boolean;
 	workers int;
 	lean float8;
-	lane record;
+	share int;
 	at record;
+	cur bigint;
 	arc bigint;
+	start bigint;
+	next int;
 begin
-	if not (mine and (wide or h.n >= per_group or aside)) then
-		perform pg_advisory_xact_lock(1937007987, _stripe_plan.queue_id); -- newcomers one after the other
+	for turn in 1 .. 2 loop
 		h := stepd._holders(_stripe_plan.queue_id, per_group, _stripe_plan.node_id, _stripe_plan.slot);
 		aside := exists (select from stepd.fifo_backlog b where b.queue_id = _stripe_plan.queue_id);
-	end if;
+		exit when turn = 2 or mine and (wide or h.n >= per_group or aside);
+		perform pg_advisory_xact_lock(1937007987, _stripe_plan.queue_id); -- newcomers one after the other
+	end loop;
+	n := h.n;
 	calm := h.n < per_group and not aside and (h.quick is false or not stepd._starved(_stripe_plan.queue_id));
 	if calm or aside or h.quick is false then
 		return;
@@ -244,25 +253,30 @@ begin
 	if h.free = 0 then
 		return;
 	end if;
-	for lane in
-		select u.ord, a.id, q.strategy <> 'standard' as whole, coalesce(cursors[u.ord], 0) as cur
-		from unnest(lanes) with ordinality u (id, ord) join stepd.lane a on a.id = u.id join stepd.queue q on q.id = a.queue_id
-		where q.id = _stripe_plan.queue_id
-	loop
-		at := stepd._stripe_at(lane.id);
-		lean := case when at.arc = -1 or at.cursor is null or lane.whole or h.span = 0 then 1 else greatest(0.5, least(1.5, 1 + (at.cursor - h.at) / (8 * h.span))) end;
-		arc := stepd._stripe_arc(case when at.arc <> -1 then at.arc else 0 end, h.free, home,
-			greatest(1, least(64, ceil(64.0 * per_group / workers * lean)))::int, lane.cur = 0 or at.until = 0 or lean > 1.2);
-		if lane.cur = 0 and (at.cursor is not null or lane.whole and random() < 0.05) and not stepd._starved(_stripe_plan.queue_id) then
+	own := array(select a.id from stepd.lane a where a.queue_id = _stripe_plan.queue_id);
+	for i in 1 .. cardinality(lanes) loop
+		continue when lanes[i] <> all (own);
+		at := stepd._stripe_at(lanes[i]);
+		cur := coalesce(cursors[i], 0);
+		lean := case when at.arc <> -1 and at.cursor is not null and not whole and h.span > 0
+			then greatest(0.5, least(1.5, 1 + (at.cursor - h.at) / (8 * h.span))) else 1 end;
+		share := greatest(1, least(64, ceil(64.0 * per_group / workers * lean)));
+		arc := stepd._stripe_arc(case when at.arc <> -1 then at.arc else 0 end, h.free, home, share, cur = 0 or at.until = 0 or lean > 1.2);
+		if cur = 0 and (at.cursor is not null or whole and random() < 0.05) and not stepd._starved(_stripe_plan.queue_id) then
 			arc := arc | (stepd._holders(_stripe_plan.queue_id, 1, _stripe_plan.node_id, _stripe_plan.slot)).free;
 		end if;
-		arcs[lane.ord] := arc;
-		first := coalesce(first, stepd._stripe_first(lane.id, lane.whole or lane.cur = 0,
-			least(lane.cur, at.cursor, case when arc & ~at.arc <> 0 then coalesce(stepd._stripe_least(lane.id), 0) end), arc));
+		start := least(cur, at.cursor, case when arc & ~at.arc <> 0 then coalesce(stepd._stripe_least(lanes[i]), 0) end);
+		next := stepd._stripe_first(lanes[i], whole or cur = 0, start, arc);
+		if next is null and h.free & ~arc <> 0 then -- nobody's, and older than what is ours
+			next := stepd._stripe_first(lanes[i], whole or cur = 0, least(start, coalesce(stepd._stripe_least(lanes[i]), 0)), h.free);
+			arc := case when next is not null then stepd._stripe_arc(1::bigint << next, h.free, home, share, true) else arc end;
+		end if;
+		arcs[i] := arc;
+		first := coalesce(first, next);
 	end loop;
 end $$;
-comment on function stepd._stripe_plan(int, int, int, int, int[], bigint[], boolean, boolean) is
-	'How to claim of a queue with concurrencyPerGroup; mine: the worker has a place in it, wide: of all stripes. calm: side by side, no group can be full. first not null: by stripes: arcs by position of the lane, and the first stripe that has a job for it. Else by groups; home not null: of these stripes before others.';
+comment on function stepd._stripe_plan(int, boolean, int, int, int, int[], bigint[], boolean, boolean) is
+	'How to claim of a queue with concurrencyPerGroup; whole: its lanes are always read from the start; mine: the worker has a place in it, wide: of all stripes. calm: side by side, no group can be full; n: how many others hold jobs. first not null: by stripes: arcs by position of the lane, and the first stripe that has a job for it. Else by groups; home not null: of these stripes before others.';
 
 create or replace function stepd._stripe_lock(queue_id int, per_group int, node_id int, slot int, arc bigint, first int) returns bigint
 language plpgsql as $$

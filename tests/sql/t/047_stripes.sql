@@ -120,6 +120,26 @@ select count(*) from stepd.enqueue_many('prio', (select jsonb_agg(jsonb_build_ob
 select is(pg_temp.drain('Prio', 'prio', 1, 4), '0 ready', 'by priority');
 select is(t.sound(), 'sound', 'sound');
 
+-- who has jobs of any queue says nothing, and who claims says it no more, whatever he finds
+select t.finish_held(s, 'Std') from generate_series(1, 5) s;
+select stepd.queue_set('fan', '{"concurrencyPerGroup": 1}');
+select count(*) from stepd.enqueue_many('fan', (select jsonb_agg(jsonb_build_object('group', 's' || i % 50)) from generate_series(1, 300) i));
+select t.lane('Fan1') as fan1, t.lane('Fan2') as fan2, t.lane('Once') as once \gset
+select count(*) > 0 from stepd.claim(t.n(), 21, 1, array[:fan1], '{1}'::bigint[], '{100}', 100);
+select is((select count(*)::int from stepd.claim(t.n(), 22, 1, array[:fan1], '{1}'::bigint[], '{100}', 100)), 0, 'all groups are taken');
+select is(current_setting('stepd.starves'), (select id::text from stepd.queue where name = 'fan'), 'which one says');
+select stepd.enqueue('once', '{}');
+select is((select count(*)::int from stepd.claim(t.n(), 22, 1, array[:fan1, :once], '{1,1}'::bigint[], '{100,1}', 100)), 1, 'but a job of another queue');
+select is(current_setting('stepd.starves'), '', 'will do');
+select is((select count(*)::int from pg_locks where classid = 1937007990), 0, 'and so the lock is gone');
+select is((select count(*)::int from stepd.claim(t.n(), 22, 1, array[:fan2], '{1}'::bigint[], '{100}', 100)), 0, 'the other step''s jobs are of the same groups');
+select is(current_setting('stepd.starves') <> '', true, 'said again');
+select is((select count(*)::int from stepd.claim(t.n(), 22, 1, array[:once], '{1}'::bigint[], '{1}', 1)), 0, 'a claim of an empty queue');
+select is(current_setting('stepd.starves'), '', 'forgets it');
+select is((select count(*)::int from pg_locks where classid = 1937007990), 0, 'with the lock');
+select stepd.cancel(j.id) from stepd.jobs j where j.queue = 'fan' and j.status = 'ready';
+select t.finish_held(s, 'Fan1') from generate_series(21, 22) s;
+
 -- what was not of its stripes is found behind its cursor by who gets them
 select t.finish_held(s, 'Std') from generate_series(1, 5) s;
 select stepd.configure('n1', t.steps(), jsonb_build_array(t.queue('std', 'concurrency_per_group', '1')), '{}');
