@@ -3,19 +3,21 @@
 -- Stripes: how claims under concurrencyPerGroup go side by side.
 --
 -- The groups of a queue are dealt into 64 stripes by their hash (jobs without a
--- group by their id).  With W workers on a lane and N jobs of a group allowed,
--- a worker has an arc of 64 * N / W stripes, so that N workers share each, and
+-- group by their id).  With W workers that hold jobs and N jobs of a group
+-- allowed, a
+-- worker has an arc of 64 * N / W stripes, so that N workers share each, and
 -- takes jobs of its arc only.  A lease says which stripes it is of.
 --
--- Why that keeps the limit.  A claim has the locks of its stripes, each alone,
--- to the end of its transaction, and looks only then who holds jobs of them: a
+-- Why that keeps the limit.  A claim has the locks of its stripes, each alone, to
+-- the end of its transaction, and looks only then who holds jobs of them: a
 -- stripe that N others are in is left alone.  (When the lease is small it tells
--- just the stripes of its jobs: the others are free again with their locks.)  So of the groups in a stripe never
--- more than N workers hold jobs.  Everybody else who claims of the queue either
--- has its lock alone, and sees all that these claims did, or is one of at most N
--- workers that hold jobs of it (calm, see _stripe_plan).  For the latter, who claims of
--- stripes has to be seen in time or see him: newcomers wait for each other, and
--- whoever held stripes only is a newcomer as long as he does (stepd.kept).
+-- just the stripes of its jobs: the others are free again with their locks.)  So
+-- of the groups in a stripe never more than N workers hold jobs.  Everybody else
+-- who claims of the queue either has its lock alone, and sees all that these
+-- claims did, or is one of at most N workers that hold jobs of it (calm, see
+-- _stripe_plan).  For the latter, who claims of stripes has to be seen in time or
+-- see him: newcomers wait for each other, and whoever held stripes only is a
+-- newcomer as long as he does (stepd.kept).
 --
 -- Arcs are a matter of taste: two workers that count differently meet at a lock
 -- or find a stripe full, no more.  They go by who holds jobs of the queue now.
@@ -25,12 +27,12 @@
 -- others by some batches gives stripes up, and who is ahead takes them: else the
 -- last of the jobs would be one worker's, and a newcomer would not find his.
 --
--- When it is done.  For quick jobs: somebody holds a batch of them.  A job that runs for long would
--- keep others of its stripe waiting, so when one has gone on for 300 ms, and
--- where jobs are put aside, and for who finds nothing in his arc, all goes by
--- single groups under the queue's lock: see 018_limit.sql.  With quick jobs who
--- goes by groups takes those of the stripes that would be his, so that others
--- find theirs free.
+-- When it is done.  For quick jobs: somebody holds a batch of them.  A job that
+-- runs for long would keep others of its stripe waiting, so when one has gone on
+-- for 300 ms, and where jobs are put aside, and for who finds nothing in his arc,
+-- all goes by single groups under the queue's lock: see 018_limit.sql.  With
+-- quick jobs who goes by groups takes those of the stripes that would be his, so
+-- that others find theirs free.
 --
 -- Cursors.  A worker's cursor (006_claim.sql) says that nothing is left before
 -- it, which is true of his arc only.  So the session keeps, for each lane, the

@@ -375,6 +375,7 @@ def test_killed_supervisor_takes_all_with_it(sup, db, make_stepd):
     # The next start finds and rescues the job.
     sup.start()
     wait_for(lambda: [a["outcome"] for a in db.attempts(job)] == ["lost"], 60, "rescued")
+    db.execute("select stepd.cancel(%s)", job)  # else it hangs again, and the stop waits for it
 
 
 def shown_degraded(sup, db):
