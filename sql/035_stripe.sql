@@ -75,7 +75,7 @@ declare
 	n int := bit_count(arc::bit(64));
 	pool bigint;
 begin
-	if n <= share * 1.1 and (n >= share * 0.9 or n >= share * 0.5 and not grow) then
+	if n <= share * 1.1 and (n >= share * 0.9 or n >= share * 0.7 and not grow) then
 		return arc;
 	end if;
 	for turn in 1 .. 2 loop -- those of its home are kept last, and taken first
@@ -157,7 +157,7 @@ begin
 		where u.lane = any (array(select a.id from stepd.lane a where a.queue_id = _stripe_again.queue_id))
 	loop
 		at := stepd._stripe_at(mine.lane);
-		if mine.cur = 0 or now >= coalesce(at.until, 0) then
+		if mine.cur = 0 or now >= coalesce(at.until, 0) or stepd._starved(_stripe_again.queue_id) then
 			return null;
 		end if;
 		arcs[mine.ord] := at.arc;
@@ -230,6 +230,7 @@ declare
 	own int[];
 	h record;
 	aside boolean;
+	starved boolean;
 	workers int;
 	lean float8;
 	share int;
@@ -246,11 +247,12 @@ begin
 		perform pg_advisory_xact_lock(1937007987, _stripe_plan.queue_id); -- newcomers one after the other
 	end loop;
 	n := h.n;
-	calm := h.n < per_group and not aside and (h.quick is false or not stepd._starved(_stripe_plan.queue_id));
+	starved := h.quick is not false and stepd._starved(_stripe_plan.queue_id);
+	calm := h.n < per_group and not aside and not starved;
 	if calm or aside or h.quick is false then
 		return;
 	end if;
-	workers := greatest(h.n, per_group) + 1;
+	workers := greatest(h.n + 1 + starved::int, per_group + 1);
 	home := stepd._stripe_home(h.ahead, workers, per_group);
 	if h.free = 0 then
 		return;
@@ -264,7 +266,7 @@ begin
 			then greatest(0.5, least(1.5, 1 + (at.cursor - h.at) / (8 * h.span))) else 1 end;
 		share := greatest(1, least(64, ceil(64.0 * per_group / workers * lean)));
 		arc := stepd._stripe_arc(case when at.arc <> -1 then at.arc else 0 end, h.free, home, share, cur = 0 or at.until = 0 or lean > 1.2);
-		if cur = 0 and (at.cursor is not null or whole and random() < 0.05) and not stepd._starved(_stripe_plan.queue_id) then
+		if cur = 0 and (at.cursor is not null or whole and random() < 0.05) and not starved then
 			arc := arc | (stepd._holders(_stripe_plan.queue_id, 1, _stripe_plan.node_id, _stripe_plan.slot)).free;
 		end if;
 		start := least(cur, at.cursor, case when arc & ~at.arc <> 0 then coalesce(stepd._stripe_least(lanes[i]), 0) end);
