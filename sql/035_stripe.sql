@@ -4,9 +4,8 @@
 --
 -- The groups of a queue are dealt into 64 stripes by their hash (jobs without a
 -- group by their id).  With W workers that hold jobs and N jobs of a group
--- allowed, a
--- worker has an arc of 64 * N / W stripes, so that N workers share each, and
--- takes jobs of its arc only.  A lease says which stripes it is of.
+-- allowed, a worker has an arc of 64 * N / W stripes, so that N workers share
+-- each, and takes jobs of its arc only.  A lease says which stripes it is of.
 --
 -- Why that keeps the limit.  A claim has the locks of its stripes, each alone, to
 -- the end of its transaction, and looks only then who holds jobs of them: a

@@ -230,7 +230,7 @@ def test_workers_are_replaced_and_killed_under_load(stepd):
         return [server.get("/plain").status for _ in range(400)]
 
     assert {status for statuses in in_parallel(4, load) for status in statuses} == {200}
-    assert before - {p.pid for p in server.procs("stepd: web")}
+    wait_for(lambda: before - {p.pid for p in server.procs("stepd: web")}, 20, "a worker was replaced")
     with concurrent.futures.ThreadPoolExecutor(4) as pool:
         loads = [pool.submit(load) for _ in range(4)]
         kills = 0
