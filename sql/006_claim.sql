@@ -157,7 +157,8 @@ comment on function stepd._fifo_mail(int) is 'Has _fifo_sort anything to do?';
 -- To find a row locked costs far more than to read it, so other workers' rows
 -- are left out by their xmax first.  A claim that was rolled back leaves xmax
 -- behind: those rows are taken when nothing else is there, and by cursor 0.
--- share: only of these stripes (035_stripe.sql); null: of all.
+-- share: only of these stripes (035_stripe.sql); null: of all.  What _stripe()
+-- computes is written out here: a session's first claim plans each use.
 drop function if exists stepd._take(int, boolean, bigint, int);
 drop function if exists stepd._take(int, boolean, bigint, int, bigint);
 create or replace function stepd._take(lane_id int, whole boolean, cursor bigint, want int, share bigint default null,

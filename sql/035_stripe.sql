@@ -51,7 +51,6 @@ drop function if exists stepd._stripe_arc(bigint, bigint, int, int, int);
 drop function if exists stepd._stripe_arc(bigint, bigint, int, int, int, boolean);
 drop function if exists stepd._stripes_free(int, int, int, int);
 drop function if exists stepd._stripe_plan(int, int, int, int, int[], bigint[]);
-drop function if exists stepd._stripe_plan(int, int, int, int, int[], bigint[], boolean, boolean);
 drop function if exists stepd._stripe_lock(int, int, int, int, bigint, int);
 drop function if exists stepd._take_striped(int, boolean, bigint, int, bigint, bigint);
 
