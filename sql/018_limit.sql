@@ -315,10 +315,10 @@ begin
 			max(f.pos) filter (where f.rank = 0) as last
 		from taken f) t
 	cross join (select count(*) as n from full_one) c
-	left join (select max(j.rank) as rank, max(j.pos) filter (where j.rank = m.rank) as pos,
+	left join (select max(j.rank) as rank, max(j.pos) filter (where j.rank = (select max(m.rank) from job m)) as pos,
 			min(j.pos) filter (where j.rank = 0 and (share is not null or not f.stuck)) as left_pos,
 			array_agg(j.at) filter (where f.h is not null) as busy, array_agg(j.at) filter (where f.stuck) as stuck
-		from job j left join full_one f on f.h = j.h cross join (select max(rank) as rank from job) m
+		from job j left join full_one f on f.h = j.h
 		where exists (select from full_one)) b on true;
 end $$;
 comment on function stepd._group_pick(int, int, int, int, boolean, int, boolean, bigint, int, bigint, int, int, bigint) is
