@@ -220,6 +220,7 @@ declare
 	others int;
 	near boolean;
 	home bigint;
+	free bigint;
 	wanted bigint[];
 	first int;
 	got bigint;
@@ -253,17 +254,18 @@ begin
 			or s.rate_limit > 0 and (s.rate_limit <= far or s.rate_limit - stepd._rate_used(s.id, s.rate_window_ms) <= far);
 		calm := false;
 		home := null;
+		free := null;
 		wanted := null;
 		first := null;
 		if s.concurrency_per_group > 0 and not near and s.mine and not s.wide then
 			wanted := stepd._stripe_again(s.id, lanes, cursors);
 		end if;
 		if s.concurrency_per_group > 0 and not near and wanted is null then
-			select p.calm, p.n, p.home, case when p.first is not null then p.arcs end, p.first into calm, others, home, wanted, first
+			select p.calm, p.n, p.home, p.free, case when p.first is not null then p.arcs end, p.first into calm, others, home, free, wanted, first
 			from stepd._stripe_plan(s.id, s.strategy <> 'standard', s.concurrency_per_group, _claim_lock.node_id, _claim_lock.slot, lanes, cursors, s.mine, s.wide) p;
 		end if;
-		if young and wanted is null and home is not null and others >= s.concurrency_per_group then
-			shut := shut || s.id; -- whose place it takes is about to leave; others would wait for its planning, and wake it when they have more
+		if wanted is null and (free <> 0 or young and home is not null) and others >= s.concurrency_per_group then
+			shut := shut || s.id; -- others would wait for its planning, and they wake it when they have more, or whose place it takes leaves
 			early := early || s.id;
 			continue;
 		elsif near or s.concurrency_per_group > 0 and not calm and wanted is null then

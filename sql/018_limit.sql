@@ -214,7 +214,8 @@ comment on function stepd._group_note(int) is 'Note the groups of leases that ar
 
 -- Bring group_hold up to what the leases hold, and let jobs come back of groups that have room now.
 drop function if exists stepd._group_sort(int, int);
-create or replace function stepd._group_sort(queue_id int, per_group int, aside boolean) returns void
+drop function if exists stepd._group_sort(int, int, boolean);
+create or replace function stepd._group_sort(queue_id int, per_group int, aside boolean, quick boolean) returns void
 language plpgsql
 set enable_seqscan = off set enable_bitmapscan = off as $$
 #variable_conflict use_column
@@ -232,7 +233,16 @@ begin
 	select array_agg(c.lease_id), (select array_agg(u.g) from changed x cross join unnest(x.groups) u (g) where aside)
 	into leases, was from changed c;
 	perform stepd._group_note(_group_sort.queue_id);
-	if was is null then
+	if aside and quick then
+		with gone as (
+			delete from stepd.fifo_backlog b where b.ctid = any (array(
+				select x.ctid from stepd.fifo_backlog x where x.queue_id = _group_sort.queue_id
+				order by x.queue_id, x.group_id, x.rank, x.id limit 10000 for update skip locked))
+			returning b.lane_id, b.rank, b.id, b.bucket, b.attempt, b.group_id)
+		insert into stepd.ready (lane_id, rank, pos, bucket, attempt, group_hash)
+		select g.lane_id, g.rank, g.id, g.bucket, g.attempt, g.group_id::bigint from gone g;
+		return;
+	elsif was is null then
 		return;
 	end if;
 	select array_agg(e.g), array_agg(e.n) into freed, counts
@@ -259,8 +269,8 @@ begin
 	insert into stepd.ready (lane_id, rank, pos, bucket, attempt, group_hash)
 	select g.lane_id, g.rank, g.id, g.bucket, g.attempt, g.group_id::bigint from gone g;
 end $$;
-comment on function stepd._group_sort(int, int, boolean) is
-	'Note what is held of a queue with concurrencyPerGroup; if jobs are put aside, let those come back whose group has room since it was noted last. Only under the queue''s lock.';
+comment on function stepd._group_sort(int, int, boolean, boolean) is
+	'Note what is held of a queue with concurrencyPerGroup; if jobs are put aside, let those come back whose group has room since it was noted last, or where groups are full for moments only (quick) all. Only under the queue''s lock.';
 
 -- One look at jobs of a lane, behind one in its order: those whose group is not full without this worker are taken, up to want.
 -- Only the groups of jobs that are looked at are counted: all that is held would be tens of thousands, for each claim.
@@ -272,8 +282,9 @@ drop function if exists stepd._group_pick(int, int, text, boolean, bigint, text[
 drop function if exists stepd._group_pick(int, int, int, int, int, text, boolean, bigint, int, int);
 drop function if exists stepd._group_pick(int, int, int, int, int, text, boolean, bigint, int, int, boolean);
 drop function if exists stepd._group_pick(int, int, int, int, boolean, int, boolean, bigint, int, bigint, int, int);
+drop function if exists stepd._group_pick(int, int, int, int, boolean, int, boolean, bigint, int, bigint, int, int, bigint);
 create or replace function stepd._group_pick(node_id int, slot int, queue_id int, per_group int, sole boolean, lane_id int, whole boolean, cursor bigint,
-	behind_rank int, behind_pos bigint, want int, look int, share bigint, out ids bigint[], out buckets date[], out attempts smallint[], out groups bigint[],
+	behind_rank int, behind_pos bigint, want int, look int, share bigint, keep boolean, out ids bigint[], out buckets date[], out attempts smallint[], out groups bigint[],
 	out last bigint, out seen int, out seen_rank int, out seen_pos bigint, out left_pos bigint, out busy tid[],
 	out stuck tid[], out crowds bigint)
 language plpgsql
@@ -316,13 +327,13 @@ begin
 		from taken f) t
 	cross join (select count(*) as n from full_one) c
 	left join (select max(j.rank) as rank, max(j.pos) filter (where j.rank = (select max(m.rank) from job m)) as pos,
-			min(j.pos) filter (where j.rank = 0 and (share is not null or not f.stuck)) as left_pos,
+			min(j.pos) filter (where j.rank = 0 and (keep or not f.stuck)) as left_pos,
 			array_agg(j.at) filter (where f.h is not null) as busy, array_agg(j.at) filter (where f.stuck) as stuck
 		from job j left join full_one f on f.h = j.h
 		where exists (select from full_one)) b on true;
 end $$;
-comment on function stepd._group_pick(int, int, int, int, boolean, int, boolean, bigint, int, bigint, int, int, bigint) is
-	'Take jobs of groups that are not full; share: of these stripes only, null: of all. seen: how many were looked at, up to which in the order of the lane. busy: those whose group is full, crowds: how many such groups; stuck: those of them whose group may stay so for long, left_pos: the first of the others, with a share of all, in the main flow: it stays where it is. seen_rank and what follows is told only where groups are full. Only under the queue''s lock.';
+comment on function stepd._group_pick(int, int, int, int, boolean, int, boolean, bigint, int, bigint, int, int, bigint, boolean) is
+	'Take jobs of groups that are not full; share: of these stripes only, null: of all. seen: how many were looked at, up to which in the order of the lane. busy: those whose group is full, crowds: how many such groups; stuck: those of them whose group may stay so for long, left_pos: the first of the others, to keep: of all, in the main flow: it stays where it is. seen_rank and what follows is told only where groups are full. Only under the queue''s lock.';
 
 create or replace function stepd._group_aside(queue_id int, lane_id int, strategy text, jobs tid[]) returns int
 language plpgsql
@@ -365,13 +376,24 @@ create or replace function stepd._group_warm() returns void
 language plpgsql as $$
 begin
 	if stepd._warm('groups') then
-		perform from stepd._take_by_group(0, 0, 0, 'standard', 1, true, true, 0, false, 0, 0, null);
+		perform from stepd._take_by_group(0, 0, 0, 'standard', 1, true, true, false, 0, false, 0, 0, null);
 		perform stepd._group_hashes('{0}', array[current_date]);
 	end if;
 end $$;
 comment on function stepd._group_warm() is 'For claims by single groups, see _warm.';
 
-create or replace function stepd._take_by_group(node_id int, slot int, queue_id int, strategy text, per_group int, alone boolean, crowd boolean, lane_id int,
+create or replace function stepd._group_slow(queue_id int) returns boolean
+language plpgsql stable as $$
+#variable_conflict use_column
+begin
+	return exists (select from stepd.lease l
+		where l.lane_id = any (array(select a.id from stepd.lane a where a.queue_id = _group_slow.queue_id))
+			and l.since < clock_timestamp() - interval '300 ms');
+end $$;
+comment on function stepd._group_slow(int) is 'Has a job of this queue been running for long?';
+
+drop function if exists stepd._take_by_group(int, int, int, text, int, boolean, boolean, int, boolean, bigint, int, bigint);
+create or replace function stepd._take_by_group(node_id int, slot int, queue_id int, strategy text, per_group int, alone boolean, crowd boolean, quick boolean, lane_id int,
 	whole boolean, cursor bigint, want int, share bigint,
 	out ids bigint[], out buckets date[], out attempts smallint[], out last bigint, out groups bigint[])
 language plpgsql
@@ -379,7 +401,7 @@ set enable_seqscan = off as $$
 #variable_conflict use_column
 declare
 	aside boolean := exists (select from stepd.fifo_backlog b where b.queue_id = _take_by_group.queue_id);
-	look int := greatest(want, 16);
+	look int := greatest(want, case when quick then 64 else 16 end);
 	moved int := 0;
 	sole boolean;
 	seen_rank int := -2147483648;
@@ -393,7 +415,7 @@ begin
 		perform stepd._ring(''); -- others came while we took the lock; next time alone
 		return;
 	elsif crowd or aside then
-		perform stepd._group_sort(_take_by_group.queue_id, per_group, aside);
+		perform stepd._group_sort(_take_by_group.queue_id, per_group, aside, quick);
 	end if;
 	if not crowd then
 		t := stepd._take(_take_by_group.lane_id, whole, cursor, want);
@@ -407,7 +429,7 @@ begin
 	sole := not whole and pg_try_advisory_xact_lock(1937007988, _take_by_group.queue_id); -- no cancel is under way
 	for i in 1 .. 50 loop
 		t := stepd._group_pick(_take_by_group.node_id, _take_by_group.slot, _take_by_group.queue_id, per_group, sole, _take_by_group.lane_id, whole, cursor,
-			seen_rank, seen_pos, want, look, share);
+			seen_rank, seen_pos, want, look, share, quick);
 		seen_rank := coalesce(t.seen_rank, seen_rank);
 		seen_pos := coalesce(t.seen_pos, seen_pos);
 		ids := ids || t.ids;
@@ -418,12 +440,11 @@ begin
 		want := want - coalesce(cardinality(t.ids), 0);
 		busy := busy || t.busy;
 		left_pos := least(left_pos, t.left_pos);
-		exit when share is not null;
-		if i > 1 and ids is null and t.crowds * 8 < t.seen then -- to clear the way
+		if i > 1 and ids is null and t.crowds * 8 < t.seen and not quick and stepd._group_slow(_take_by_group.queue_id) then -- to clear the way
 			t.stuck := busy;
 			left_pos := null;
 		end if;
-		if t.stuck is not null then
+		if t.stuck is not null and not quick then
 			moved := moved + stepd._group_aside(_take_by_group.queue_id, _take_by_group.lane_id, strategy, t.stuck);
 		end if;
 		if sole and ids is null and moved = 0 and t.seen < look then -- what a failed transaction has touched is still to be seen
@@ -432,7 +453,7 @@ begin
 			seen_pos := 0;
 			continue;
 		end if;
-		exit when want <= 0 or t.seen < look or t.crowds = 0 or i >= 2 and (ids is not null or moved = 0);
+		exit when quick or want <= 0 or moved >= 5000 or t.seen < look or t.crowds = 0 or i >= 2 and (ids is not null or moved = 0);
 		look := least(greatest(want * 2, 64, case when ids is null then look * 2 end), 1000);
 	end loop;
 	last := least(last, left_pos - 1); -- what is left stays before the cursor
@@ -440,8 +461,8 @@ begin
 		perform stepd._ring(''); -- enough for one claim; there is more to look at
 	end if;
 end $$;
-comment on function stepd._take_by_group(int, int, int, text, int, boolean, boolean, int, boolean, bigint, int, bigint) is
-	'_take, but nothing of groups that are full; share: of these stripes, as far as one look shows, null: of all (as where groups cannot be full). crowd: groups may be full. Only under the queue''s lock, shared where not alone. groups, by position: to be noted with the lease; null: they need not.';
+comment on function stepd._take_by_group(int, int, int, text, int, boolean, boolean, boolean, int, boolean, bigint, int, bigint) is
+	'_take, but nothing of groups that are full; share: of these stripes, null: of all (as where groups cannot be full). crowd: groups may be full; quick: and stay so for moments only, so one look is enough and nothing is put aside. Only under the queue''s lock, shared where not alone. groups, by position: to be noted with the lease; null: they need not.';
 
 drop function if exists stepd._take_grouped(int, int, int, text, int, int, boolean, bigint, int);
 drop function if exists stepd._take_grouped(int, int, int, text, int, boolean, int, boolean, bigint, int);
@@ -462,7 +483,7 @@ declare
 	t record;
 begin
 	for turn in 1 .. 3 loop
-		t := stepd._take_by_group(_take_grouped.node_id, _take_grouped.slot, _take_grouped.queue_id, strategy, per_group, alone, crowd,
+		t := stepd._take_by_group(_take_grouped.node_id, _take_grouped.slot, _take_grouped.queue_id, strategy, per_group, alone, crowd, home is not null,
 			_take_grouped.lane_id, whole, start, want, nullif(part, -1));
 		exit when t.ids is not null or part = -1 and (whole or start = 0);
 		-- nothing at home: of others; nothing at all: what lies before the cursor, since the worker may sleep now
@@ -481,9 +502,9 @@ begin
 		return; -- the worker's cursor says it all
 	elsif ids is not null and (last is not null or not whole) then
 		last := case when whole then last else greatest(last, start) end;
-		perform stepd._stripe_keep(_take_grouped.lane_id, part, case when part <> -1 or last < cursor or cursor = 0 then last end, 0);
+		perform stepd._stripe_keep(_take_grouped.lane_id, part, case when part <> -1 or last < cursor or cursor = 0 then last end, 0, coalesce(stripes, 0), at.rest);
 	elsif at.until > 0 then
-		perform stepd._stripe_keep(_take_grouped.lane_id, at.arc, at.cursor, 0);
+		perform stepd._stripe_keep(_take_grouped.lane_id, at.arc, at.cursor, 0, at.took, at.rest);
 	end if;
 end $$;
 comment on function stepd._take_grouped(int, int, int, text, int, boolean, boolean, int, bigint, bigint, int) is

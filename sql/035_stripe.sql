@@ -54,17 +54,26 @@ drop function if exists stepd._stripe_plan(int, int, int, int, int[], bigint[]);
 drop function if exists stepd._stripe_lock(int, int, int, int, bigint, int);
 drop function if exists stepd._take_striped(int, boolean, bigint, int, bigint, bigint);
 
-create or replace function stepd._stripe_home(rank int, workers int, per_group int) returns bigint
+drop function if exists stepd._stripe_home(int, int, int);
+create or replace function stepd._stripe_home(rank int, workers int, per_group int, among bigint) returns bigint
 language plpgsql immutable parallel safe as $$
 declare
-	start int := 64 * rank / workers;
-	share int := (64 * per_group + workers - 1) / workers;
+	n int := bit_count(among::bit(64));
+	start int := n * rank / workers;
+	share int := (n * per_group + workers - 1) / workers;
 	low bigint := ~((-1)::bigint << share);
 begin
-	return case when share >= 64 then -1 else (low << start) | (low >> (64 - start)) end;
+	if share >= n then
+		return among;
+	elsif among <> -1 then
+		return (select bit_or(1::bigint << x.s)
+			from (select s, row_number() over () - 1 as i from generate_series(0, 63) s where among >> s & 1 = 1) x
+			where (x.i - start + n) % n < share);
+	end if;
+	return (low << start) | (low >> (64 - start));
 end $$;
-comment on function stepd._stripe_home(int, int, int) is
-	'The stripes, a bit each, that are for one of so many workers (rank counts from 0), where so many may share one: a range that begins at rank / workers of 64.';
+comment on function stepd._stripe_home(int, int, int, bigint) is
+	'The stripes, a bit each, that are for one of so many workers (rank counts from 0), where so many may share one, among these: a range of them that begins at rank / workers.';
 
 create or replace function stepd._stripe_arc(had bigint, free bigint, home bigint, share int, grow boolean) returns bigint
 language plpgsql immutable parallel safe as $$
@@ -91,55 +100,65 @@ end $$;
 comment on function stepd._stripe_arc(bigint, bigint, bigint, int, boolean) is
 	'The stripes, a bit each, that one goes for whose share are so many, of those that are free, who had these. Who has somewhat less takes more if he is to grow.';
 
-create or replace function stepd._holders(queue_id int, per_group int, node_id int, slot int,
-	out n int, out ahead int, out quick boolean, out free bigint, out at float8, out span float8)
+drop type if exists stepd._holding cascade;
+create type stepd._holding as (n int, ahead int, quick boolean, held bigint, free bigint, at float8, span float8);
+comment on type stepd._holding is 'What other workers hold of a queue, see _holders.';
+
+drop function if exists stepd._holders(int, int, int, int);
+create or replace function stepd._holders(queue_id int, per_group int, node_id int, slot int) returns stepd._holding
 language plpgsql stable as $$
 #variable_conflict use_column
 declare
+	h stepd._holding;
 	masks bigint[];
 	since timestamptz;
 begin
-	select count(*), count(*) filter (where (h.node_id, h.slot) < (_holders.node_id, _holders.slot)), max(h.most) >= 8, ~bit_or(h.stripes),
-		array_agg(h.stripes), min(h.since), avg(h.first), avg(h.last - h.first)
-	into n, ahead, quick, free, masks, since, at, span
+	select count(*), count(*) filter (where (x.node_id, x.slot) < (_holders.node_id, _holders.slot)), max(x.most) >= 8,
+		coalesce(bit_or(x.stripes), 0), avg(x.first), avg(x.last - x.first), array_agg(x.stripes), min(x.since)
+	into h.n, h.ahead, h.quick, h.held, h.at, h.span, masks, since
 	from (select l.node_id, l.slot, bit_or(coalesce(l.stripes, -1)) as stripes, max(cardinality(u.ids)) as most, min(l.since) as since,
 			min(u.ids[1]) as first, max(u.ids[cardinality(u.ids)]) as last
 		from stepd.lease l cross join lateral (select l.ids || '{}'::bigint[] as ids offset 0) u -- taken out of its compression once
 		where l.lane_id = any (array(select a.id from stepd.lane a where a.queue_id = _holders.queue_id))
 			and (l.node_id, l.slot) <> (_holders.node_id, _holders.slot)
-		group by l.node_id, l.slot) h;
-	if n < per_group then
-		free := -1;
-	elsif per_group > 1 then
-		free := ~(select coalesce(bit_or(1::bigint << f.s), 0)
+		group by l.node_id, l.slot) x;
+	h.free := case when h.n < per_group then -1 else ~h.held end;
+	if h.n >= per_group and per_group > 1 then
+		h.free := ~(select coalesce(bit_or(1::bigint << f.s), 0)
 			from (select s from unnest(masks) o cross join generate_series(0, 63) s where o >> s & 1 = 1 group by s having count(*) >= per_group) f);
 	end if;
 	if since < clock_timestamp() - interval '300 ms' then
-		quick := false;
-		free := 0;
+		h.quick := false;
+		h.free := 0;
 	end if;
+	return h;
 end $$;
 comment on function stepd._holders(int, int, int, int) is
 'Other workers that hold jobs of a queue: how many, and how many of them come before this one; whether somebody has a batch of quick jobs and nobody one that runs for long (null: nobody has any); and where in the order of jobs they are, on average, and from where to where one goes.
-free: the stripes, a bit each, of which so few hold jobs that no group in them can be full; none while somebody has a job that runs for long.';
+held: the stripes, a bit each, of which anybody holds jobs; free: of which so few hold some that no group in them can be full; none while somebody has a job that runs for long.';
 
-create or replace function stepd._stripe_at(lane_id int, out arc bigint, out cursor bigint, out until bigint)
+drop function if exists stepd._stripe_at(int);
+create or replace function stepd._stripe_at(lane_id int, out arc bigint, out cursor bigint, out until bigint, out took bigint, out rest bigint)
 language plpgsql stable as $$
 declare
-	kept text[] := string_to_array(nullif(current_setting('stepd.at_' || lane_id, true), ''), ' ');
+	kept bigint[] := string_to_array(nullif(current_setting('stepd.at_' || lane_id, true), ''), ' ', '-');
 begin
-	arc := coalesce(kept[1]::bigint, -1);
-	cursor := kept[2]::bigint;
-	until := kept[3]::bigint;
+	arc := coalesce(kept[1], -1);
+	cursor := kept[2];
+	until := kept[3];
+	took := coalesce(kept[4], 0);
+	rest := coalesce(kept[5], 0);
 end $$;
-comment on function stepd._stripe_at(int) is 'The stripes that this session took of a lane last, up to where nothing of them is left, and until when it may go on with them (ms since the epoch); cursor null: of all, up to the worker''s own cursor.';
+comment on function stepd._stripe_at(int) is
+'What this session knows of a lane: the stripes that it took last, up to where nothing of them is left, and until when it may go on with them; cursor null: of all, up to the worker''s own cursor. took: the stripes in its last batch; rest: until when it does not look far ahead again. Times in ms since the epoch.';
 
-create or replace function stepd._stripe_keep(lane_id int, arc bigint, cursor bigint, until bigint) returns void
+drop function if exists stepd._stripe_keep(int, bigint, bigint, bigint);
+create or replace function stepd._stripe_keep(lane_id int, arc bigint, cursor bigint, until bigint, took bigint, rest bigint) returns void
 language plpgsql as $$
 begin
-	perform set_config('stepd.at_' || lane_id, coalesce(arc || ' ' || cursor || ' ' || until, ''), false);
+	perform set_config('stepd.at_' || lane_id, array_to_string(array[arc, cursor, until, took, rest], ' ', '-'), false);
 end $$;
-comment on function stepd._stripe_keep(int, bigint, bigint, bigint) is 'What _stripe_at is to tell.';
+comment on function stepd._stripe_keep(int, bigint, bigint, bigint, bigint, bigint) is 'What _stripe_at is to tell.';
 
 create or replace function stepd._stripe_again(queue_id int, lanes int[], cursors bigint[]) returns bigint[]
 language plpgsql stable as $$
@@ -155,7 +174,7 @@ begin
 		where u.lane = any (array(select a.id from stepd.lane a where a.queue_id = _stripe_again.queue_id))
 	loop
 		at := stepd._stripe_at(mine.lane);
-		if mine.cur = 0 or now >= coalesce(at.until, 0) or stepd._starved(_stripe_again.queue_id) then
+		if mine.cur = 0 or now >= coalesce(at.until, 0) or bit_count(at.took::bit(64)) > 1 and stepd._starved(_stripe_again.queue_id) then
 			return null;
 		end if;
 		arcs[mine.ord] := at.arc;
@@ -164,31 +183,44 @@ begin
 end $$;
 comment on function stepd._stripe_again(int, int[], bigint[]) is 'The stripes that a worker had of these lanes, by position, if it may go on with them.';
 
--- From the cursor on, and from where the one who is farthest is: all stripes have jobs there, if the others are not through.
--- The first thousands tell: who has more than that before his arc begins has to go by groups in any case.
-create or replace function stepd._stripe_first(lane_id int, whole boolean, cursor bigint, arc bigint) returns int
+drop function if exists stepd._stripe_first(int, boolean, bigint, bigint);
+create or replace function stepd._stripe_seen(lane_id int, whole boolean, cursor bigint) returns bigint
+language plpgsql stable as $$
+#variable_conflict use_column
+begin
+	return (select coalesce(bit_or(1::bigint << (coalesce(x.group_hash, x.pos) & 63)::int), 0) from (
+		(select x.group_hash, x.pos from stepd.ready x
+			where x.lane_id = _stripe_seen.lane_id and x.rank < case when whole then 2147483647 else 0 end and x.xmax = 0
+			order by x.lane_id, x.rank, x.pos limit 2000)
+		union all
+		(select x.group_hash, x.pos from stepd.ready x
+			where x.lane_id = _stripe_seen.lane_id and x.rank = 0 and x.pos > cursor and not whole and x.xmax = 0
+			order by x.lane_id, x.rank, x.pos limit 2000)) x);
+end $$;
+comment on function stepd._stripe_seen(int, boolean, bigint) is 'The stripes, a bit each, that have ready jobs among the next thousands of a lane.';
+
+-- Thousands of a group that is held may stand before others.  Who meets them remembers how far he came, and spends a tenth of
+-- his time on it at most.
+create or replace function stepd._stripe_far(lane_id int, cursor bigint, free bigint, out stripe int, out upto bigint, out rest bigint)
 language plpgsql stable as $$
 #variable_conflict use_column
 declare
-	result int;
+	began timestamptz := clock_timestamp();
 begin
-	for turn in 1 .. 2 loop
-		result := (select x.s from (
-				(select stepd._stripe(x.group_hash, x.pos) as s from stepd.ready x
-					where x.lane_id = _stripe_first.lane_id and x.rank < case when whole then 2147483647 else 0 end and x.xmax = 0
-					order by x.lane_id, x.rank, x.pos limit 2000)
-				union all
-				(select stepd._stripe(x.group_hash, x.pos) from stepd.ready x
-					where x.lane_id = _stripe_first.lane_id and x.rank = 0 and x.pos > cursor and not whole and x.xmax = 0
-					order by x.lane_id, x.rank, x.pos limit 2000)) x
-			where arc >> x.s & 1 = 1 limit 1);
-		exit when result is not null or arc = 0;
-		whole := false;
-		cursor := (select max(l.ids[1]) from stepd.lease l where l.lane_id = _stripe_first.lane_id);
-	end loop;
-	return result;
+	select x.s, x.pos - 1 into stripe, upto from (
+			select stepd._stripe(x.group_hash, x.pos) as s, x.pos from stepd.ready x
+			where x.lane_id = _stripe_far.lane_id and x.rank = 0 and x.pos > cursor -- also what a failed claim has touched
+			order by x.lane_id, x.rank, x.pos limit 50000) x
+		where free >> x.s & 1 = 1 limit 1;
+	if stripe is null then
+		upto := coalesce((select x.pos from stepd.ready x
+			where x.lane_id = _stripe_far.lane_id and x.rank = 0 and x.pos > cursor
+			order by x.lane_id, x.rank, x.pos offset 49999 limit 1), cursor);
+	end if;
+	rest := extract(epoch from clock_timestamp() + 10 * (clock_timestamp() - began)) * 1000;
 end $$;
-comment on function stepd._stripe_first(int, boolean, bigint, bigint) is 'The stripe of the first ready job of a lane that is in one of these; null: none is.';
+comment on function stepd._stripe_far(int, bigint, bigint) is
+	'Look far ahead in a lane for a job of these stripes. stripe: of the first, null: there is none; upto: where to go on; rest: not to look again before that time (ms since the epoch).';
 
 create or replace function stepd._stripe_least(lane_id int) returns bigint
 language plpgsql stable as $$
@@ -220,23 +252,68 @@ begin
 end $$;
 comment on function stepd._starved(int) is 'Is there another session that wants jobs of this queue and can get none?';
 
+create or replace function stepd._stripe_share(among bigint, workers int, per_group int, lean float8) returns int
+language plpgsql immutable parallel safe as $$
+declare
+	n int := bit_count(among::bit(64));
+begin
+	return greatest(least(n, 1), least(n, ceil(n::float8 * per_group / workers * lean)));
+end $$;
+comment on function stepd._stripe_share(bigint, int, int, float8) is 'How many of these stripes are for one of so many workers, where so many may share one; lean: that much more or less.';
+
+create or replace function stepd._stripe_choose(queue_id int, per_group int, node_id int, slot int, h stepd._holding, workers int, occupied bigint, starved boolean,
+	lane_id int, whole boolean, cursor bigint, out arc bigint, out first int)
+language plpgsql as $$
+#variable_conflict use_column
+declare
+	at record := stepd._stripe_at(_stripe_choose.lane_id);
+	had bigint := case when at.arc <> -1 then at.arc else 0 end;
+	start bigint := least(cursor, at.cursor);
+	seen bigint := stepd._stripe_seen(_stripe_choose.lane_id, whole or cursor = 0, start);
+	lean float8 := 1; -- who is behind the others takes less, who is ahead more
+	grow boolean;
+	home bigint;
+	far record;
+begin
+	if at.arc <> -1 and at.cursor is not null and not whole and h.span > 0 then
+		lean := greatest(0.5, least(1.5, 1 + (at.cursor - h.at) / (8 * h.span)));
+	end if;
+	grow := cursor = 0 or at.until = 0 or lean > 1.2;
+	occupied := occupied | seen;
+	home := stepd._stripe_home(h.ahead, workers, per_group, occupied) | stepd._stripe_home(h.ahead, workers, per_group, ~occupied);
+	arc := stepd._stripe_arc(had & occupied, h.free & occupied, home, stepd._stripe_share(occupied, workers, per_group, lean), grow)
+		| stepd._stripe_arc(had & ~occupied, h.free & ~occupied, home, stepd._stripe_share(~occupied, workers, per_group, 1), grow);
+	if cursor = 0 and (at.cursor is not null or whole and random() < 0.05) and not starved then
+		arc := arc | (stepd._holders(_stripe_choose.queue_id, 1, _stripe_choose.node_id, _stripe_choose.slot)).free;
+	end if;
+	if arc & seen = 0 and h.free & seen = 0 and extract(epoch from clock_timestamp()) * 1000 >= at.rest then
+		start := least(start, coalesce(stepd._stripe_least(_stripe_choose.lane_id), 0));
+		far := stepd._stripe_far(_stripe_choose.lane_id, case when h.free & ~at.arc = 0 then greatest(start, at.cursor) else start end, h.free);
+		perform stepd._stripe_keep(_stripe_choose.lane_id, h.free, far.upto, 0, at.took, far.rest);
+		seen := case when far.stripe is not null then 1::bigint << far.stripe else 0 end;
+	end if;
+	seen := h.free & seen;
+	if arc & seen = 0 then
+		arc := arc | seen; -- nobody's yet
+	end if;
+	first := (select min(s) from generate_series(0, 63) s where arc & seen >> s & 1 = 1);
+end $$;
+comment on function stepd._stripe_choose(int, int, int, int, stepd._holding, int, bigint, boolean, int, boolean, bigint) is
+	'The stripes of a lane that a worker goes for, and one of them that has jobs (null: none has), as one of so many workers who share these occupied ones.';
+
+drop function if exists stepd._stripe_plan(int, boolean, int, int, int, int[], bigint[], boolean, boolean);
 create or replace function stepd._stripe_plan(queue_id int, whole boolean, per_group int, node_id int, slot int, lanes int[], cursors bigint[],
-	mine boolean, wide boolean, out calm boolean, out n int, out home bigint, out arcs bigint[], out first int)
+	mine boolean, wide boolean, out calm boolean, out n int, out home bigint, out free bigint, out arcs bigint[], out first int)
 language plpgsql as $$
 #variable_conflict use_column
 declare
 	own int[];
-	h record;
+	h stepd._holding;
 	aside boolean;
 	starved boolean;
 	workers int;
-	lean float8;
-	share int;
-	at record;
-	cur bigint;
-	arc bigint;
-	start bigint;
-	next int;
+	occupied bigint;
+	c record;
 begin
 	for turn in 1 .. 2 loop
 		h := stepd._holders(_stripe_plan.queue_id, per_group, _stripe_plan.node_id, _stripe_plan.slot);
@@ -247,38 +324,27 @@ begin
 	n := h.n;
 	starved := h.quick is not false and stepd._starved(_stripe_plan.queue_id);
 	calm := h.n < per_group and not aside and not starved;
-	if calm or aside or h.quick is false then
+	if calm or h.quick is false then
 		return;
-	end if;
-	workers := greatest(h.n + 1 + starved::int, per_group + 1);
-	home := stepd._stripe_home(h.ahead, workers, per_group);
-	if h.free = 0 then
+	elsif aside then
+		home := -1;
 		return;
 	end if;
 	own := array(select a.id from stepd.lane a where a.queue_id = _stripe_plan.queue_id);
+	workers := greatest(h.n + 1 + starved::int, per_group + 1);
+	occupied := h.held | (select bit_or((stepd._stripe_at(o)).took) from unnest(own) o);
+	home := stepd._stripe_home(h.ahead, workers, per_group, occupied) | stepd._stripe_home(h.ahead, workers, per_group, ~occupied);
+	free := h.free;
 	for i in 1 .. cardinality(lanes) loop
-		continue when lanes[i] <> all (own);
-		at := stepd._stripe_at(lanes[i]);
-		cur := coalesce(cursors[i], 0);
-		lean := case when at.arc <> -1 and at.cursor is not null and not whole and h.span > 0
-			then greatest(0.5, least(1.5, 1 + (at.cursor - h.at) / (8 * h.span))) else 1 end;
-		share := greatest(1, least(64, ceil(64.0 * per_group / workers * lean)));
-		arc := stepd._stripe_arc(case when at.arc <> -1 then at.arc else 0 end, h.free, home, share, cur = 0 or at.until = 0 or lean > 1.2);
-		if cur = 0 and (at.cursor is not null or whole and random() < 0.05) and not starved then
-			arc := arc | (stepd._holders(_stripe_plan.queue_id, 1, _stripe_plan.node_id, _stripe_plan.slot)).free;
-		end if;
-		start := least(cur, at.cursor, case when arc & ~at.arc <> 0 then coalesce(stepd._stripe_least(lanes[i]), 0) end);
-		next := stepd._stripe_first(lanes[i], whole or cur = 0, start, arc);
-		if next is null and h.free & ~arc <> 0 then -- nobody's, and older than what is ours
-			next := stepd._stripe_first(lanes[i], whole or cur = 0, least(start, coalesce(stepd._stripe_least(lanes[i]), 0)), h.free);
-			arc := case when next is not null then stepd._stripe_arc(1::bigint << next, h.free, home, share, true) else arc end;
-		end if;
-		arcs[i] := arc;
-		first := coalesce(first, next);
+		continue when free = 0 or lanes[i] <> all (own);
+		c := stepd._stripe_choose(_stripe_plan.queue_id, per_group, _stripe_plan.node_id, _stripe_plan.slot, h, workers, occupied, starved,
+			lanes[i], whole, coalesce(cursors[i], 0));
+		arcs[i] := c.arc;
+		first := coalesce(first, c.first);
 	end loop;
 end $$;
 comment on function stepd._stripe_plan(int, boolean, int, int, int, int[], bigint[], boolean, boolean) is
-	'How to claim of a queue with concurrencyPerGroup; whole: its lanes are always read from the start; mine: the worker has a place in it, wide: of all stripes. calm: side by side, no group can be full; n: how many others hold jobs. first not null: by stripes: arcs by position of the lane, and the first stripe that has a job for it. Else by groups; home not null: of these stripes before others.';
+	'How to claim of a queue with concurrencyPerGroup; whole: its lanes are always read from the start; mine: the worker has a place in it, wide: of all stripes. calm: side by side, no group can be full; n: how many others hold jobs. free: stripes of which one may claim. first not null: one that has a job for us, and arcs the stripes that we go for, by position of the lane. Else by groups where free is 0 or null; home not null: with quick jobs, and of these stripes before others.';
 
 create or replace function stepd._stripe_lock(queue_id int, per_group int, node_id int, slot int, arc bigint, first int) returns bigint
 language plpgsql as $$
@@ -311,6 +377,8 @@ declare
 	now bigint := extract(epoch from clock_timestamp()) * 1000;
 	whole boolean := strategy <> 'standard' or cursor = 0;
 	start bigint := least(cursor, at.cursor, case when arc & ~at.arc <> 0 then coalesce(stepd._stripe_least(_take_striped.lane_id), 0) end);
+	same boolean := arc = at.arc and now < at.until;
+	took bigint;
 	t record;
 begin
 	if share <> 0 then
@@ -319,12 +387,13 @@ begin
 		buckets := t.buckets;
 		attempts := t.attempts;
 		last := t.last;
-		stripes := case when cardinality(ids) < 64 then t.stripes else share end; -- a few slow jobs shall not be in the way of others
+		took := t.stripes | case when same then at.took & share else 0 end;
+		stripes := case when cardinality(ids) < 64 then t.stripes else took end; -- a few slow jobs shall not be in the way of others
 	end if;
 	if ids is null then
 		perform stepd._ring(''); -- others were faster, or have what is left
 		if at.until > 0 then
-			perform stepd._stripe_keep(_take_striped.lane_id, at.arc, at.cursor, 0);
+			perform stepd._stripe_keep(_take_striped.lane_id, at.arc, at.cursor, 0, at.took, at.rest);
 		end if;
 	elsif strategy = 'standard' and (last is not null or not whole) then
 		if share <> arc and last is not null then
@@ -336,8 +405,8 @@ begin
 		last := case when whole then last else greatest(last, start) end;
 		perform stepd._stripe_keep(_take_striped.lane_id, arc, last, case
 			when cardinality(ids) < want then 0
-			when arc = at.arc and now < at.until then at.until
-			else now + 100 end);
+			when same then at.until
+			else now + 100 end, took, at.rest);
 	end if;
 end $$;
 comment on function stepd._take_striped(int, text, bigint, int, bigint, bigint) is

@@ -134,14 +134,40 @@ select is(t.sound(), 'sound', 'sound');
 select stepd.configure('n2', '{"steps": [{"name": "Hot", "triggers": [{"type": "queue", "topic": "tick"}]}]}', '[]', '{}');
 select stepd.queue_set('tick', '{"concurrencyPerGroup": 1}');
 select count(*) from stepd.enqueue_many('tick', (select jsonb_agg(jsonb_build_object('group', case when i <= 5000 then 'hot' else 'h' || i end)) from generate_series(1, 5100) i));
-select is(cardinality(t.claim(31, 'Hot', 10)), 10, 'ten of the first group held');
+create function pg_temp.other_session() returns void language sql as $$
+	select set_config('stepd.at_' || t.lane('Hot'), '', true), set_config('stepd.warm_claim', '1', true)
+$$;
+select is(cardinality(t.claim(31, 'Hot', 1)), 1, 'one of the first group held');
+savepoint hot;
+update stepd.lease set since = clock_timestamp() - interval '1 s' where slot = 31; -- for long
 select is(cardinality(t.claim(32, 'Hot', 50)), 50, 'others for somebody else');
 select is(cardinality(t.claim(33, 'Hot', 50)), 50, 'and the rest for a third');
 select is(t.claim(34, 'Hot', 50), '{}', 'that is all');
+select is((select count(*)::int from stepd.fifo_backlog), 4999, 'what is in the way is put aside');
+update stepd.lease set since = clock_timestamp() - interval '1 s' where slot in (32, 33);
 select t.finish_held(31, 'Hot');
-select is(cardinality(t.claim(31, 'Hot', 500)), 20, 'those put aside come back, more each time');
+select is(cardinality(t.claim(31, 'Hot', 500)), 2, 'and comes back, more each time');
 select t.finish_held(31, 'Hot');
-select is(cardinality(t.claim(31, 'Hot', 500)), 40, 'and more');
+select is(cardinality(t.claim(31, 'Hot', 500)), 4, 'and more');
+update stepd.lease set since = clock_timestamp() + interval '1 minute';
+select pg_temp.other_session();
+select t.finish_held(31, 'Hot');
+select is(cardinality(t.claim(31, 'Hot', 500)), 500, 'with quick jobs all');
+select is((select count(*)::int from stepd.fifo_backlog), 0, 'at once');
+select is(t.sound(), 'sound', 'sound');
+-- the same with quick jobs: nothing is moved
+rollback to hot;
+select t.finish_held(31, 'Hot');
+select is(cardinality(t.claim(31, 'Hot', 10)), 10, 'ten of the first group held');
+update stepd.lease set since = clock_timestamp() + interval '1 minute', stripes = 1::bigint << stepd._stripe(stepd._group_hash('hot'), 0);
+select pg_temp.other_session();
+select is(cardinality(t.claim(32, 'Hot', 50)) > 0, true, 'others for somebody else');
+select pg_temp.other_session();
+select is(cardinality(t.claim(33, 'Hot', 50)) > 0, true, 'and for a third');
+select is((select count(*)::int from stepd.fifo_backlog), 0, 'nothing is put aside');
+select pg_temp.other_session();
+select t.finish_held(31, 'Hot');
+select is(cardinality(t.claim(31, 'Hot', 500)), 500, 'and what is left for the first');
 select is(t.sound(), 'sound', 'sound');
 select * from finish();
 rollback;

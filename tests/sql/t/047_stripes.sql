@@ -7,17 +7,21 @@ select stepd.configure('n1', t.steps(), jsonb_build_array(t.queue('std', 'concur
 
 -- who goes for which stripes
 create function pg_temp.n(stripes bigint) returns int language sql as $$ select bit_count(stripes::bit(64))::int $$;
-select is(array_agg(pg_temp.n(stepd._stripe_home(r, 4, 1))), '{16,16,16,16}', 'four workers, one of a group: a quarter each') from generate_series(0, 3) r;
-select is(bit_or(stepd._stripe_home(r, 4, 1)), -1::bigint, 'together all') from generate_series(0, 3) r;
-select is(array_agg(pg_temp.n(stepd._stripe_home(r, 4, 3))), '{48,48,48,48}', 'three of a group: three quarters') from generate_series(0, 3) r;
+select is(array_agg(pg_temp.n(stepd._stripe_home(r, 4, 1, -1))), '{16,16,16,16}', 'four workers, one of a group: a quarter each') from generate_series(0, 3) r;
+select is(bit_or(stepd._stripe_home(r, 4, 1, -1)), -1::bigint, 'together all') from generate_series(0, 3) r;
+select is(array_agg(pg_temp.n(stepd._stripe_home(r, 4, 3, -1))), '{48,48,48,48}', 'three of a group: three quarters') from generate_series(0, 3) r;
 select is(min(n), 3::bigint, 'each is for three') from (select count(*) as n from generate_series(0, 3) r cross join generate_series(0, 63) s
-	where stepd._stripe_home(r, 4, 3) >> s & 1 = 1 group by s) x;
+	where stepd._stripe_home(r, 4, 3, -1) >> s & 1 = 1 group by s) x;
 select is(max(n), 3::bigint, 'and for no more') from (select count(*) as n from generate_series(0, 3) r cross join generate_series(0, 63) s
-	where stepd._stripe_home(r, 4, 3) >> s & 1 = 1 group by s) x;
-select is(pg_temp.n(stepd._stripe_home(99, 100, 1)), 1, 'more workers than stripes: one');
-select is(stepd._stripe_home(0, 1, 5), -1::bigint, 'who is alone has all');
-select is(array_agg(pg_temp.n(stepd._stripe_home(r, w, g))), array_agg(least(64, (64 * g + w - 1) / w)), 'as many as that, wherever they begin')
+	where stepd._stripe_home(r, 4, 3, -1) >> s & 1 = 1 group by s) x;
+select is(pg_temp.n(stepd._stripe_home(99, 100, 1, -1)), 1, 'more workers than stripes: one');
+select is(stepd._stripe_home(0, 1, 5, -1), -1::bigint, 'who is alone has all');
+select is(array_agg(pg_temp.n(stepd._stripe_home(r, w, g, -1))), array_agg(least(64, (64 * g + w - 1) / w)), 'as many as that, wherever they begin')
 	from generate_series(1, 70) w cross join generate_series(1, w, 3) g cross join generate_series(0, w - 1, 5) r;
+select is(array_agg(to_hex(stepd._stripe_home(r, 4, 1, x'8421001'::bigint))), '{1001,21000,420000,8400000}'::text[], 'two each of five that have jobs') from generate_series(0, 3) r;
+select is(bit_or(stepd._stripe_home(r, w, g, m)), m, 'all of those, and no others')
+	from generate_series(1, 9, 4) w cross join generate_series(1, w, 3) g cross join generate_series(0, w - 1) r cross join unnest('{1,-2,255,1229782938247303441}'::bigint[]) m group by w, g, m;
+select is(array_agg(stepd._stripe_share(m, 4, 1, 1.0)), '{16,1,1,2,0}', 'how many that is') from unnest(array[-1, 1, 15, 31, 0]::bigint[]) m;
 select is(stepd._stripe_arc(x'ffff0'::bigint, -1, 1, 16, true), x'ffff0'::bigint, 'who has his share keeps it');
 select is(stepd._stripe_arc(x'fff00'::bigint, -1, 1, 16, false), x'fff00'::bigint, 'also somewhat less');
 select is(stepd._stripe_arc(x'fff00'::bigint, -1, x'ff'::bigint, 16, true), x'fff0f'::bigint, 'until he is to grow: from home first');
@@ -72,7 +76,8 @@ select is(pg_temp.held_twice('std', 1), 0::bigint, 'no group is held twice');
 select is(pg_temp.turn(1, 'Std', 100), 100, 'the first goes on');
 select isnt((select stripes from stepd.lease where slot = 1), null, 'of some stripes');
 create temp table seen as select slot, stripes from stepd.lease;
-select is(bool_and(n > 50), true, 'all four are busy') from (select pg_temp.turn(s, 'Std', 100) as n from generate_series(1, 4) s cross join generate_series(1, 3)) x;
+select is(bool_and(n > 0), true, 'all four are busy') from (select pg_temp.turn(s, 'Std', 100) as n from generate_series(1, 4) s) x;
+select is(bool_and(n > 50), true, 'fully, at their second claim') from (select pg_temp.turn(s, 'Std', 100) as n from generate_series(1, 4) s cross join generate_series(1, 2)) x;
 select is(pg_temp.held_twice('std', 1), 0::bigint, 'and none has what another has');
 select is(pg_temp.told(), true, 'each lease tells its stripes');
 select is((select bit_count(bit_or(stripes)::bit(64)) from stepd.lease), (select sum(bit_count(stripes::bit(64)))::bigint from stepd.lease), 'which are their own');
