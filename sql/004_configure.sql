@@ -347,7 +347,7 @@ drop function if exists stepd.lanes(text[]);
 create or replace function stepd.lanes(steps text[]) returns table (lane_id int, step text, queue text, timeout_ms bigint, strategy text, paused boolean,
 	rated boolean, batch int)
 language sql stable as $$
-	select l.id, s.name, q.name, q.timeout_ms, q.strategy, q.paused, q.rate_limit > 0, case when q.concurrency_per_group > 0 and q.rate_limit = 0 then 1000 else 500 end
+	select l.id, s.name, q.name, q.timeout_ms, q.strategy, q.paused, q.rate_limit > 0, case when q.concurrency_per_group > 0 then 1000 else 500 end
 	from stepd.lane l
 	join stepd.step s on s.id = l.step_id
 	join stepd.queue q on q.id = l.queue_id

@@ -225,7 +225,7 @@ declare
 	first int;
 	got bigint;
 begin
-	far := 500 * current_setting('max_connections')::int;
+	far := 1000 * current_setting('max_connections')::int;
 	alone := '{}';
 	shared := '{}';
 	shut := '{}';
@@ -314,7 +314,7 @@ declare
 	lease bigint;
 	stripes bigint;
 	starving int[] := '{}'; -- for queues of which there are jobs, but of groups that may be full
-	beside int := 500; -- how many it may take beside others of queues with a rate limit, see far
+	beside int := 1000; -- how many it may take beside others of queues with a rate limit, see far
 	at timestamptz;
 	most int;
 	sorted int;

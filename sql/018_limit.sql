@@ -15,7 +15,7 @@
 -- hour may hold a million.
 --
 -- When the limit is so far that all sessions of the server together could not
--- reach it with batches of 500, claims take the queue's lock shared, and none
+-- reach it with batches of 1,000, claims take the queue's lock shared, and none
 -- waits for another's commit; else alone.
 --
 -- concurrencyPerGroup N.  A worker that holds jobs of a group runs one of them
@@ -116,13 +116,13 @@ declare
 	at timestamptz := clock_timestamp();
 begin
 	insert into stepd.rate_start (queue_id, at, n)
-	select q.id, max(f.at), count(*)
-	from (select u.lease, u.job, at - u.age * interval '1 us' as at from unnest(leases, jobs, ages_us) u (lease, job, age)) f
-	join stepd.lease l on l.id = f.lease
+	select q.id, at - s.age * interval '1 us', s.n - coalesce(l.begun = any (s.jobs), false)::int
+	from (select u.lease, min(u.age) as age, count(*) as n, array_agg(u.job) as jobs
+		from unnest(leases, jobs, ages_us) u (lease, job, age) group by u.lease, u.age / 10000) s -- before the join: a batch is of one lease
+	join stepd.lease l on l.id = s.lease
 	join stepd.lane a on a.id = l.lane_id
 	join stepd.queue q on q.id = a.queue_id
-	where q.rate_limit > 0 and l.begun is distinct from f.job
-	group by q.id, date_bin('10 ms', f.at, 'epoch');
+	where q.rate_limit > 0 and s.jobs <> array[l.begun];
 end $$;
 comment on function stepd._rate_started(bigint[], bigint[], bigint[]) is 'Note when attempts began that have just ended; their leases are still there.';
 
