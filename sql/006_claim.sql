@@ -209,7 +209,8 @@ drop function if exists stepd._spread(bigint[], smallint[]);
 -- A worker has a place in the queues that stepd.kept names: it finished jobs of
 -- theirs in this transaction.
 drop function if exists stepd._claim_lock(int, int, int[]);
-create or replace function stepd._claim_lock(node_id int, slot int, lanes int[], cursors bigint[], young boolean,
+drop function if exists stepd._claim_lock(int, int, int[], bigint[], boolean);
+create or replace function stepd._claim_lock(node_id int, slot int, lanes int[], cursors bigint[], young boolean, long boolean,
 	out alone int[], out shared int[], out shut int[], out crowded int[], out far int, out early int[], out homes bigint[], out arcs bigint[], out shares bigint[])
 language plpgsql as $$
 #variable_conflict use_column
@@ -264,8 +265,8 @@ begin
 			select p.calm, p.n, p.home, p.free, case when p.first is not null then p.arcs end, p.first into calm, others, home, free, wanted, first
 			from stepd._stripe_plan(s.id, s.strategy <> 'standard', s.concurrency_per_group, _claim_lock.node_id, _claim_lock.slot, lanes, cursors, s.mine, s.wide) p;
 		end if;
-		if wanted is null and (free <> 0 or young and home is not null) and others >= s.concurrency_per_group then
-			shut := shut || s.id; -- others would wait for its planning, and they wake it when they have more, or whose place it takes leaves
+		if wanted is null and (free <> 0 and not long or young and home is not null) and others >= s.concurrency_per_group then
+			shut := shut || s.id; -- it would wait for all others, and all for it; they wake it when they have more
 			early := early || s.id;
 			continue;
 		elsif near or s.concurrency_per_group > 0 and not calm and wanted is null then
@@ -291,8 +292,8 @@ begin
 		end if;
 	end loop;
 end $$;
-comment on function stepd._claim_lock(int, int, int[], bigint[], boolean) is
-	'Take the locks of those queues of these lanes that have limits or letters; young: so is the session. alone: nobody else claims there; shared: others may, as far as limits go; shut: not now; early: and that because it would have to go alone, but is young. crowded: those whose groups may be full. homes, by id of the queue: the stripes of its groups that it looks at first, alone. By position of the lane: arcs, those that it goes for beside others, and shares, those of them that are locked. far: what all sessions of the server together may take of a queue while none sees the others.';
+comment on function stepd._claim_lock(int, int, int[], bigint[], boolean, boolean) is
+	'Take the locks of those queues of these lanes that have limits or letters; young: so is the session; long: it has found nothing for long. alone: nobody else claims there; shared: others may, as far as limits go; shut: not now; early: and that because no stripe that is free has a job for it, or it would have to go alone, but is young. crowded: those whose groups may be full. homes, by id of the queue: the stripes of its groups that it looks at first, alone. By position of the lane: arcs, those that it goes for beside others, and shares, those of them that are locked. far: what all sessions of the server together may take of a queue while none sees the others.';
 
 drop function if exists stepd.claim(int, int, bigint, int[], bigint[], int[], int);
 drop type if exists stepd._claimed cascade;
@@ -320,6 +321,7 @@ declare
 	sorted int;
 	used int;
 	cold boolean;
+	long boolean; -- has it found nothing for long?
 	least_id bigint;
 	most_id bigint;
 begin
@@ -355,7 +357,8 @@ begin
 				locked := true;
 				cold := stepd._warm('claim');
 				perform stepd._starve(null) where l.concurrency_per_group > 0 and l.cur = 0;
-				locks := stepd._claim_lock(claim.node_id, claim.slot, lanes, cursors, stepd._warm_ms('claim') < 100);
+				long := stepd._starves_long();
+				locks := stepd._claim_lock(claim.node_id, claim.slot, lanes, cursors, stepd._warm_ms('claim') < 100, long);
 			end if;
 			continue when l.queue_id = any (locks.shut);
 			-- a fifo queue that is not among them has been sorted by somebody else meanwhile: its heads are there to be taken
@@ -389,7 +392,7 @@ begin
 				t := stepd._take_striped(l.lane, l.strategy, l.cur, most, locks.arcs[l.ord], locks.shares[l.ord]);
 			else
 				t := stepd._take_grouped(claim.node_id, claim.slot, l.queue_id, l.strategy, l.concurrency_per_group, l.queue_id = any (locks.alone),
-					l.queue_id = any (locks.crowded), l.lane, locks.homes[l.queue_id], l.cur, most);
+					l.queue_id = any (locks.crowded), long, l.lane, locks.homes[l.queue_id], l.cur, most);
 			end if;
 			stripes := t.stripes;
 		else
@@ -435,9 +438,11 @@ begin
 	end loop;
 	if locked and room = total then
 		starving := starving || locks.early;
-		if cardinality(starving) > 0 then
-			perform stepd._starve(starving);
-		end if;
+	end if;
+	if locked and room = total and cardinality(starving) > 0 then
+		perform stepd._starve(starving);
+	elsif current_setting('stepd.starves_since', true) <> '' then
+		perform set_config('stepd.starves_since', '', false);
 	end if;
 end $$;
 comment on function stepd.claim(int, int, bigint, int[], bigint[], int[], int, int) is

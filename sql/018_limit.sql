@@ -48,10 +48,13 @@
 -- If one has nothing left but what it runs, that may take long, and the job
 -- is put aside into fifo_backlog, so that nobody reads past it again and
 -- again.  So are the jobs of a few busy groups where a claim's first look
--- found nothing else: thousands of one group may stand before those of
+-- found nothing else and a job has been running for long, or a worker has
+-- found nothing for long: thousands of one group may stand before those of
 -- others.  When a job of the group has ended, the next claim lets twice as
 -- many come back as have ended: enough for batches that grow, and no job is
--- moved to and fro more than a few times.  Jobs without a group are not
+-- moved to and fro more than a few times.  While all jobs are quick nothing is
+-- put aside, and what was comes back: thousands moved for a moment would cost
+-- far more than the moment.  Jobs without a group are not
 -- limited.
 
 create or replace function stepd._rate_used(queue_id int, window_ms bigint) returns int
@@ -237,12 +240,12 @@ begin
 		with gone as (
 			delete from stepd.fifo_backlog b where b.ctid = any (array(
 				select x.ctid from stepd.fifo_backlog x where x.queue_id = _group_sort.queue_id
-				order by x.queue_id, x.group_id, x.rank, x.id limit 10000 for update skip locked))
+				order by x.queue_id, x.group_id, x.rank, x.id limit 1000 for update skip locked))
 			returning b.lane_id, b.rank, b.id, b.bucket, b.attempt, b.group_id)
 		insert into stepd.ready (lane_id, rank, pos, bucket, attempt, group_hash)
 		select g.lane_id, g.rank, g.id, g.bucket, g.attempt, g.group_id::bigint from gone g;
-		return;
-	elsif was is null then
+	end if;
+	if was is null then
 		return;
 	end if;
 	select array_agg(e.g), array_agg(e.n) into freed, counts
@@ -270,7 +273,7 @@ begin
 	select g.lane_id, g.rank, g.id, g.bucket, g.attempt, g.group_id::bigint from gone g;
 end $$;
 comment on function stepd._group_sort(int, int, boolean, boolean) is
-	'Note what is held of a queue with concurrencyPerGroup; if jobs are put aside, let those come back whose group has room since it was noted last, or where groups are full for moments only (quick) all. Only under the queue''s lock.';
+	'Note what is held of a queue with concurrencyPerGroup; if jobs are put aside, let those come back whose group has room since it was noted last, or, a thousand at a time, where groups are full for moments only (quick). Only under the queue''s lock.';
 
 -- One look at jobs of a lane, behind one in its order: those whose group is not full without this worker are taken, up to want.
 -- Only the groups of jobs that are looked at are counted: all that is held would be tens of thousands, for each claim.
@@ -376,24 +379,16 @@ create or replace function stepd._group_warm() returns void
 language plpgsql as $$
 begin
 	if stepd._warm('groups') then
-		perform from stepd._take_by_group(0, 0, 0, 'standard', 1, true, true, false, 0, false, 0, 0, null);
+		perform from stepd._take_by_group(0, 0, 0, 'standard', 1, true, true, false, false, 0, false, 0, 0, null);
 		perform stepd._group_hashes('{0}', array[current_date]);
 	end if;
 end $$;
 comment on function stepd._group_warm() is 'For claims by single groups, see _warm.';
 
-create or replace function stepd._group_slow(queue_id int) returns boolean
-language plpgsql stable as $$
-#variable_conflict use_column
-begin
-	return exists (select from stepd.lease l
-		where l.lane_id = any (array(select a.id from stepd.lane a where a.queue_id = _group_slow.queue_id))
-			and l.since < clock_timestamp() - interval '300 ms');
-end $$;
-comment on function stepd._group_slow(int) is 'Has a job of this queue been running for long?';
-
+drop function if exists stepd._group_slow(int);
 drop function if exists stepd._take_by_group(int, int, int, text, int, boolean, boolean, int, boolean, bigint, int, bigint);
-create or replace function stepd._take_by_group(node_id int, slot int, queue_id int, strategy text, per_group int, alone boolean, crowd boolean, quick boolean, lane_id int,
+drop function if exists stepd._take_by_group(int, int, int, text, int, boolean, boolean, boolean, int, boolean, bigint, int, bigint);
+create or replace function stepd._take_by_group(node_id int, slot int, queue_id int, strategy text, per_group int, alone boolean, crowd boolean, quick boolean, long boolean, lane_id int,
 	whole boolean, cursor bigint, want int, share bigint,
 	out ids bigint[], out buckets date[], out attempts smallint[], out last bigint, out groups bigint[])
 language plpgsql
@@ -440,7 +435,7 @@ begin
 		want := want - coalesce(cardinality(t.ids), 0);
 		busy := busy || t.busy;
 		left_pos := least(left_pos, t.left_pos);
-		if i > 1 and ids is null and t.crowds * 8 < t.seen and not quick and stepd._group_slow(_take_by_group.queue_id) then -- to clear the way
+		if i > 1 and ids is null and t.crowds * 8 < t.seen and not quick and (i >= 8 and long or stepd._runs_long(_take_by_group.queue_id, _take_by_group.node_id, _take_by_group.slot)) then -- to clear the way
 			t.stuck := busy;
 			left_pos := null;
 		end if;
@@ -453,23 +448,24 @@ begin
 			seen_pos := 0;
 			continue;
 		end if;
-		exit when quick or want <= 0 or moved >= 5000 or t.seen < look or t.crowds = 0 or i >= 2 and (ids is not null or moved = 0);
+		exit when quick and not long or want <= 0 or moved >= 5000 or t.seen < look or t.crowds = 0 or i >= 2 and ids is not null or i >= 8 and moved = 0;
 		look := least(greatest(want * 2, 64, case when ids is null then look * 2 end), 1000);
 	end loop;
-	last := least(last, left_pos - 1); -- what is left stays before the cursor
+	last := case when last is not null then least(last, left_pos - 1) end; -- what is left stays before the cursor
 	if ids is null and moved > 0 then
 		perform stepd._ring(''); -- enough for one claim; there is more to look at
 	end if;
 end $$;
-comment on function stepd._take_by_group(int, int, int, text, int, boolean, boolean, boolean, int, boolean, bigint, int, bigint) is
-	'_take, but nothing of groups that are full; share: of these stripes, null: of all (as where groups cannot be full). crowd: groups may be full; quick: and stay so for moments only, so one look is enough and nothing is put aside. Only under the queue''s lock, shared where not alone. groups, by position: to be noted with the lease; null: they need not.';
+comment on function stepd._take_by_group(int, int, int, text, int, boolean, boolean, boolean, boolean, int, boolean, bigint, int, bigint) is
+	'_take, but nothing of groups that are full; share: of these stripes, null: of all (as where groups cannot be full). crowd: groups may be full; quick: and stay so for moments only, so one look is enough and nothing is put aside; long: the worker has found nothing for long, so one is not. Only under the queue''s lock, shared where not alone. groups, by position: to be noted with the lease; null: they need not.';
 
 drop function if exists stepd._take_grouped(int, int, int, text, int, int, boolean, bigint, int);
 drop function if exists stepd._take_grouped(int, int, int, text, int, boolean, int, boolean, bigint, int);
 drop function if exists stepd._take_grouped(int, int, int, text, int, boolean, boolean, int, boolean, bigint, int);
 drop function if exists stepd._take_grouped(int, int, int, text, int, boolean, boolean, int, bigint, bigint, bigint, int);
 drop function if exists stepd._take_grouped(int, int, int, text, int, boolean, boolean, int, bigint, bigint, bigint, bigint, int);
-create or replace function stepd._take_grouped(node_id int, slot int, queue_id int, strategy text, per_group int, alone boolean, crowd boolean, lane_id int,
+drop function if exists stepd._take_grouped(int, int, int, text, int, boolean, boolean, int, bigint, bigint, int);
+create or replace function stepd._take_grouped(node_id int, slot int, queue_id int, strategy text, per_group int, alone boolean, crowd boolean, long boolean, lane_id int,
 	home bigint, cursor bigint, want int,
 	out ids bigint[], out buckets date[], out attempts smallint[], out last bigint, out groups bigint[], out stripes bigint)
 language plpgsql
@@ -483,7 +479,7 @@ declare
 	t record;
 begin
 	for turn in 1 .. 3 loop
-		t := stepd._take_by_group(_take_grouped.node_id, _take_grouped.slot, _take_grouped.queue_id, strategy, per_group, alone, crowd, home is not null,
+		t := stepd._take_by_group(_take_grouped.node_id, _take_grouped.slot, _take_grouped.queue_id, strategy, per_group, alone, crowd, home is not null, long,
 			_take_grouped.lane_id, whole, start, want, nullif(part, -1));
 		exit when t.ids is not null or part = -1 and (whole or start = 0);
 		-- nothing at home: of others; nothing at all: what lies before the cursor, since the worker may sleep now
@@ -507,8 +503,8 @@ begin
 		perform stepd._stripe_keep(_take_grouped.lane_id, at.arc, at.cursor, 0, at.took, at.rest);
 	end if;
 end $$;
-comment on function stepd._take_grouped(int, int, int, text, int, boolean, boolean, int, bigint, bigint, int) is
-	'_take for a queue with concurrencyPerGroup, but not by stripes; home as _claim_lock gave it. groups, by position: to be noted with the lease; null: they need not. stripes: for the lease.';
+comment on function stepd._take_grouped(int, int, int, text, int, boolean, boolean, boolean, int, bigint, bigint, int) is
+	'_take for a queue with concurrencyPerGroup, but not by stripes; long as in _take_by_group, home as _claim_lock gave it. groups, by position: to be noted with the lease; null: they need not. stripes: for the lease.';
 
 create or replace function stepd._group_recount(queue_id int, limited boolean) returns void
 language plpgsql as $$

@@ -4,13 +4,15 @@
 --
 -- The groups of a queue are dealt into 64 stripes by their hash (jobs without a
 -- group by their id).  With W workers that hold jobs and N jobs of a group
--- allowed, a worker has an arc of 64 * N / W stripes, so that N workers share
--- each, and takes jobs of its arc only.  A lease says which stripes it is of.
+-- allowed, a worker has an arc of N / W of the stripes that have jobs, and of
+-- the others, so that N workers share each, and takes jobs of its arc only.
+-- A lease says which stripes it is of.
 --
 -- Why that keeps the limit.  A claim has the locks of its stripes, each alone, to
 -- the end of its transaction, and looks only then who holds jobs of them: a
--- stripe that N others are in is left alone.  (When the lease is small it tells
--- just the stripes of its jobs: the others are free again with their locks.)  So
+-- stripe that N others are in is left alone.  (The lease tells just the
+-- stripes of its jobs, and of those before, if it is not small: the others are
+-- free again with their locks.)  So
 -- of the groups in a stripe never more than N workers hold jobs.  Everybody else
 -- who claims of the queue either has its lock alone, and sees all that these
 -- claims did, or is one of at most N workers that hold jobs of it (calm, see
@@ -28,10 +30,11 @@
 --
 -- When it is done.  For quick jobs: somebody holds a batch of them.  A job that
 -- runs for long would keep others of its stripe waiting, so when one has gone on
--- for 300 ms, and where jobs are put aside, and for who finds nothing in his arc,
--- all goes by single groups under the queue's lock: see 018_limit.sql.  With
--- quick jobs who goes by groups takes those of the stripes that would be his, so
--- that others find theirs free.
+-- for 300 ms, and where jobs are put aside, and for who finds no stripe free, all
+-- goes by single groups under the queue's lock: see 018_limit.sql.  With quick
+-- jobs who goes by groups takes those of the stripes that would be his, so that
+-- others find theirs free.  Who finds no job in the stripes that are free gets
+-- none; if that lasts, he too goes by groups, now and then: two may share a stripe.
 --
 -- Cursors.  A worker's cursor (006_claim.sql) says that nothing is left before
 -- it, which is true of his arc only.  So the session keeps, for each lane, the
@@ -100,6 +103,18 @@ end $$;
 comment on function stepd._stripe_arc(bigint, bigint, bigint, int, boolean) is
 	'The stripes, a bit each, that one goes for whose share are so many, of those that are free, who had these. Who has somewhat less takes more if he is to grow.';
 
+-- Whose lease is being finished has done his jobs, and may be waiting for us: a claim comes in the same transaction.
+create or replace function stepd._runs_long(queue_id int, node_id int, slot int) returns boolean
+language plpgsql stable as $$
+#variable_conflict use_column
+begin
+	return exists (select from stepd.lease l
+		where l.lane_id = any (array(select a.id from stepd.lane a where a.queue_id = _runs_long.queue_id))
+			and (l.node_id, l.slot) <> (_runs_long.node_id, _runs_long.slot) and l.since < clock_timestamp() - interval '300 ms'
+			and not (l.xmax <> 0 and exists (select from pg_locks k where k.locktype = 'transactionid' and k.transactionid = l.xmax)));
+end $$;
+comment on function stepd._runs_long(int, int, int) is 'Has another worker been running a job of this queue for 300 ms?';
+
 drop type if exists stepd._holding cascade;
 create type stepd._holding as (n int, ahead int, quick boolean, held bigint, free bigint, at float8, span float8);
 comment on type stepd._holding is 'What other workers hold of a queue, see _holders.';
@@ -127,7 +142,7 @@ begin
 		h.free := ~(select coalesce(bit_or(1::bigint << f.s), 0)
 			from (select s from unnest(masks) o cross join generate_series(0, 63) s where o >> s & 1 = 1 group by s having count(*) >= per_group) f);
 	end if;
-	if since < clock_timestamp() - interval '300 ms' then
+	if since < clock_timestamp() - interval '300 ms' and stepd._runs_long(_holders.queue_id, _holders.node_id, _holders.slot) then
 		h.quick := false;
 		h.free := 0;
 	end if;
@@ -150,7 +165,7 @@ begin
 	rest := coalesce(kept[5], 0);
 end $$;
 comment on function stepd._stripe_at(int) is
-'What this session knows of a lane: the stripes that it took last, up to where nothing of them is left, and until when it may go on with them; cursor null: of all, up to the worker''s own cursor. took: the stripes in its last batch; rest: until when it does not look far ahead again. Times in ms since the epoch.';
+'What this session knows of a lane: the stripes that it took or looked for last, up to where nothing of them is left, and until when it may go on with them; cursor null: of all, up to the worker''s own cursor. took: the stripes in its last batch; rest: until when it does not look far ahead again. Times in ms since the epoch.';
 
 drop function if exists stepd._stripe_keep(int, bigint, bigint, bigint);
 create or replace function stepd._stripe_keep(lane_id int, arc bigint, cursor bigint, until bigint, took bigint, rest bigint) returns void
@@ -197,30 +212,35 @@ begin
 			where x.lane_id = _stripe_seen.lane_id and x.rank = 0 and x.pos > cursor and not whole and x.xmax = 0
 			order by x.lane_id, x.rank, x.pos limit 2000)) x);
 end $$;
-comment on function stepd._stripe_seen(int, boolean, bigint) is 'The stripes, a bit each, that have ready jobs among the next thousands of a lane.';
+comment on function stepd._stripe_seen(int, boolean, bigint) is 'The stripes, a bit each, that have ready jobs among the next thousands of a lane, without those that somebody has taken or tried to.';
 
 -- Thousands of a group that is held may stand before others.  Who meets them remembers how far he came, and spends a tenth of
 -- his time on it at most.
-create or replace function stepd._stripe_far(lane_id int, cursor bigint, free bigint, out stripe int, out upto bigint, out rest bigint)
+drop function if exists stepd._stripe_far(int, bigint, bigint);
+create or replace function stepd._stripe_far(lane_id int, whole boolean, cursor bigint, free bigint, out stripe int, out upto bigint, out rest bigint)
 language plpgsql stable as $$
 #variable_conflict use_column
 declare
 	began timestamptz := clock_timestamp();
 begin
-	select x.s, x.pos - 1 into stripe, upto from (
-			select stepd._stripe(x.group_hash, x.pos) as s, x.pos from stepd.ready x
-			where x.lane_id = _stripe_far.lane_id and x.rank = 0 and x.pos > cursor -- also what a failed claim has touched
-			order by x.lane_id, x.rank, x.pos limit 50000) x
+	select x.s, case when x.rank = 0 then x.pos - 1 else cursor end into stripe, upto from (
+			(select stepd._stripe(x.group_hash, x.pos) as s, x.rank, x.pos from stepd.ready x -- also what a failed claim has touched
+				where x.lane_id = _stripe_far.lane_id and x.rank < case when whole then 2147483647 else 0 end
+				order by x.lane_id, x.rank, x.pos limit 50000)
+			union all
+			(select stepd._stripe(x.group_hash, x.pos), x.rank, x.pos from stepd.ready x
+				where x.lane_id = _stripe_far.lane_id and x.rank = 0 and x.pos > cursor and not whole
+				order by x.lane_id, x.rank, x.pos limit 50000)) x
 		where free >> x.s & 1 = 1 limit 1;
 	if stripe is null then
-		upto := coalesce((select x.pos from stepd.ready x
+		upto := (select x.pos from stepd.ready x
 			where x.lane_id = _stripe_far.lane_id and x.rank = 0 and x.pos > cursor
-			order by x.lane_id, x.rank, x.pos offset 49999 limit 1), cursor);
+			order by x.lane_id, x.rank, x.pos offset 49999 limit 1);
 	end if;
-	rest := extract(epoch from clock_timestamp() + 10 * (clock_timestamp() - began)) * 1000;
+	rest := extract(epoch from clock_timestamp() + least(10 * (clock_timestamp() - began), interval '200 ms')) * 1000;
 end $$;
-comment on function stepd._stripe_far(int, bigint, bigint) is
-	'Look far ahead in a lane for a job of these stripes. stripe: of the first, null: there is none; upto: where to go on; rest: not to look again before that time (ms since the epoch).';
+comment on function stepd._stripe_far(int, boolean, bigint, bigint) is
+	'Look far ahead in a lane for a job of these stripes; whole: in its order, from the start. stripe: of the first, null: there is none; upto: where to go on, null: it saw all; rest: not to look again before that time (ms since the epoch).';
 
 create or replace function stepd._stripe_least(lane_id int) returns bigint
 language plpgsql stable as $$
@@ -242,8 +262,24 @@ begin
 	perform pg_advisory_unlock_shared(1937007990, q) from unnest(said) q where queues is null or q <> all (queues);
 	perform pg_try_advisory_lock_shared(1937007990, q) from (select distinct unnest(queues)) d (q) where q <> all (said);
 	perform set_config('stepd.starves', coalesce(array_to_string(queues, ' '), ''), false);
+	if queues is not null and coalesce(current_setting('stepd.starves_since', true), '') = '' then
+		perform set_config('stepd.starves_since', (extract(epoch from clock_timestamp()) * 1000)::bigint::text, false);
+	end if;
 end $$;
 comment on function stepd._starve(int[]) is 'Say, or say no more, that this session wants jobs of these queues and can get none.';
+
+create or replace function stepd._starves_long() returns boolean
+language plpgsql as $$
+declare
+	now bigint := extract(epoch from clock_timestamp()) * 1000;
+begin
+	if now < coalesce(nullif(current_setting('stepd.starves_since', true), '')::bigint, now) + 300 then
+		return false;
+	end if;
+	perform set_config('stepd.starves_since', (now + 700)::text, false);
+	return true;
+end $$;
+comment on function stepd._starves_long() is 'Did the claims of this session find nothing for 300 ms, though there are jobs? Says so once a second.';
 
 create or replace function stepd._starved(queue_id int) returns boolean
 language plpgsql as $$
@@ -286,10 +322,12 @@ begin
 	if cursor = 0 and (at.cursor is not null or whole and random() < 0.05) and not starved then
 		arc := arc | (stepd._holders(_stripe_choose.queue_id, 1, _stripe_choose.node_id, _stripe_choose.slot)).free;
 	end if;
-	if arc & seen = 0 and h.free & seen = 0 and extract(epoch from clock_timestamp()) * 1000 >= at.rest then
+	if arc & seen = 0 and h.free & seen = 0 and not extract(epoch from clock_timestamp()) * 1000 between at.rest - 1000 and at.rest then
 		start := least(start, coalesce(stepd._stripe_least(_stripe_choose.lane_id), 0));
-		far := stepd._stripe_far(_stripe_choose.lane_id, case when h.free & ~at.arc = 0 then greatest(start, at.cursor) else start end, h.free);
-		perform stepd._stripe_keep(_stripe_choose.lane_id, h.free, far.upto, 0, at.took, far.rest);
+		far := stepd._stripe_far(_stripe_choose.lane_id, whole, case when h.free & ~at.arc = 0 then greatest(start, at.cursor) else start end, h.free);
+		perform case when whole then stepd._stripe_keep(_stripe_choose.lane_id, -1, null, 0, at.took, far.rest)
+			when far.upto is not null then stepd._stripe_keep(_stripe_choose.lane_id, h.free, far.upto, 0, at.took, far.rest)
+			else stepd._stripe_keep(_stripe_choose.lane_id, 0, start, 0, at.took, far.rest) end; -- next time from there, whatever came late
 		seen := case when far.stripe is not null then 1::bigint << far.stripe else 0 end;
 	end if;
 	seen := h.free & seen;
@@ -344,7 +382,7 @@ begin
 	end loop;
 end $$;
 comment on function stepd._stripe_plan(int, boolean, int, int, int, int[], bigint[], boolean, boolean) is
-	'How to claim of a queue with concurrencyPerGroup; whole: its lanes are always read from the start; mine: the worker has a place in it, wide: of all stripes. calm: side by side, no group can be full; n: how many others hold jobs. free: stripes of which one may claim. first not null: one that has a job for us, and arcs the stripes that we go for, by position of the lane. Else by groups where free is 0 or null; home not null: with quick jobs, and of these stripes before others.';
+	'How to claim of a queue with concurrencyPerGroup; whole: its lanes are always read from the start; mine: the worker has a place in it, wide: of all stripes. calm: side by side, no group can be full; n: how many others hold jobs. free: stripes of which one may claim. first not null: one that has a job for us, and arcs the stripes that we go for, by position of the lane. home not null: jobs are quick, and if by groups then of these stripes before others.';
 
 create or replace function stepd._stripe_lock(queue_id int, per_group int, node_id int, slot int, arc bigint, first int) returns bigint
 language plpgsql as $$

@@ -152,8 +152,9 @@ select is(cardinality(t.claim(31, 'Hot', 500)), 4, 'and more');
 update stepd.lease set since = clock_timestamp() + interval '1 minute';
 select pg_temp.other_session();
 select t.finish_held(31, 'Hot');
-select is(cardinality(t.claim(31, 'Hot', 500)), 500, 'with quick jobs all');
-select is((select count(*)::int from stepd.fifo_backlog), 0, 'at once');
+select is(cardinality(t.claim(31, 'Hot', 500)) > 100, true, 'with quick jobs thousands');
+select t.finish_held(31, 'Hot'), cardinality(t.claim(31, 'Hot', 500)) from generate_series(1, 5);
+select is((select count(*)::int from stepd.fifo_backlog), 0, 'and in a moment all');
 select is(t.sound(), 'sound', 'sound');
 -- the same with quick jobs: nothing is moved
 rollback to hot;
