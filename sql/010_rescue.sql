@@ -243,7 +243,7 @@ begin
 	end loop;
 	select w.run_at into next from stepd.waiting w order by w.run_at limit 1;
 	select least(next, min(stepd._rate_next(x))) into next
-	from stepd.queue x where x.rate_limit > 0 and not x.paused and not stepd._has_room(x);
+	from stepd.queue x where x.rate_limit > 0 and not x.paused and not stepd._rate_room(x);
 	return query select due.n,
 		exists (select from stepd.lane l join stepd.queue x on x.id = l.queue_id
 			where not x.paused and (exists (select from stepd.ready r where r.lane_id = l.id)

@@ -98,15 +98,21 @@ $$;
 comment on function stepd._rate_next(stepd.queue) is 'When fewer attempts will count against the queue''s rate limit; null: nothing counts.';
 
 -- Has this queue room, as far as one can tell without its lock?
+create or replace function stepd._rate_room(q stepd.queue) returns boolean
+language sql stable as $$
+	select q.rate_limit = 0 or q.rate_limit >
+			coalesce((select sum(s.n) from stepd.rate_start s
+				where s.queue_id = q.id and s.at > clock_timestamp() - q.rate_window_ms * interval '1 ms'), 0)
+			+ coalesce((select sum(cardinality(l.ids) - coalesce(l.begun = any (l.ids), false)::int)
+				from stepd.lease l join stepd.lane a on a.id = l.lane_id where a.queue_id = q.id), 0)
+$$;
+comment on function stepd._rate_room(stepd.queue) is 'Would a claim find the queue below its rateLimit?';
+
 create or replace function stepd._has_room(q stepd.queue) returns boolean
 language sql stable as $$
 	select (q.max_concurrency = 0 or q.max_concurrency > (
 			select count(distinct (e.node_id, e.slot)) from stepd.lease e join stepd.lane a on a.id = e.lane_id where a.queue_id = q.id))
-		and (q.rate_limit = 0 or q.rate_limit >
-			coalesce((select sum(s.n) from stepd.rate_start s
-				where s.queue_id = q.id and s.at > clock_timestamp() - q.rate_window_ms * interval '1 ms'), 0)
-			+ coalesce((select sum(cardinality(l.ids) - coalesce(l.begun = any (l.ids), false)::int)
-				from stepd.lease l join stepd.lane a on a.id = l.lane_id where a.queue_id = q.id), 0))
+		and stepd._rate_room(q)
 $$;
 comment on function stepd._has_room(stepd.queue) is 'Would a claim find the queue below its maxConcurrency and rateLimit?';
 
