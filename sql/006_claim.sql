@@ -210,7 +210,8 @@ drop function if exists stepd._spread(bigint[], smallint[]);
 -- theirs in this transaction.
 drop function if exists stepd._claim_lock(int, int, int[]);
 drop function if exists stepd._claim_lock(int, int, int[], bigint[], boolean);
-create or replace function stepd._claim_lock(node_id int, slot int, lanes int[], cursors bigint[], young boolean, long boolean,
+drop function if exists stepd._claim_lock(int, int, int[], bigint[], boolean, boolean);
+create or replace function stepd._claim_lock(node_id int, slot int, lanes int[], cursors bigint[], maxes int[], young boolean, long boolean,
 	out alone int[], out shared int[], out shut int[], out crowded int[], out far int, out early int[], out homes bigint[], out arcs bigint[], out shares bigint[])
 language plpgsql as $$
 #variable_conflict use_column
@@ -263,7 +264,7 @@ begin
 		end if;
 		if s.concurrency_per_group > 0 and not near and wanted is null then
 			select p.calm, p.n, p.home, p.free, case when p.first is not null then p.arcs end, p.first into calm, others, home, free, wanted, first
-			from stepd._stripe_plan(s.id, s.strategy <> 'standard', s.concurrency_per_group, _claim_lock.node_id, _claim_lock.slot, lanes, cursors, s.mine, s.wide) p;
+			from stepd._stripe_plan(s.id, s.strategy <> 'standard', s.concurrency_per_group, _claim_lock.node_id, _claim_lock.slot, lanes, cursors, maxes, s.mine, s.wide) p;
 		end if;
 		if wanted is null and (free <> 0 and not long or young and home is not null) and others >= s.concurrency_per_group then
 			shut := shut || s.id; -- it would wait for all others, and all for it; they wake it when they have more
@@ -292,7 +293,7 @@ begin
 		end if;
 	end loop;
 end $$;
-comment on function stepd._claim_lock(int, int, int[], bigint[], boolean, boolean) is
+comment on function stepd._claim_lock(int, int, int[], bigint[], int[], boolean, boolean) is
 	'Take the locks of those queues of these lanes that have limits or letters; young: so is the session; long: it has found nothing for long. alone: nobody else claims there; shared: others may, as far as limits go; shut: not now; early: and that because no stripe that is free has a job for it, or it would have to go alone, but is young. crowded: those whose groups may be full. homes, by id of the queue: the stripes of its groups that it looks at first, alone. By position of the lane: arcs, those that it goes for beside others, and shares, those of them that are locked. far: what all sessions of the server together may take of a queue while none sees the others.';
 
 drop function if exists stepd.claim(int, int, bigint, int[], bigint[], int[], int);
@@ -358,7 +359,7 @@ begin
 				cold := stepd._warm('claim');
 				perform stepd._starve(null) where l.concurrency_per_group > 0 and l.cur = 0;
 				long := stepd._starves_long();
-				locks := stepd._claim_lock(claim.node_id, claim.slot, lanes, cursors, stepd._warm_ms('claim') < 100, long);
+				locks := stepd._claim_lock(claim.node_id, claim.slot, lanes, cursors, maxes, stepd._warm_ms('claim') < 100, long);
 			end if;
 			continue when l.queue_id = any (locks.shut);
 			-- a fifo queue that is not among them has been sorted by somebody else meanwhile: its heads are there to be taken

@@ -28,7 +28,7 @@
 -- others by some batches gives stripes up, and who is ahead takes them: else the
 -- last of the jobs would be one worker's, and a newcomer would not find his.
 --
--- When it is done.  For quick jobs: somebody holds a batch of them.  A job that
+-- When it is done.  For quick jobs: somebody holds a batch of them, or asks for one.  A job that
 -- runs for long would keep others of its stripe waiting, so when one has gone on
 -- for 300 ms, and where jobs are put aside, and for who finds no stripe free, all
 -- goes by single groups under the queue's lock: see 018_limit.sql.  With quick
@@ -116,7 +116,7 @@ end $$;
 comment on function stepd._runs_long(int, int, int) is 'Has another worker been running a job of this queue for 300 ms?';
 
 drop type if exists stepd._holding cascade;
-create type stepd._holding as (n int, ahead int, quick boolean, held bigint, free bigint, at float8, span float8);
+create type stepd._holding as (n int, ahead int, most int, long boolean, held bigint, free bigint, at float8, span float8);
 comment on type stepd._holding is 'What other workers hold of a queue, see _holders.';
 
 drop function if exists stepd._holders(int, int, int, int);
@@ -128,9 +128,9 @@ declare
 	masks bigint[];
 	since timestamptz;
 begin
-	select count(*), count(*) filter (where (x.node_id, x.slot) < (_holders.node_id, _holders.slot)), max(x.most) >= 8,
+	select count(*), count(*) filter (where (x.node_id, x.slot) < (_holders.node_id, _holders.slot)), max(x.most),
 		coalesce(bit_or(x.stripes), 0), avg(x.first), avg(x.last - x.first), array_agg(x.stripes), min(x.since)
-	into h.n, h.ahead, h.quick, h.held, h.at, h.span, masks, since
+	into h.n, h.ahead, h.most, h.held, h.at, h.span, masks, since
 	from (select l.node_id, l.slot, bit_or(coalesce(l.stripes, -1)) as stripes, max(cardinality(u.ids)) as most, min(l.since) as since,
 			min(u.ids[1]) as first, max(u.ids[cardinality(u.ids)]) as last
 		from stepd.lease l cross join lateral (select l.ids || '{}'::bigint[] as ids offset 0) u -- taken out of its compression once
@@ -142,14 +142,14 @@ begin
 		h.free := ~(select coalesce(bit_or(1::bigint << f.s), 0)
 			from (select s from unnest(masks) o cross join generate_series(0, 63) s where o >> s & 1 = 1 group by s having count(*) >= per_group) f);
 	end if;
-	if since < clock_timestamp() - interval '300 ms' and stepd._runs_long(_holders.queue_id, _holders.node_id, _holders.slot) then
-		h.quick := false;
+	h.long := since < clock_timestamp() - interval '300 ms' and stepd._runs_long(_holders.queue_id, _holders.node_id, _holders.slot);
+	if h.long then
 		h.free := 0;
 	end if;
 	return h;
 end $$;
 comment on function stepd._holders(int, int, int, int) is
-'Other workers that hold jobs of a queue: how many, and how many of them come before this one; whether somebody has a batch of quick jobs and nobody one that runs for long (null: nobody has any); and where in the order of jobs they are, on average, and from where to where one goes.
+'Other workers that hold jobs of a queue: how many, and how many of them come before this one; how large a batch is at most; whether a job has been running for long; and where in the order of jobs they are, on average, and from where to where one goes.
 held: the stripes, a bit each, of which anybody holds jobs; free: of which so few hold some that no group in them can be full; none while somebody has a job that runs for long.';
 
 drop function if exists stepd._stripe_at(int);
@@ -340,7 +340,7 @@ comment on function stepd._stripe_choose(int, int, int, int, stepd._holding, int
 	'The stripes of a lane that a worker goes for, and one of them that has jobs (null: none has), as one of so many workers who share these occupied ones.';
 
 drop function if exists stepd._stripe_plan(int, boolean, int, int, int, int[], bigint[], boolean, boolean);
-create or replace function stepd._stripe_plan(queue_id int, whole boolean, per_group int, node_id int, slot int, lanes int[], cursors bigint[],
+create or replace function stepd._stripe_plan(queue_id int, whole boolean, per_group int, node_id int, slot int, lanes int[], cursors bigint[], maxes int[],
 	mine boolean, wide boolean, out calm boolean, out n int, out home bigint, out free bigint, out arcs bigint[], out first int)
 language plpgsql as $$
 #variable_conflict use_column
@@ -348,6 +348,7 @@ declare
 	own int[];
 	h stepd._holding;
 	aside boolean;
+	quick boolean;
 	starved boolean;
 	workers int;
 	occupied bigint;
@@ -360,15 +361,17 @@ begin
 		perform pg_advisory_xact_lock(1937007987, _stripe_plan.queue_id); -- newcomers one after the other
 	end loop;
 	n := h.n;
-	starved := h.quick is not false and stepd._starved(_stripe_plan.queue_id);
-	calm := h.n < per_group and not aside and not starved;
-	if calm or h.quick is false then
+	own := array(select a.id from stepd.lane a where a.queue_id = _stripe_plan.queue_id);
+	-- a worker asks for many of what it has found quick
+	quick := not coalesce(h.long, false) and (n = 0 or h.most >= 8 or exists (select from unnest(lanes, maxes) u (lane, most) where u.lane = any (own) and u.most >= 64));
+	starved := quick and stepd._starved(_stripe_plan.queue_id);
+	calm := n < per_group and not aside and not starved;
+	if calm or not quick then
 		return;
 	elsif aside then
 		home := -1;
 		return;
 	end if;
-	own := array(select a.id from stepd.lane a where a.queue_id = _stripe_plan.queue_id);
 	workers := greatest(h.n + 1 + starved::int, per_group + 1);
 	occupied := h.held | (select bit_or((stepd._stripe_at(o)).took) from unnest(own) o);
 	home := stepd._stripe_home(h.ahead, workers, per_group, occupied) | stepd._stripe_home(h.ahead, workers, per_group, ~occupied);
@@ -381,7 +384,7 @@ begin
 		first := coalesce(first, c.first);
 	end loop;
 end $$;
-comment on function stepd._stripe_plan(int, boolean, int, int, int, int[], bigint[], boolean, boolean) is
+comment on function stepd._stripe_plan(int, boolean, int, int, int, int[], bigint[], int[], boolean, boolean) is
 	'How to claim of a queue with concurrencyPerGroup; whole: its lanes are always read from the start; mine: the worker has a place in it, wide: of all stripes. calm: side by side, no group can be full; n: how many others hold jobs. free: stripes of which one may claim. first not null: one that has a job for us, and arcs the stripes that we go for, by position of the lane. home not null: jobs are quick, and if by groups then of these stripes before others.';
 
 create or replace function stepd._stripe_lock(queue_id int, per_group int, node_id int, slot int, arc bigint, first int) returns bigint
