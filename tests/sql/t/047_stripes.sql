@@ -145,6 +145,36 @@ select is((select count(*)::int from pg_locks where classid = 1937007990), 0, 'w
 select stepd.cancel(j.id) from stepd.jobs j where j.queue = 'fan' and j.status = 'ready';
 select t.finish_held(s, 'Fan1') from generate_series(21, 22) s;
 
+-- few groups: each worker gets some of those that have jobs, and nothing is put aside
+select t.finish_held(s, 'Std') from generate_series(1, 5) s;
+select count(*) from stepd.enqueue_many('std', (select jsonb_agg(jsonb_build_object('group', 'few' || i % case when i <= 100 then 5 else 10 end)) from generate_series(1, 4000) i));
+select is(pg_temp.turn(1, 'Std', 100), 100, 'a hundred of five groups');
+update stepd.lease set stripes = (select bit_or(1::bigint << stepd._stripe(stepd._group_hash('few' || i), 0)) from generate_series(0, 4) i);
+select is(bool_and(n > 0), true, 'three get some') from (select pg_temp.turn(s, 'Std', 100) as n from unnest('{2,1,3,1,2,3,1,2,3}'::int[]) s) x;
+select is(pg_temp.held_twice('std', 1), 0::bigint, 'no group is held twice');
+select is((select count(*)::int from stepd.fifo_backlog), 0, 'nothing is put aside');
+select is(pg_temp.drain('Std', 'std', 1, 5), '0 ready', 'drained');
+select is((select count(*)::int from stepd.fifo_backlog), 0, 'nothing was put aside');
+
+-- a group that shares its stripe with one that is held and has thousands of jobs: who finds nothing for long looks at groups
+select t.finish_held(s, 'Std') from generate_series(1, 5) s;
+select 'x' || i as other from generate_series(1, 1000) i where stepd._stripe(stepd._group_hash('x' || i), 0) = stepd._stripe(stepd._group_hash('hot'), 0) limit 1 \gset
+select count(*) from stepd.enqueue_many('std', (select jsonb_agg(jsonb_build_object('group', case when i = 1000 then :'other' else 'hot' end)) from generate_series(1, 2000) i));
+select is(pg_temp.turn(1, 'Std', 100), 100, 'the first holds a hundred of one group');
+update stepd.lease set stripes = 1::bigint << stepd._stripe(stepd._group_hash('hot'), 0);
+set stepd.warm_claim = '1';
+set stepd.starves_since = '';
+select is(t.claim(2, 'Std', 100), '{}', 'there is nothing in the other stripes');
+select is(current_setting('stepd.starves_since') <> '', true, 'which is remembered');
+select is(t.claim(2, 'Std', 100), '{}', 'nothing, again');
+select set_config('stepd.starves_since', (current_setting('stepd.starves_since')::bigint - 300)::text, true) <> '';
+select is(t.claim_groups(2, 'Std', 100), :'other', 'after 300 ms the group in the same stripe');
+select is(current_setting('stepd.starves_since'), '', 'that is all');
+select is(pg_temp.held_twice('std', 1), 0::bigint, 'no group is held twice');
+select is((select count(*)::int from stepd.fifo_backlog), 0, 'nothing is put aside');
+select stepd.cancel(j.id) from stepd.jobs j where j.queue = 'std' and j.status = 'ready';
+select t.finish_held(s, 'Std') from generate_series(1, 5) s;
+
 -- what was not of its stripes is found behind its cursor by who gets them
 select t.finish_held(s, 'Std') from generate_series(1, 5) s;
 select stepd.configure('n1', t.steps(), jsonb_build_array(t.queue('std', 'concurrency_per_group', '1')), '{}');
