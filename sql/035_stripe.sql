@@ -10,31 +10,32 @@
 --
 -- Why that keeps the limit.  A claim has the locks of its stripes, each alone, to
 -- the end of its transaction, and looks only then who holds jobs of them: a
--- stripe that N others are in is left alone.  (The lease tells just the
--- stripes of its jobs, and of those before, if it is not small: the others are
--- free again with their locks.)  So
--- of the groups in a stripe never more than N workers hold jobs.  Everybody else
--- who claims of the queue either has its lock alone, and sees all that these
--- claims did, or is one of at most N workers that hold jobs of it (calm, see
--- _stripe_plan).  For the latter, who claims of stripes has to be seen in time or
--- see him: newcomers wait for each other, and whoever held stripes only is a
--- newcomer as long as he does (stepd.kept).
+-- stripe that N others are in is left alone.  (The lease tells just the stripes
+-- of its jobs and, if it is not small, of those a moment before: the others are
+-- free again with their locks.)  So of the groups in a stripe never more than N
+-- workers hold jobs.  Everybody else who claims of the queue either has its lock
+-- alone, and sees all that these claims did, or is one of at most N workers that
+-- hold jobs of it (calm, see _stripe_plan).  For the latter, who claims of
+-- stripes has to be seen in time or see him: newcomers wait for each other, and
+-- whoever held stripes only is a newcomer as long as he does (stepd.kept).
 --
 -- Arcs are a matter of taste: two workers that count differently meet at a lock
--- or find a stripe full, no more.  They go by who holds jobs of the queue now.
--- Who has about his share keeps it, and who has less takes more about once a
--- second, when he reads from the start, or when he runs out of jobs: so the place
--- of a worker that is replaced is still free for the new one.  Who is behind the
--- others by some batches gives stripes up, and who is ahead takes them: else the
--- last of the jobs would be one worker's, and a newcomer would not find his.
+-- or find a stripe full, no more.  They go by who holds jobs of the queue now,
+-- and by which stripes have jobs, so that ten groups are shared out as well as
+-- thousands.  Who has about his share keeps it, and who has less takes more about
+-- once a second, when he reads from the start, or when he runs out of jobs: so
+-- the place of a worker that is replaced is still free for the new one.  Who is
+-- behind the others by some batches gives stripes up, and who is ahead takes
+-- them: else the last of the jobs would be one worker's.
 --
--- When it is done.  For quick jobs: somebody holds a batch of them, or asks for one.  A job that
--- runs for long would keep others of its stripe waiting, so when one has gone on
--- for 300 ms, and where jobs are put aside, and for who finds no stripe free, all
--- goes by single groups under the queue's lock: see 018_limit.sql.  With quick
--- jobs who goes by groups takes those of the stripes that would be his, so that
--- others find theirs free.  Who finds no job in the stripes that are free gets
--- none; if that lasts, he too goes by groups, now and then: two may share a stripe.
+-- When it is done.  For quick jobs: somebody holds a batch of them, or asks for
+-- one.  A job that runs for long would keep others of its stripe waiting, so when
+-- one has gone on for 300 ms, and where jobs are put aside, and for who finds no
+-- stripe free, all goes by single groups under the queue's lock: see
+-- 018_limit.sql.  With quick jobs who goes by groups takes those of the stripes
+-- that would be his, so that others find theirs free.  Who finds no job in the
+-- stripes that are free, though he looks far, gets none; if that lasts he too
+-- goes by groups, once a second: two groups may share a stripe.
 --
 -- Cursors.  A worker's cursor (006_claim.sql) says that nothing is left before
 -- it, which is true of his arc only.  So the session keeps, for each lane, the
