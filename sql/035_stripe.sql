@@ -364,7 +364,7 @@ begin
 	n := h.n;
 	own := array(select a.id from stepd.lane a where a.queue_id = _stripe_plan.queue_id);
 	-- a worker asks for many of what it has found quick
-	quick := not coalesce(h.long, false) and (n = 0 or h.most >= 8 or exists (select from unnest(lanes, maxes) u (lane, most) where u.lane = any (own) and u.most >= 64));
+	quick := not coalesce(h.long, false) and (n = 0 or h.most >= 4 or exists (select from unnest(lanes, maxes) u (lane, most) where u.lane = any (own) and u.most >= 64));
 	starved := quick and stepd._starved(_stripe_plan.queue_id);
 	calm := n < per_group and not aside and not starved;
 	if calm or not quick then

@@ -59,6 +59,7 @@ struct sd_worker {
 	struct sd_chain finished, sending;
 	int64_t finished_since_us; /* when the oldest of finished ended */
 	int64_t exchange_us;	   /* when the exchange under way was sent */
+	int64_t claim_us[2];	   /* how long the last two claims took, the latest first */
 	bool busy;		   /* an exchange, the reading of a claim, or the loading of lanes, is under way */
 	bool claiming;		   /* the exchange contains a claim */
 	size_t one_by_one;	   /* send so many outcomes singly: one of them is refused by the database */

@@ -12,7 +12,8 @@
 
 /*
  * How long a claimed batch should take to run.  While another worker has nothing to do, only what
- * saves round trips; when all are busy, enough to make the cost of a commit small.
+ * saves round trips: as long as a claim takes, which is what the other would need to get at a job of it.
+ * When all are busy, enough to make the cost of a commit small.
  */
 #define BUDGET_SHARED_US (2 * SD_MS)
 #define BUDGET_US (50 * SD_MS)
@@ -113,12 +114,19 @@ void sd_worker_load_lanes(struct sd_worker *w)
 	sd_buf_fini(&steps);
 }
 
+/* The smaller of the last two: a session's first claim takes many times as long as those to come. */
+static int64_t shared_budget(const struct sd_worker *w)
+{
+	int64_t us = w->claim_us[0] < w->claim_us[1] ? w->claim_us[0] : w->claim_us[1];
+	return us < BUDGET_SHARED_US ? BUDGET_SHARED_US : us > BUDGET_US ? BUDGET_US : us;
+}
+
 struct sd_db_call sd_worker_claim_call(struct sd_worker *w, int64_t now_us)
 {
 	w->claimed_node = atomic_load(&w->child->scoreboard->node_id);
 	sd_claim_build(&w->claim, w->claimed_node, (int)w->child->slot_index,
 		       w->child->slot_generation, w->lanes, w->nlanes, w->first_lane,
-		       sd_worker_others_sleep(w) ? BUDGET_SHARED_US : BUDGET_US, now_us);
+		       sd_worker_others_sleep(w) ? shared_budget(w) : BUDGET_US, now_us);
 	if (w->singly > 0) {
 		w->singly--;
 		w->claim.asked = 1;
@@ -240,6 +248,8 @@ static void take_rows(struct sd_worker *w, const PGresult *res)
 
 	bool more = (int)chain.n >= w->claim.asked;
 	int64_t now = sd_now_us();
+	w->claim_us[1] = w->claim_us[0];
+	w->claim_us[0] = now - w->exchange_us;
 	for (size_t i = 0; i < w->nlanes; i++) {
 		sd_lane_end(&w->lanes[i], now, now - w->exchange_us);
 		more |= w->lanes[i].full; /* one lane may hold more, though all together gave less than was asked */
