@@ -220,6 +220,7 @@ declare
 	s record;
 	calm boolean;
 	others int;
+	most int;
 	near boolean;
 	home bigint;
 	free bigint;
@@ -263,10 +264,10 @@ begin
 			wanted := stepd._stripe_again(s.id, lanes, cursors);
 		end if;
 		if s.concurrency_per_group > 0 and not near and wanted is null then
-			select p.calm, p.n, p.home, p.free, case when p.first is not null then p.arcs end, p.first into calm, others, home, free, wanted, first
+			select p.calm, p.n, p.most, p.home, p.free, case when p.first is not null then p.arcs end, p.first into calm, others, most, home, free, wanted, first
 			from stepd._stripe_plan(s.id, s.strategy <> 'standard', s.concurrency_per_group, _claim_lock.node_id, _claim_lock.slot, lanes, cursors, maxes, s.mine, s.wide) p;
 		end if;
-		if wanted is null and (free <> 0 and not long or young and home is not null) and others >= s.concurrency_per_group then
+		if wanted is null and (free <> 0 and not long or young and home is not null and most >= 64) and others >= s.concurrency_per_group then
 			shut := shut || s.id; -- it would wait for all others, and all for it; they wake it when they have more
 			early := early || s.id;
 			continue;

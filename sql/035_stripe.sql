@@ -341,8 +341,9 @@ comment on function stepd._stripe_choose(int, int, int, int, stepd._holding, int
 	'The stripes of a lane that a worker goes for, and one of them that has jobs (null: none has), as one of so many workers who share these occupied ones.';
 
 drop function if exists stepd._stripe_plan(int, boolean, int, int, int, int[], bigint[], boolean, boolean);
+drop function if exists stepd._stripe_plan(int, boolean, int, int, int, int[], bigint[], int[], boolean, boolean);
 create or replace function stepd._stripe_plan(queue_id int, whole boolean, per_group int, node_id int, slot int, lanes int[], cursors bigint[], maxes int[],
-	mine boolean, wide boolean, out calm boolean, out n int, out home bigint, out free bigint, out arcs bigint[], out first int)
+	mine boolean, wide boolean, out calm boolean, out n int, out most int, out home bigint, out free bigint, out arcs bigint[], out first int)
 language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -362,6 +363,7 @@ begin
 		perform pg_advisory_xact_lock(1937007987, _stripe_plan.queue_id); -- newcomers one after the other
 	end loop;
 	n := h.n;
+	most := h.most;
 	own := array(select a.id from stepd.lane a where a.queue_id = _stripe_plan.queue_id);
 	-- a worker asks for many of what it has found quick
 	quick := not coalesce(h.long, false) and (n = 0 or h.most >= 4 or exists (select from unnest(lanes, maxes) u (lane, most) where u.lane = any (own) and u.most >= 64));
@@ -386,7 +388,7 @@ begin
 	end loop;
 end $$;
 comment on function stepd._stripe_plan(int, boolean, int, int, int, int[], bigint[], int[], boolean, boolean) is
-	'How to claim of a queue with concurrencyPerGroup; whole: its lanes are always read from the start; mine: the worker has a place in it, wide: of all stripes. calm: side by side, no group can be full; n: how many others hold jobs. free: stripes of which one may claim. first not null: one that has a job for us, and arcs the stripes that we go for, by position of the lane. home not null: jobs are quick, and if by groups then of these stripes before others.';
+	'How to claim of a queue with concurrencyPerGroup; whole: its lanes are always read from the start; mine: the worker has a place in it, wide: of all stripes. calm: side by side, no group can be full; n: how many others hold jobs, most: how many one has at most. free: stripes of which one may claim. first not null: one that has a job for us, and arcs the stripes that we go for, by position of the lane. home not null: jobs are quick, and if by groups then of these stripes before others.';
 
 create or replace function stepd._stripe_lock(queue_id int, per_group int, node_id int, slot int, arc bigint, first int) returns bigint
 language plpgsql as $$
