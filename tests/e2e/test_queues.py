@@ -121,6 +121,19 @@ def test_concurrency_per_group(nodes, db, strategy):
     assert overlap(db) >= 3
 
 
+def test_few_groups_of_quick_jobs_are_claimed_in_batches(nodes, db):
+    """Workers that wait for each other's claims are no idle ones, for whom each would take one job at a time."""
+    nodes({"kit": {"concurrencyPerGroup": 1}})
+    bulk(db, "kit", 1500, "jsonb_build_object('data', '{\"ms\": 1}'::jsonb, 'group', 'g' || i %% 6)")
+    done(db, 1500)
+    # of one worker's jobs, which go one after the other, the times are as exact as the way to the database is even
+    assert db.rows("select a.id, b.id from stepd.jobs a join stepd.jobs b on b.group_id = a.group_id and (a.node, a.pid) <> (b.node, b.pid)"
+                   " and b.started_at <= a.started_at and b.finished_at > a.started_at + interval '1 ms'") == []
+    assert overlap(db) >= 2
+    claims = db.value("select last_value from pg_sequences where schemaname = 'stepd' and sequencename = 'lease_id_seq'")
+    assert claims < 750
+
+
 def test_bulk_enqueue_of_100000_items_in_one_call(db, stepd):
     stepd.start(config=stepd.config(http={"listen": "off"}))
     begin = time.monotonic()
