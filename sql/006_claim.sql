@@ -210,7 +210,6 @@ drop function if exists stepd._spread(bigint[], smallint[]);
 -- theirs in this transaction.
 drop function if exists stepd._claim_lock(int, int, int[]);
 drop function if exists stepd._claim_lock(int, int, int[], bigint[], boolean);
-drop function if exists stepd._claim_lock(int, int, int[], bigint[], boolean, boolean);
 create or replace function stepd._claim_lock(node_id int, slot int, lanes int[], cursors bigint[], maxes int[], young boolean, long boolean,
 	out alone int[], out shared int[], out shut int[], out crowded int[], out far int, out early int[], out homes bigint[], out arcs bigint[], out shares bigint[])
 language plpgsql as $$

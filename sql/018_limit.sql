@@ -54,8 +54,7 @@
 -- many come back as have ended: enough for batches that grow, and no job is
 -- moved to and fro more than a few times.  While all jobs are quick nothing is
 -- put aside, and what was comes back: thousands moved for a moment would cost
--- far more than the moment.  Jobs without a group are not
--- limited.
+-- far more than the moment.  Jobs without a group are not limited.
 
 create or replace function stepd._rate_used(queue_id int, window_ms bigint) returns int
 language plpgsql
@@ -97,7 +96,7 @@ language sql stable as $$
 $$;
 comment on function stepd._rate_next(stepd.queue) is 'When fewer attempts will count against the queue''s rate limit; null: nothing counts.';
 
--- Has this queue room, as far as one can tell without its lock?
+-- Room, as far as one can tell without the queue's lock.
 create or replace function stepd._rate_room(q stepd.queue) returns boolean
 language sql stable as $$
 	select q.rate_limit = 0 or q.rate_limit >
@@ -391,9 +390,7 @@ begin
 end $$;
 comment on function stepd._group_warm() is 'For claims by single groups, see _warm.';
 
-drop function if exists stepd._group_slow(int);
 drop function if exists stepd._take_by_group(int, int, int, text, int, boolean, boolean, int, boolean, bigint, int, bigint);
-drop function if exists stepd._take_by_group(int, int, int, text, int, boolean, boolean, boolean, int, boolean, bigint, int, bigint);
 create or replace function stepd._take_by_group(node_id int, slot int, queue_id int, strategy text, per_group int, alone boolean, crowd boolean, quick boolean, long boolean, lane_id int,
 	whole boolean, cursor bigint, want int, share bigint,
 	out ids bigint[], out buckets date[], out attempts smallint[], out last bigint, out groups bigint[])

@@ -217,7 +217,6 @@ comment on function stepd._stripe_seen(int, boolean, bigint) is 'The stripes, a 
 
 -- Thousands of a group that is held may stand before others.  Who meets them remembers how far he came, and spends a tenth of
 -- his time on it at most.
-drop function if exists stepd._stripe_far(int, bigint, bigint);
 create or replace function stepd._stripe_far(lane_id int, whole boolean, cursor bigint, free bigint, out stripe int, out upto bigint, out rest bigint)
 language plpgsql stable as $$
 #variable_conflict use_column
@@ -341,7 +340,6 @@ comment on function stepd._stripe_choose(int, int, int, int, stepd._holding, int
 	'The stripes of a lane that a worker goes for, and one of them that has jobs (null: none has), as one of so many workers who share these occupied ones.';
 
 drop function if exists stepd._stripe_plan(int, boolean, int, int, int, int[], bigint[], boolean, boolean);
-drop function if exists stepd._stripe_plan(int, boolean, int, int, int, int[], bigint[], int[], boolean, boolean);
 create or replace function stepd._stripe_plan(queue_id int, whole boolean, per_group int, node_id int, slot int, lanes int[], cursors bigint[], maxes int[],
 	mine boolean, wide boolean, out calm boolean, out n int, out most int, out home bigint, out free bigint, out arcs bigint[], out first int)
 language plpgsql as $$
