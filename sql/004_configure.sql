@@ -113,15 +113,10 @@ begin
 			delete from stepd.ready r using stepd.lane l
 			where r.lane_id = l.id and l.queue_id = _queue_move.queue_id
 			returning r.lane_id, r.pos, r.bucket, r.attempt
-		), parked as (
-			delete from stepd.fifo_backlog b where b.queue_id = _queue_move.queue_id
-			returning b.lane_id, b.id, b.bucket, b.attempt
-		), gone as (
-			select * from ready union all select * from parked
 		)
 		insert into stepd.fifo_inbox (queue_id, id, lane_id, bucket, attempt, group_id)
 		select _queue_move.queue_id, g.pos, g.lane_id, g.bucket, g.attempt, coalesce(j.group_id, '')
-		from gone g join stepd.job j on j.id = g.pos and j.bucket = g.bucket;
+		from ready g join stepd.job j on j.id = g.pos and j.bucket = g.bucket;
 		perform stepd._fifo_adopt(_queue_move.queue_id);
 		return;
 	end if;
@@ -191,11 +186,8 @@ begin
 	if q.strategy <> was.strategy or q.concurrency_per_group <> was.concurrency_per_group then
 		perform stepd._queue_shut(q.id);
 	end if;
-	if q.strategy <> was.strategy or was.concurrency_per_group not in (0, q.concurrency_per_group) then
+	if q.strategy <> was.strategy then
 		perform stepd._queue_move(q.id, q.strategy);
-	end if;
-	if (q.concurrency_per_group > 0) <> (was.concurrency_per_group > 0) then
-		perform stepd._group_recount(q.id, q.concurrency_per_group > 0);
 	end if;
 end $$;
 comment on function stepd._queue_apply(int, text) is 'Give a queue its settings; a change of strategy moves its jobs. argument: what to name in an error.';

@@ -30,12 +30,14 @@
 -- A worker that dies keeps its leases, and so its place, until died() or
 -- rescue() has taken them back: never exceeded, and nothing to leak.
 -- A worker that finishes jobs of the queue in the same transaction keeps the
--- place it has (stepd.kept): finish() holds its lease's row, so nobody can have
--- taken the lease away, and others see the old lease until they see the new
--- one.  It needs no lock, and looks at the number only because the limit may
--- have been lowered.
+-- place it has (stepd.kept: its node and slot, then by pairs the queue and the
+-- stripes it has there, see 035_stripe.sql): finish() holds its lease's row, so
+-- nobody can have taken the lease away, and others see the old lease until they
+-- see the new one.  It needs no lock, and looks at the number only because the
+-- limit may have been lowered.
 --
--- rateLimit and concurrencyPerGroup, under the same lock: see 018_limit.sql.
+-- rateLimit, under the same lock: see 018_limit.sql.  concurrencyPerGroup, beside
+-- others: see 035_stripe.sql.
 --
 -- The planner is told to use the index whatever the statistics say: they may
 -- be from a moment when the table was empty, and a sort of the whole backlog
@@ -157,11 +159,10 @@ comment on function stepd._fifo_mail(int) is 'Has _fifo_sort anything to do?';
 -- To find a row locked costs far more than to read it, so other workers' rows
 -- are left out by their xmax first.  A claim that was rolled back leaves xmax
 -- behind: those rows are taken when nothing else is there, and by cursor 0.
--- share: only of these stripes (035_stripe.sql); null: of all.  What _stripe()
--- computes is written out here: a session's first claim plans each use.
-drop function if exists stepd._take(int, boolean, bigint, int);
-drop function if exists stepd._take(int, boolean, bigint, int, bigint);
-create or replace function stepd._take(lane_id int, whole boolean, cursor bigint, want int, share bigint default null,
+-- share: only of these stripes (035_stripe.sql), and not of groups that are busy;
+-- null: of all.  What _stripe() computes is written out here: a session's first
+-- claim plans each use.
+create or replace function stepd._take(lane_id int, whole boolean, cursor bigint, want int, share bigint default null, busy bigint[] default null,
 	out ids bigint[], out buckets date[], out attempts smallint[], out last bigint, out stripes bigint)
 language plpgsql
 as $$
@@ -172,7 +173,7 @@ begin
 			delete from stepd.ready r
 			where r.ctid = any (array(
 				select x.ctid from stepd.ready x where x.lane_id = _take.lane_id
-					and (share is null or share >> (coalesce(x.group_hash, x.pos) & 63)::int & 1 = 1)
+					and (share is null or share >> (coalesce(x.group_hash, x.pos) & 63)::int & 1 = 1 and (busy is null or (x.group_hash in (select unnest(busy))) is not true))
 				order by x.lane_id, x.rank, x.pos limit want for update skip locked))
 			returning r.rank, r.pos, r.bucket, r.attempt, r.group_hash)
 		select array_agg(g.pos), array_agg(g.bucket), array_agg(g.attempt), max(g.pos) filter (where g.rank = 0),
@@ -183,11 +184,11 @@ begin
 	for i in 1 .. 2 loop
 		with again as materialized (
 			select x.ctid from stepd.ready x where x.lane_id = _take.lane_id and x.rank < 0 and (x.xmax = 0 or i = 2)
-				and (share is null or share >> (coalesce(x.group_hash, x.pos) & 63)::int & 1 = 1)
+				and (share is null or share >> (coalesce(x.group_hash, x.pos) & 63)::int & 1 = 1 and (busy is null or (x.group_hash in (select unnest(busy))) is not true))
 			order by x.lane_id, x.rank, x.pos limit want for update skip locked
 		), next as materialized (
 			select x.ctid from stepd.ready x where x.lane_id = _take.lane_id and x.rank = 0 and x.pos > cursor and (x.xmax = 0 or i = 2)
-				and (share is null or share >> (coalesce(x.group_hash, x.pos) & 63)::int & 1 = 1)
+				and (share is null or share >> (coalesce(x.group_hash, x.pos) & 63)::int & 1 = 1 and (busy is null or (x.group_hash in (select unnest(busy))) is not true))
 			order by x.lane_id, x.rank, x.pos limit want - (select count(*) from again) for update skip locked
 		), gone as (
 			delete from stepd.ready r
@@ -200,45 +201,35 @@ begin
 		exit when ids is not null;
 	end loop;
 end $$;
-comment on function stepd._take(int, boolean, bigint, int, bigint) is
+comment on function stepd._take(int, boolean, bigint, int, bigint, bigint[]) is
 	'Delete up to want ready rows of a lane and return them in order, with the highest pos of the main flow (null: none of it) and, if they were of a share, their stripes.';
 
-drop function if exists stepd._spread(bigint[], smallint[]);
-
--- The locks that the claim of these lanes needs; see above and 018_limit.sql.
--- A worker has a place in the queues that stepd.kept names: it finished jobs of
--- theirs in this transaction.
-drop function if exists stepd._claim_lock(int, int, int[]);
-drop function if exists stepd._claim_lock(int, int, int[], bigint[], boolean);
-create or replace function stepd._claim_lock(node_id int, slot int, lanes int[], cursors bigint[], maxes int[], young boolean, long boolean,
-	out alone int[], out shared int[], out shut int[], out crowded int[], out far int, out early int[], out homes bigint[], out arcs bigint[], out shares bigint[])
+-- The locks that the claim of these lanes needs; see above.
+create or replace function stepd._claim_lock(node_id int, slot int, lanes int[], cursors bigint[], maxes int[],
+	out alone int[], out shared int[], out shut int[], out calm int[], out far int, out arcs bigint[], out shares bigint[], out busy bigint[], out busy_of int[])
 language plpgsql as $$
 #variable_conflict use_column
 declare
-	kept int[] := '{}'; -- negative: of some stripes of its groups only
+	has int[] := '{}'; -- queues that the worker has a place in,
+	stripes bigint[]; -- and stripes it has there
 	s record;
-	calm boolean;
-	others int;
-	most int;
-	near boolean;
-	home bigint;
-	free bigint;
+	p record;
+	g record;
+	kept bigint;
 	wanted bigint[];
-	first int;
-	got bigint;
+	near boolean;
 begin
 	far := 1000 * current_setting('max_connections')::int;
 	alone := '{}';
 	shared := '{}';
 	shut := '{}';
-	early := '{}';
-	crowded := '{}';
+	calm := '{}';
 	if current_setting('stepd.kept', true) like _claim_lock.node_id || ' ' || _claim_lock.slot || ' %' then
-		kept := (string_to_array(current_setting('stepd.kept', true), ' ')::int[])[3:];
+		select array_agg(u.k order by u.ord) filter (where u.ord % 2 = 1), array_agg(u.k order by u.ord) filter (where u.ord % 2 = 0) into has, stripes
+		from unnest((string_to_array(current_setting('stepd.kept', true), ' ')::bigint[])[3:]) with ordinality u (k, ord);
 	end if;
 	for s in
-		select x.id, x.strategy, x.max_concurrency, x.rate_limit, x.rate_window_ms, x.concurrency_per_group,
-			x.id = any (kept) or -x.id = any (kept) as mine, x.id = any (kept) as wide,
+		select x.id, x.strategy, x.max_concurrency, x.rate_limit, x.rate_window_ms, x.concurrency_per_group, x.id = any (has) as mine,
 			x.strategy = 'fifo' and stepd._fifo_mail(x.id) as mail
 		from stepd.queue x
 		where x.id = any (array(select a.queue_id from stepd.lane a where a.id = any (lanes))) and not x.paused
@@ -254,56 +245,46 @@ begin
 		end if;
 		near := s.mail or s.max_concurrency > 0 and s.concurrency_per_group = 0 and not s.mine
 			or s.rate_limit > 0 and (s.rate_limit <= far or s.rate_limit - stepd._rate_used(s.id, s.rate_window_ms) <= far);
-		calm := false;
-		home := null;
-		free := null;
-		wanted := null;
-		first := null;
-		if s.concurrency_per_group > 0 and not near and s.mine and not s.wide then
-			wanted := stepd._stripe_again(s.id, lanes, cursors);
+		if s.concurrency_per_group > 0 then
+			kept := (select bit_or(u.m) from unnest(has, stripes) u (q, m) where u.q = s.id);
+			wanted := case when kept <> 0 then stepd._stripe_again(s.id, lanes, cursors) end;
+			if wanted is not null then
+				select false as calm, wanted as arcs, null::int as first into p;
+			else
+				p := stepd._stripe_plan(s.id, s.strategy <> 'standard', s.concurrency_per_group, _claim_lock.node_id, _claim_lock.slot, lanes, cursors, maxes, kept);
+				wanted := case when p.first is not null then p.arcs end;
+			end if;
+			calm := calm || case when p.calm then array[s.id] end;
 		end if;
-		if s.concurrency_per_group > 0 and not near and wanted is null then
-			select p.calm, p.n, p.most, p.home, p.free, case when p.first is not null then p.arcs end, p.first into calm, others, most, home, free, wanted, first
-			from stepd._stripe_plan(s.id, s.strategy <> 'standard', s.concurrency_per_group, _claim_lock.node_id, _claim_lock.slot, lanes, cursors, maxes, s.mine, s.wide) p;
-		end if;
-		if wanted is null and (free <> 0 and not long or young and home is not null and most >= 64) and others >= s.concurrency_per_group then
-			shut := shut || s.id; -- it would wait for all others, and all for it; they wake it when they have more
-			early := early || s.id;
-			continue;
-		elsif near or s.concurrency_per_group > 0 and not calm and wanted is null then
-			perform stepd._group_warm() where s.concurrency_per_group > 0;
+		if near then
 			perform stepd._queue_lock(s.id);
 			alone := alone || s.id;
-			crowded := crowded || case when s.concurrency_per_group > 0
-				and not stepd._group_calm(s.id, s.concurrency_per_group, _claim_lock.node_id, _claim_lock.slot) then array[s.id] end;
-			if home is not null then
-				homes[s.id] := home;
-			end if;
-			continue;
+		else
+			perform pg_advisory_xact_lock_shared(1937007984, s.id);
+			shared := shared || s.id;
 		end if;
-		perform pg_advisory_xact_lock_shared(1937007984, s.id);
-		shared := shared || s.id;
-		if wanted is not null then
-			got := stepd._stripe_lock(s.id, s.concurrency_per_group, _claim_lock.node_id, _claim_lock.slot,
-				(select bit_or(a) from unnest(wanted) a), first);
+		if s.concurrency_per_group > 0 and wanted is not null then
+			g := stepd._stripe_lock(s.id, s.concurrency_per_group, _claim_lock.node_id, _claim_lock.slot,
+				(select bit_or(a) from unnest(wanted) a), coalesce(kept, 0), p.first);
 			for i in 1 .. cardinality(lanes) loop
 				arcs[i] := coalesce(arcs[i], wanted[i]);
-				shares[i] := coalesce(shares[i], wanted[i] & got);
+				shares[i] := coalesce(shares[i], wanted[i] & g.got);
 			end loop;
+			busy := busy || g.groups;
+			busy_of := busy_of || array(select s.id from unnest(g.groups));
 		end if;
 	end loop;
 end $$;
-comment on function stepd._claim_lock(int, int, int[], bigint[], int[], boolean, boolean) is
-	'Take the locks of those queues of these lanes that have limits or letters; young: so is the session; long: it has found nothing for long. alone: nobody else claims there; shared: others may, as far as limits go; shut: not now; early: and that because no stripe that is free has a job for it, or it would have to go alone, but is young. crowded: those whose groups may be full. homes, by id of the queue: the stripes of its groups that it looks at first, alone. By position of the lane: arcs, those that it goes for beside others, and shares, those of them that are locked. far: what all sessions of the server together may take of a queue while none sees the others.';
+comment on function stepd._claim_lock(int, int, int[], bigint[], int[]) is
+	'Take the locks of those queues of these lanes that have limits or letters. alone: nobody else claims there; shared: others may, as far as limits go; shut: not now. calm: groups cannot be full. By position of the lane: arcs, the stripes of groups that it goes for, and shares, those of them that it has, but for the groups that are busy, of the queues busy_of. far: what all sessions of the server together may take of a queue while none sees the others.';
 
-drop function if exists stepd.claim(int, int, bigint, int[], bigint[], int[], int);
 drop type if exists stepd._claimed cascade;
 create type stepd._claimed as (lease_id bigint, lane_id int, job_id bigint, attempt int, max_attempts int, trigger text, trigger_index int,
-	queue text, group_id text, parent_id bigint, trace_id uuid, enqueued_at_us bigint, cursor bigint, input text);
-comment on type stepd._claimed is 'A claimed job, as its worker wants to know it; or (job_id null) a batch that is to be read with claimed().';
+	queue text, group_id text, parent_id bigint, trace_id uuid, enqueued_at_us bigint, cursor bigint, input text, more boolean);
+comment on type stepd._claimed is 'A claimed job, as its worker wants to know it; or (job_id null) a batch that is to be read with claimed(). more: could another worker find jobs there, now? Null: if the batch is as large as asked.';
 
 create or replace function stepd.claim(node_id int, slot int, generation bigint, lanes int[], cursors bigint[], maxes int[], total int,
-	large int default null) returns setof stepd._claimed
+	large int default null, mosts int[] default null) returns setof stepd._claimed
 language plpgsql
 set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
@@ -314,7 +295,6 @@ declare
 	locked boolean := false;
 	locks record; -- of queues with limits, see _claim_lock
 	lease bigint;
-	stripes bigint;
 	starving int[] := '{}'; -- for queues of which there are jobs, but of groups that may be full
 	beside int := 1000; -- how many it may take beside others of queues with a rate limit, see far
 	at timestamptz;
@@ -322,12 +302,14 @@ declare
 	sorted int;
 	used int;
 	cold boolean;
-	long boolean; -- has it found nothing for long?
+	stripes bigint;
+	groups bigint[];
+	more boolean;
 	least_id bigint;
 	most_id bigint;
 begin
-	if cardinality(lanes) <> cardinality(cursors) or cardinality(lanes) <> cardinality(maxes) then
-		perform stepd._bad('lanes', 'has another length than cursors or maxes');
+	if cardinality(lanes) <> cardinality(cursors) or cardinality(lanes) <> cardinality(maxes) or cardinality(lanes) <> cardinality(mosts) then
+		perform stepd._bad('lanes', 'has another length than cursors, maxes or mosts');
 	end if;
 	if current_setting('stepd.starves', true) <> '' then
 		perform stepd._starve(null);
@@ -348,8 +330,7 @@ begin
 					then exists (select from stepd.ready r where r.lane_id = u.lane)
 					else exists (select from stepd.ready r where r.lane_id = u.lane and r.rank = 0 and r.pos > u.cur)
 						or exists (select from stepd.ready r where r.lane_id = u.lane and r.rank < 0) end
-				or q.strategy = 'fifo' and stepd._fifo_mail(q.id)
-				or q.concurrency_per_group > 0 and stepd._group_mail(q.id))
+				or q.strategy = 'fifo' and stepd._fifo_mail(q.id))
 		order by u.ord
 	loop
 		exit when room <= 0;
@@ -358,8 +339,7 @@ begin
 				locked := true;
 				cold := stepd._warm('claim');
 				perform stepd._starve(null) where l.concurrency_per_group > 0 and l.cur = 0;
-				long := stepd._starves_long();
-				locks := stepd._claim_lock(claim.node_id, claim.slot, lanes, cursors, maxes, stepd._warm_ms('claim') < 100, long);
+				locks := stepd._claim_lock(claim.node_id, claim.slot, lanes, cursors, maxes);
 			end if;
 			continue when l.queue_id = any (locks.shut);
 			-- a fifo queue that is not among them has been sorted by somebody else meanwhile: its heads are there to be taken
@@ -388,20 +368,26 @@ begin
 		end if;
 
 		stripes := null;
-		if l.concurrency_per_group > 0 then
-			if locks.arcs[l.ord] is not null then
-				t := stepd._take_striped(l.lane, l.strategy, l.cur, most, locks.arcs[l.ord], locks.shares[l.ord]);
-			else
-				t := stepd._take_grouped(claim.node_id, claim.slot, l.queue_id, l.strategy, l.concurrency_per_group, l.queue_id = any (locks.alone),
-					l.queue_id = any (locks.crowded), long, l.lane, locks.homes[l.queue_id], l.cur, most);
-			end if;
+		groups := null;
+		more := null;
+		if l.concurrency_per_group = 0 then
+			t := stepd._take(l.lane, l.strategy <> 'standard' or l.cur = 0, l.cur, most);
+		elsif l.queue_id = any (locks.calm) then
+			t := stepd._take(l.lane, l.strategy <> 'standard' or l.cur = 0, l.cur, most);
+		elsif locks.arcs[l.ord] is not null then
+			t := stepd._take_striped(l.lane, l.strategy, l.cur, most, locks.arcs[l.ord], locks.shares[l.ord],
+				case when locks.busy is not null then array(select u.g from unnest(locks.busy, locks.busy_of) u (g, q) where u.q = l.queue_id) end);
 			stripes := t.stripes;
 		else
-			t := stepd._take(l.lane, l.strategy <> 'standard' or l.cur = 0, l.cur, most);
+			t := stepd._take_grouped(claim.node_id, claim.slot, l.queue_id, l.strategy, l.concurrency_per_group, l.lane, l.cur, most,
+				case when l.rate_limit = 0 then mosts[l.ord] end);
+			stripes := t.stripes;
+			groups := t.groups;
+			more := t.more;
 		end if;
 		if t.ids is null then
 			if l.concurrency_per_group > 0 then
-				starving := starving || case when l.queue_id = any (locks.crowded) or locks.arcs[l.ord] is not null then array[l.queue_id] end;
+				starving := starving || case when l.queue_id <> all (locks.calm) then array[l.queue_id] end;
 			end if;
 			continue;
 		end if;
@@ -412,43 +398,37 @@ begin
 		room := room - cardinality(t.ids);
 		at := clock_timestamp();
 		select min(i), max(i) into least_id, most_id from unnest(t.ids) i;
-		insert into stepd.lease (node_id, slot, generation, lane_id, claimed_at, since, has_unique, stripes, ids, buckets, attempts)
+		insert into stepd.lease (node_id, slot, generation, lane_id, claimed_at, since, has_unique, stripes, groups, ids, buckets, attempts)
 		values (claim.node_id, claim.slot, claim.generation, l.lane, at, at,
 			exists (select from stepd.unique_job k where k.job_id between least_id and most_id) -- rarely, and one look tells
 				and exists (select from stepd.unique_job k where k.job_id = any (t.ids)),
-			stripes, t.ids, t.buckets, t.attempts)
+			stripes, groups, t.ids, t.buckets, t.attempts)
 		returning id into lease;
-		if l.concurrency_per_group > 0 then
-			insert into stepd.group_hold (queue_id, lease_id, node_id, slot, whole, groups)
-			select l.queue_id, lease, claim.node_id, claim.slot, cardinality(t.ids), array_remove(t.groups, null) where t.groups is not null;
-		end if;
 		t.last := case when l.strategy = 'standard' then greatest(coalesce(t.last, 0), l.cur) else l.cur end;
 		if cardinality(t.ids) > large or cold and large is not null then
-			return next row(lease, l.lane, null, null, null, null, null, null, null, null, null, null, t.last, null)::stepd._claimed;
+			return next row(lease, l.lane, null, null, null, null, null, null, null, null, null, null, t.last, null, more)::stepd._claimed;
 		else
 			return query
 				select lease, l.lane, x.id, u.attempt + 1,
 					stepd._max_attempts(l.max_retries, case when u.attempt > 0
 						then (select n.attempts_before from stepd.renewal n where n.job_id = x.id) end),
 					x.trigger, x.trigger_index::int, l.name, x.group_id, x.parent_id, x.trace_id,
-					(date_part('epoch', x.enqueued_at) * 1000000)::bigint, t.last, x.input::text
+					(date_part('epoch', x.enqueued_at) * 1000000)::bigint, t.last, x.input::text, more
 				from unnest(t.ids, t.buckets, t.attempts) with ordinality u (id, bucket, attempt, ord)
 				cross join lateral (select j.* from stepd.job j where j.id = u.id and j.bucket = u.bucket limit 1) x
 				order by u.ord;
 		end if;
 	end loop;
-	if locked and room = total then
-		starving := starving || locks.early;
-	end if;
 	if locked and room = total and cardinality(starving) > 0 then
 		perform stepd._starve(starving);
 	elsif current_setting('stepd.starves_since', true) <> '' then
 		perform set_config('stepd.starves_since', '', false);
 	end if;
 end $$;
-comment on function stepd.claim(int, int, bigint, int[], bigint[], int[], int, int) is
+comment on function stepd.claim(int, int, bigint, int[], bigint[], int[], int, int, int[]) is
 'Take up to total jobs, of each lane up to its max, for one life of one worker, in the order of the given lanes; one lease a lane. Rows come in the order in which they are to run.
 A batch of more than large, or of one that would be slow to read now (a session''s first), comes as one row without a job: when the claim is committed, and its locks are free, claimed() tells what is in it. large null: all come at once.
+mosts: of a lane so many where nobody else could take them, as with concurrencyPerGroup 1 what is of the same group; null: no more than its max.
 attempt counts from 1. cursor is what to give for that lane next time; 0 reads the whole lane and is to be given before the worker sleeps, and about once a second.
 Returns nothing when the node is unknown, has left or was silent for longer than its lease. In one transaction with finish() it comes last.';
 
@@ -490,7 +470,7 @@ begin
 					select l.id, l.lane_id, x.id, used + 1,
 						stepd._max_attempts(l.max_retries, case when used > 0 then (select n.attempts_before from stepd.renewal n where n.job_id = x.id) end),
 						x.trigger, x.trigger_index::int, l.name, x.group_id, x.parent_id, x.trace_id,
-						(date_part('epoch', x.enqueued_at) * 1000000)::bigint, null::bigint, x.input::text
+						(date_part('epoch', x.enqueued_at) * 1000000)::bigint, null::bigint, x.input::text, null::boolean
 					from stepd.job x
 					where x.id between ids[1] and l.ids[upto] and x.bucket = day
 						and (x.id in (select i from unnest(ids) i)) is true -- a look at each row, and no join
@@ -502,7 +482,7 @@ begin
 					stepd._max_attempts(l.max_retries, case when u.attempt > 0
 						then (select n.attempts_before from stepd.renewal n where n.job_id = x.id) end),
 					x.trigger, x.trigger_index::int, l.name, x.group_id, x.parent_id, x.trace_id,
-					(date_part('epoch', x.enqueued_at) * 1000000)::bigint, null::bigint, x.input::text
+					(date_part('epoch', x.enqueued_at) * 1000000)::bigint, null::bigint, x.input::text, null::boolean
 				from unnest(ids, l.attempts[first:upto]) with ordinality u (id, attempt, ord)
 				cross join lateral (select j.* from stepd.job j where j.id = u.id and j.bucket = day limit 1) x
 				order by u.ord;

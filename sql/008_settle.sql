@@ -61,9 +61,10 @@ begin
 	if part is null then
 		return;
 	end if;
-	update stepd.lease l set (ids, buckets, attempts) = (
-			select array_agg(u.id order by u.ord), array_agg(u.bucket order by u.ord), array_agg(u.attempt order by u.ord)
-			from unnest(l.ids, l.buckets, l.attempts) with ordinality u (id, bucket, attempt, ord)
+	update stepd.lease l set (ids, buckets, attempts, groups) = (
+			select array_agg(u.id order by u.ord), array_agg(u.bucket order by u.ord), array_agg(u.attempt order by u.ord),
+				array_agg(u.grp order by u.ord) filter (where l.groups is not null)
+			from unnest(l.ids, l.buckets, l.attempts, l.groups) with ordinality u (id, bucket, attempt, grp, ord)
 			where not exists (select from unnest(held) h where h.lease_id = l.id and h.job_id = u.id)),
 		since = greatest(l.since, (select max(h.finished_at) from unnest(held) h where h.lease_id = l.id and h.outcome <> 'release'))
 	where l.id = any (part);

@@ -77,7 +77,7 @@ declare
 	simple boolean;
 	rated boolean;
 	lanes int[];
-	whole_lanes int[]; -- with a lease of all stripes
+	stripes bigint[]; -- of the leases, by position of the lane
 	kept text;
 	slot int;
 	whole bigint;
@@ -91,16 +91,16 @@ begin
 		perform stepd._bad('outcomes', 'has one that is none of completed, error, fail, snooze, invalid_input, cancelled, skipped');
 	end if;
 
-	select bool_or(x.has_unique), sum(cardinality(x.ids)), array_agg(x.lane_id), array_agg(x.lane_id) filter (where x.stripes is null),
+	select bool_or(x.has_unique), sum(cardinality(x.ids)), array_agg(x.lane_id), array_agg(x.stripes),
 		case when min(x.slot) = max(x.slot) then min(x.slot) end
-	into has_unique, whole, lanes, whole_lanes, slot
-	from (select l.has_unique, l.ids, l.lane_id, l.slot, l.stripes from stepd.lease l
+	into has_unique, whole, lanes, stripes, slot
+	from (select l.has_unique, l.ids, l.lane_id, l.slot, case when l.groups is null then coalesce(l.stripes, -1) else 0 end as stripes from stepd.lease l
 		where l.id = any (leases) and l.node_id = finish.node_id order by l.id for update) x;
 	-- a statement of its own: who changes settings holds the leases meanwhile (_queue_shut), and we waited for it
 	select coalesce(bool_and(q.strategy <> 'fifo'), false), bool_or(q.rate_limit > 0),
-		finish.node_id || ' ' || slot || ' ' || string_agg(case when a.id = any (whole_lanes) then q.id else -q.id end::text, ' ') filter (where q.max_concurrency > 0 or q.concurrency_per_group > 0)
+		finish.node_id || ' ' || slot || ' ' || string_agg(q.id || ' ' || u.stripes, ' ') filter (where q.max_concurrency > 0 or q.concurrency_per_group > 0)
 	into simple, rated, kept
-	from stepd.lane a join stepd.queue q on q.id = a.queue_id where a.id = any (lanes);
+	from unnest(lanes, stripes) u (lane, stripes) join stepd.lane a on a.id = u.lane join stepd.queue q on q.id = a.queue_id;
 	if kept is not null then
 		perform set_config('stepd.kept', kept, true); -- a claim in this transaction keeps the worker's place, see 006_claim.sql
 	end if;

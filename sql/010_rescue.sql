@@ -247,8 +247,7 @@ begin
 	return query select due.n,
 		exists (select from stepd.lane l join stepd.queue x on x.id = l.queue_id
 			where not x.paused and (exists (select from stepd.ready r where r.lane_id = l.id)
-				or exists (select from stepd.fifo_inbox i where i.queue_id = x.id)
-				or x.concurrency_per_group > 0 and stepd._group_mail(x.id))
+				or exists (select from stepd.fifo_inbox i where i.queue_id = x.id))
 				and (x.max_concurrency = 0 and x.rate_limit = 0 or stepd._has_room(x))),
 		case when next is not null then greatest(ceil(extract(epoch from next - clock_timestamp()) * 1000), 0)::bigint end;
 end $$;

@@ -45,7 +45,7 @@ begin
 		delete from stepd.fifo_inbox i where i.queue_id = _pluck.queue_id and i.id = j.id and not i.ended returning i.attempt into used;
 	end if;
 	if not found then
-		delete from stepd.fifo_backlog b where b.queue_id = _pluck.queue_id and b.group_id = any (array[coalesce(j.group_id, ''), stepd._group_hash(j.group_id)::text]) and b.rank = any (array[0, -1, -j.priority::int])
+		delete from stepd.fifo_backlog b where b.queue_id = _pluck.queue_id and b.group_id = coalesce(j.group_id, '') and b.rank = 0
 			and b.id = j.id
 		returning b.attempt into used;
 	end if;
@@ -70,7 +70,6 @@ begin
 		end if;
 		j := stepd._job(job_id);
 		select x.* into q from stepd.queue x join stepd.lane a on a.queue_id = x.id where a.id = j.lane_id;
-		perform pg_advisory_xact_lock_shared(1937007988, q.id); -- see _group_pick
 		used := stepd._pluck(j, q.id);
 		if used is null then
 			select * into l from stepd.lease x where j.id = any (x.ids) for update;

@@ -35,4 +35,6 @@ dist_sql_DATA = \
 	sql/032_lease_begun.sql \
 	sql/033_group_hash.sql \
 	sql/034_lease_stripes.sql \
-	sql/035_stripe.sql
+	sql/035_stripe.sql \
+	sql/036_lease_groups.sql \
+	sql/037_group.sql

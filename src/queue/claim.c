@@ -14,27 +14,31 @@ static void open_array(struct sd_buf *b)
 }
 
 void sd_claim_build(struct sd_claim *c, int node_id, int slot, uint32_t generation, struct sd_lane *lanes, size_t nlanes,
-		    size_t first, int64_t budget_us, int64_t now_us)
+		    size_t first, int64_t budget_us, int64_t most_us, int64_t now_us)
 {
 	open_array(&c->lanes);
 	open_array(&c->cursors);
 	open_array(&c->maxes);
+	open_array(&c->mosts);
 	c->node_id = node_id;
 	c->slot = slot;
 	c->generation = generation;
 	c->asked = 0;
+	c->strict = false;
 	for (size_t i = 0; i < nlanes; i++) {
 		struct sd_lane *l = &lanes[(first + i) % nlanes];
 		int want = sd_lane_want(l, budget_us);
 		sd_buf_pgarray_i64(&c->lanes, l->id);
 		sd_buf_pgarray_i64(&c->cursors, sd_lane_begin(l, want, now_us));
 		sd_buf_pgarray_i64(&c->maxes, want);
+		sd_buf_pgarray_i64(&c->mosts, sd_lane_most(l, most_us));
 		if (want > c->asked)
 			c->asked = want;
 	}
 	sd_buf_chr(&c->lanes, '}');
 	sd_buf_chr(&c->cursors, '}');
 	sd_buf_chr(&c->maxes, '}');
+	sd_buf_chr(&c->mosts, '}');
 }
 
 struct sd_db_call sd_claim_call(struct sd_claim *c)
@@ -50,6 +54,7 @@ struct sd_db_call sd_claim_call(struct sd_claim *c)
 	c->values[5] = c->maxes.data;
 	c->values[6] = sd_db_number(n, c->asked);
 	c->values[7] = sd_db_number(n, LARGE);
+	c->values[8] = c->strict ? NULL : c->mosts.data;
 	return (struct sd_db_call){&sd_sql_claim, c->values};
 }
 
@@ -80,6 +85,7 @@ void sd_claim_row(const PGresult *res, int row, struct sd_claimed *out)
 	out->cursor = number(res, row, 12);
 	out->input = text(res, row, 13);
 	out->input_len = (size_t)PQgetlength(res, row, 13);
+	out->more = PQgetisnull(res, row, 14) ? SD_MORE_IF_FULL : PQgetvalue(res, row, 14)[0] == 't' ? SD_MORE : SD_NO_MORE;
 }
 
 bool sd_claim_is_to_read(const PGresult *res)

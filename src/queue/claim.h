@@ -15,21 +15,23 @@
 
 /* The parameters of one claim; the buffers are reused. */
 struct sd_claim {
-	struct sd_buf lanes, cursors, maxes, leases;
+	struct sd_buf lanes, cursors, maxes, mosts, leases;
 	int node_id, slot;
 	uint32_t generation;
-	int asked; /* in total; the caller may lower it before the call */
+	int asked;   /* in total; the caller may lower it before the call */
+	bool strict; /* and set this: no more, in any case */
 	struct sd_db_numbers numbers;
-	const char *values[8];
+	const char *values[9];
 };
 
 /*
  * Ask all lanes, beginning with lane number `first` so that none is always
  * last, for what each wants and for at most as many in total as the most
- * eager of them.  budget_us: how long a batch should take to run.
+ * eager of them.  budget_us: how long a batch should take to run; most_us: one
+ * of jobs that nobody else could run meanwhile.
  */
 void sd_claim_build(struct sd_claim *c, int node_id, int slot, uint32_t generation, struct sd_lane *lanes, size_t nlanes,
-		    size_t first, int64_t budget_us, int64_t now_us);
+		    size_t first, int64_t budget_us, int64_t most_us, int64_t now_us);
 struct sd_db_call sd_claim_call(struct sd_claim *c); /* valid until c is built or called again */
 /* Did the claim only name some of its batches, as they are large (rows without a job)?  Then this asks what is in all of them. */
 bool sd_claim_is_to_read(const PGresult *res);
@@ -41,6 +43,7 @@ struct sd_claimed {
 	int lane_id, attempt, max_attempts, trigger_index;
 	const char *trigger, *queue, *group_id, *trace_id, *input; /* group_id NULL: none */
 	size_t input_len;
+	enum sd_more more;
 };
 void sd_claim_row(const PGresult *res, int row, struct sd_claimed *out);
 

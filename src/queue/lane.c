@@ -6,6 +6,7 @@
 #include <string.h>
 
 #define SLOW_US 2500.0		    /* jobs longer than this are not fetched ahead */
+#define SPARE_US 7500.0		    /* longer ones might be given back while they wait (worker.c) */
 #define BATCH_BYTES (4.0 * 1048576) /* of input that a batch holds */
 #define LAG_US (10 * SD_SEC)
 #define RESCAN_US (1 * SD_SEC)
@@ -37,6 +38,16 @@ int sd_lane_want(const struct sd_lane *l, int64_t budget_us)
 	return n < 1 ? 1 : (int)n;
 }
 
+int sd_lane_most(const struct sd_lane *l, int64_t budget_us)
+{
+	return l->mean_us < 0 || l->mean_us > SPARE_US ? 1 : sd_lane_want(l, budget_us);
+}
+
+bool sd_lane_has_more(const struct sd_lane *l)
+{
+	return l->more == SD_MORE || (l->more == SD_MORE_IF_FULL && l->full);
+}
+
 bool sd_lane_is_slow(const struct sd_lane *l)
 {
 	return l->mean_us < 0 || l->mean_us > SLOW_US;
@@ -58,6 +69,7 @@ int64_t sd_lane_begin(struct sd_lane *l, int asked, int64_t now_us)
 	l->asked = asked;
 	l->got = 0;
 	l->got_cursor = 0;
+	l->more = SD_MORE_IF_FULL;
 	l->rescanning = l->cursor == 0 || now_us >= l->rescan_us;
 	if (l->rescanning)
 		return 0;

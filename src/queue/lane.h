@@ -22,6 +22,9 @@
 #define SD_LANE_MAX_BATCH 1000
 #define SD_LANE_SAMPLES 10
 
+/* Could another worker find jobs in the lane now, behind what we got?  SD_MORE_IF_FULL: if that is all we asked for. */
+enum sd_more { SD_MORE_IF_FULL, SD_MORE, SD_NO_MORE };
+
 struct sd_lane {
 	int id;		     /* SQL's lane_id */
 	int step_index;	     /* in the registry */
@@ -46,6 +49,7 @@ struct sd_lane {
 	int asked;
 	int got;
 	int64_t got_cursor;
+	enum sd_more more;
 };
 
 void sd_lane_init(struct sd_lane *l, int id, int step_index, int64_t timeout_ms);
@@ -54,6 +58,10 @@ void sd_lane_init(struct sd_lane *l, int id, int step_index, int64_t timeout_ms)
  * nothing is known or jobs are slow, hundreds when they take microseconds.
  */
 int sd_lane_want(const struct sd_lane *l, int64_t budget_us);
+/* The same for jobs that nobody else could run meanwhile. */
+int sd_lane_most(const struct sd_lane *l, int64_t budget_us);
+/* Is another worker to be woken for what is left? */
+bool sd_lane_has_more(const struct sd_lane *l);
 /* A claim of `asked` jobs starts now: the cursor to send. */
 int64_t sd_lane_begin(struct sd_lane *l, int asked, int64_t now_us);
 /* It came back after took_us with what is noted in got and got_cursor. */

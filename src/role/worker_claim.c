@@ -126,10 +126,11 @@ struct sd_db_call sd_worker_claim_call(struct sd_worker *w, int64_t now_us)
 	w->claimed_node = atomic_load(&w->child->scoreboard->node_id);
 	sd_claim_build(&w->claim, w->claimed_node, (int)w->child->slot_index,
 		       w->child->slot_generation, w->lanes, w->nlanes, w->first_lane,
-		       sd_worker_others_sleep(w) ? shared_budget(w) : BUDGET_US, now_us);
+		       sd_worker_others_sleep(w) ? shared_budget(w) : BUDGET_US, BUDGET_US, now_us);
 	if (w->singly > 0) {
 		w->singly--;
 		w->claim.asked = 1;
+		w->claim.strict = true;
 	}
 	return sd_claim_call(&w->claim);
 }
@@ -220,6 +221,14 @@ static void give_back_row(struct sd_worker *w, const struct sd_claimed *c)
 	sd_worker_release(w, a);
 }
 
+static void note(struct sd_lane *l, const struct sd_claimed *c)
+{
+	if (c->cursor > l->got_cursor)
+		l->got_cursor = c->cursor;
+	if (c->more != SD_MORE_IF_FULL && l->more != SD_MORE)
+		l->more = c->more;
+}
+
 /*
  * What came is noted with its lane first, and the lanes learn from it when all rows are read.  The lane that came last may
  * have filled the batch, so the next claim begins behind it: else a lane with much to do would be served again and again
@@ -240,19 +249,18 @@ static void take_rows(struct sd_worker *w, const PGresult *res)
 			continue;
 		}
 		l->got++;
-		if (c.cursor > l->got_cursor)
-			l->got_cursor = c.cursor;
+		note(l, &c);
 		sd_chain_append(&chain, attempt_of(w, &c, l));
 	}
 	w->first_lane = (l != NULL ? (size_t)(l - w->lanes) + 1 : w->first_lane + 1) % w->nlanes;
 
-	bool more = (int)chain.n >= w->claim.asked;
+	bool more = w->nlanes > 1 && (int)chain.n >= w->claim.asked;
 	int64_t now = sd_now_us();
 	w->claim_us[1] = w->claim_us[0];
 	w->claim_us[0] = now - w->exchange_us;
 	for (size_t i = 0; i < w->nlanes; i++) {
 		sd_lane_end(&w->lanes[i], now, now - w->exchange_us);
-		more |= w->lanes[i].full; /* one lane may hold more, though all together gave less than was asked */
+		more |= sd_lane_has_more(&w->lanes[i]); /* one lane may hold more, though all together gave less than was asked */
 	}
 	if (sd_worker_halted(w)) /* it was asked for before that was said */
 		sd_worker_release(w, sd_chain_take(&chain));
@@ -306,8 +314,8 @@ void sd_worker_claimed(struct sd_worker *w, const PGresult *res)
 		struct sd_claimed c;
 		sd_claim_row(res, r, &c);
 		struct sd_lane *l = sd_worker_lane(w, c.lane_id);
-		if (l != NULL && c.cursor > l->got_cursor)
-			l->got_cursor = c.cursor;
+		if (l != NULL)
+			note(l, &c);
 	}
 	struct sd_db_call call = sd_claim_read_call(&w->claim, res);
 	w->busy = true;

@@ -99,8 +99,9 @@ create function t.sound() returns text language sql set enable_nestloop = off se
 		(select format('empty lease %s', id) from stepd.lease where cardinality(ids) = 0 limit 1),
 		(select format('job %s is ready in the wrong group', r.pos) from stepd.ready r join stepd.job j on j.id = r.pos and j.bucket = r.bucket
 			where r.rank < 40000 and r.group_hash is distinct from stepd._group_hash(j.group_id) limit 1),
-		(select format('job %s is put aside in the wrong group', b.id) from stepd.fifo_backlog b join stepd.job j on j.id = b.id and j.bucket = b.bucket
-			join stepd.queue q on q.id = b.queue_id and q.strategy <> 'fifo' where b.group_id is distinct from stepd._group_hash(j.group_id)::text limit 1),
+		(select format('lease %s tells groups that are not those of its jobs', l.id) from stepd.lease l
+			where l.groups is not null and (cardinality(l.groups) <> cardinality(l.ids) or exists (select from unnest(l.ids, l.buckets, l.groups) u (id, bucket, h)
+				join stepd.job j on j.id = u.id and j.bucket = u.bucket where stepd._group_hash(j.group_id) is distinct from u.h)) limit 1),
 		case when (select count(*) from stepd.jobs) <> (select count(*) from stepd.job) then 'stepd.jobs does not have all jobs' end,
 		(select format('queue %s counts %s, its jobs are %s', c.name, c.counts, l.counts)
 			from (select name, array[ready, scheduled, running, retrying, failed] as counts from stepd.queues) c
@@ -164,7 +165,7 @@ create function t.claim_groups(slot int, step text, most int) returns text langu
 $$;
 -- As it was before t.setup().
 create function t.reset() returns void language sql as $$
-	truncate stepd.node_pool, stepd.group_hold, stepd.node, stepd.step, stepd.step_provider, stepd.queue, stepd.lane, stepd.subscription, stepd.schedule, stepd.tick,
+	truncate stepd.node_pool, stepd.node, stepd.step, stepd.step_provider, stepd.queue, stepd.lane, stepd.subscription, stepd.schedule, stepd.tick,
 		stepd.ready, stepd.waiting, stepd.fifo_inbox, stepd.fifo_group, stepd.fifo_backlog, stepd.unrouted, stepd.lease, stepd.unique_job,
 		stepd.cancel_request, stepd.renewal, stepd.state, stepd.job, stepd.outcome, stepd.attempt, stepd.log restart identity;
 	select setval('stepd.job_id', 1, false);

@@ -132,7 +132,7 @@ select pg_temp.refused('stepd.' || call, said) from (values
 	('maintain(null)', 'keep: null is not at least a minute'),
 	($$maintain('-1 day')$$, 'keep: -1 days is not at least a minute'),
 	($$release('{1}', '{}')$$, 'jobs: has another length than leases'),
-	($$claim(1, 1, 1, '{1}', '{}', '{}', 1)$$, 'lanes: has another length than cursors or maxes'),
+	($$claim(1, 1, 1, '{1}', '{}', '{}', 1)$$, 'lanes: has another length than cursors, maxes or mosts'),
 	($$node_join(null, 'a', 1, 'v', 1000)$$, 'boot_id: must not be null'),
 	('node_join(gen_random_uuid(), null, 1, ''v'', 1000)', 'name: must not be empty'),
 	('node_join(gen_random_uuid(), ''a'', 1, ''v'', null)', 'lease_ms: null is not between 100 and 86400000')) v (call, said);
