@@ -206,7 +206,7 @@ comment on function stepd._take(int, boolean, bigint, int, bigint, bigint[]) is
 
 -- The locks that the claim of these lanes needs; see above.
 create or replace function stepd._claim_lock(node_id int, slot int, lanes int[], cursors bigint[], maxes int[],
-	out alone int[], out shared int[], out shut int[], out calm int[], out far int, out arcs bigint[], out shares bigint[], out busy bigint[], out busy_of int[])
+	out alone int[], out shared int[], out shut int[], out early int[], out calm int[], out far int, out arcs bigint[], out shares bigint[], out busy bigint[], out busy_of int[], out others int[])
 language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -223,6 +223,7 @@ begin
 	alone := '{}';
 	shared := '{}';
 	shut := '{}';
+	early := '{}';
 	calm := '{}';
 	if current_setting('stepd.kept', true) like _claim_lock.node_id || ' ' || _claim_lock.slot || ' %' then
 		select array_agg(u.k order by u.ord) filter (where u.ord % 2 = 1), array_agg(u.k order by u.ord) filter (where u.ord % 2 = 0) into has, stripes
@@ -249,12 +250,18 @@ begin
 			kept := (select bit_or(u.m) from unnest(has, stripes) u (q, m) where u.q = s.id);
 			wanted := case when kept <> 0 then stepd._stripe_again(s.id, lanes, cursors) end;
 			if wanted is not null then
-				select false as calm, wanted as arcs, null::int as first into p;
+				select false as calm, true as many, false as taken, wanted as arcs, null::int as first into p;
 			else
-				p := stepd._stripe_plan(s.id, s.strategy <> 'standard', s.concurrency_per_group, _claim_lock.node_id, _claim_lock.slot, lanes, cursors, maxes, kept);
+				p := stepd._stripe_plan(s.id, s.strategy <> 'standard', s.concurrency_per_group, _claim_lock.node_id, _claim_lock.slot, lanes, cursors, maxes, kept, s.max_concurrency > 0);
 				wanted := case when p.first is not null then p.arcs end;
 			end if;
-			calm := calm || case when p.calm then array[s.id] end;
+			if p.calm then
+				calm := calm || s.id;
+			elsif wanted is null and p.many and p.taken and stepd._starves_ms() < 60 then
+				shut := shut || s.id; -- others have large batches, and wake it when they come for more
+				early := early || s.id;
+				continue;
+			end if;
 		end if;
 		if near then
 			perform stepd._queue_lock(s.id);
@@ -269,6 +276,7 @@ begin
 			for i in 1 .. cardinality(lanes) loop
 				arcs[i] := coalesce(arcs[i], wanted[i]);
 				shares[i] := coalesce(shares[i], wanted[i] & g.got);
+				others[i] := case when wanted[i] is not null then g.n else others[i] end;
 			end loop;
 			busy := busy || g.groups;
 			busy_of := busy_of || array(select s.id from unnest(g.groups));
@@ -276,7 +284,7 @@ begin
 	end loop;
 end $$;
 comment on function stepd._claim_lock(int, int, int[], bigint[], int[]) is
-	'Take the locks of those queues of these lanes that have limits or letters. alone: nobody else claims there; shared: others may, as far as limits go; shut: not now. calm: groups cannot be full. By position of the lane: arcs, the stripes of groups that it goes for, and shares, those of them that it has, but for the groups that are busy, of the queues busy_of. far: what all sessions of the server together may take of a queue while none sees the others.';
+	'Take the locks of those queues of these lanes that have limits or letters. alone: nobody else claims there; shared: others may, as far as limits go; shut: not now; early: because it wants a large batch, and has not been looking for a free stripe for long, and others have such batches. calm: groups cannot be full. By position of the lane: arcs, the stripes of groups that it goes for, and shares, those of them that it has, but for the groups that are busy, of the queues busy_of, and others, how many workers hold jobs there. far: what all sessions of the server together may take of a queue while none sees the others.';
 
 drop type if exists stepd._claimed cascade;
 create type stepd._claimed as (lease_id bigint, lane_id int, job_id bigint, attempt int, max_attempts int, trigger text, trigger_index int,
@@ -305,6 +313,7 @@ declare
 	stripes bigint;
 	groups bigint[];
 	more boolean;
+	missed boolean := false; -- others were faster in some stripes
 	least_id bigint;
 	most_id bigint;
 begin
@@ -341,7 +350,9 @@ begin
 				perform stepd._starve(null) where l.concurrency_per_group > 0 and l.cur = 0;
 				locks := stepd._claim_lock(claim.node_id, claim.slot, lanes, cursors, maxes);
 			end if;
-			continue when l.queue_id = any (locks.shut);
+			continue when l.queue_id = any (locks.shut)
+				or not exists (select from stepd.queue q where q.id = l.queue_id and (q.strategy, q.max_concurrency, q.rate_limit, q.rate_window_ms, q.concurrency_per_group)
+					= (l.strategy, l.max_concurrency, l.rate_limit, l.rate_window_ms, l.concurrency_per_group)); -- now that the gate keeps them
 			-- a fifo queue that is not among them has been sorted by somebody else meanwhile: its heads are there to be taken
 			continue when l.queue_id <> all (locks.alone || locks.shared) and (l.max_concurrency > 0 or l.rate_limit > 0 or l.concurrency_per_group > 0);
 			continue when l.max_concurrency > 0 and l.max_concurrency <= stepd._others(l.queue_id, claim.node_id, claim.slot);
@@ -373,10 +384,10 @@ begin
 		if l.concurrency_per_group = 0 then
 			t := stepd._take(l.lane, l.strategy <> 'standard' or l.cur = 0, l.cur, most);
 		elsif l.queue_id = any (locks.calm) then
-			t := stepd._take(l.lane, l.strategy <> 'standard' or l.cur = 0, l.cur, most);
+			t := stepd._take_calm(l.lane, l.strategy, l.cur, most);
 		elsif locks.arcs[l.ord] is not null then
 			t := stepd._take_striped(l.lane, l.strategy, l.cur, most, locks.arcs[l.ord], locks.shares[l.ord],
-				case when locks.busy is not null then array(select u.g from unnest(locks.busy, locks.busy_of) u (g, q) where u.q = l.queue_id) end);
+				case when locks.busy is not null then array(select u.g from unnest(locks.busy, locks.busy_of) u (g, q) where u.q = l.queue_id) end, locks.others[l.ord]);
 			stripes := t.stripes;
 		else
 			t := stepd._take_grouped(claim.node_id, claim.slot, l.queue_id, l.strategy, l.concurrency_per_group, l.lane, l.cur, most,
@@ -387,6 +398,7 @@ begin
 		end if;
 		if t.ids is null then
 			if l.concurrency_per_group > 0 then
+				missed := missed or locks.arcs[l.ord] is not null;
 				starving := starving || case when l.queue_id <> all (locks.calm) then array[l.queue_id] end;
 			end if;
 			continue;
@@ -419,6 +431,12 @@ begin
 				order by u.ord;
 		end if;
 	end loop;
+	if missed and room = total then
+		perform stepd._ring('');
+	end if;
+	if locked and room = total then
+		starving := starving || locks.early;
+	end if;
 	if locked and room = total and cardinality(starving) > 0 then
 		perform stepd._starve(starving);
 	elsif current_setting('stepd.starves_since', true) <> '' then

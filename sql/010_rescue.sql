@@ -246,7 +246,8 @@ begin
 	from stepd.queue x where x.rate_limit > 0 and not x.paused and not stepd._rate_room(x);
 	return query select due.n,
 		exists (select from stepd.lane l join stepd.queue x on x.id = l.queue_id
-			where not x.paused and (exists (select from stepd.ready r where r.lane_id = l.id)
+			where not x.paused and (x.concurrency_per_group = 0 and exists (select from stepd.ready r where r.lane_id = l.id)
+				or x.concurrency_per_group > 0 and stepd._group_ready(x.id, x.concurrency_per_group, l.id)
 				or exists (select from stepd.fifo_inbox i where i.queue_id = x.id))
 				and (x.max_concurrency = 0 and x.rate_limit = 0 or stepd._has_room(x))),
 		case when next is not null then greatest(ceil(extract(epoch from next - clock_timestamp()) * 1000), 0)::bigint end;

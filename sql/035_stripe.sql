@@ -112,6 +112,7 @@ declare
 	h stepd._holding;
 	masks bigint[]; -- the stripes of which each may hold anything
 	told boolean;
+	untold int[]; -- by stripe, how many
 begin
 	select count(*), count(*) filter (where (x.node_id, x.slot) < (_holders.node_id, _holders.slot)),
 		coalesce(bit_or(x.stripes), 0), avg(x.first), avg(x.last - x.first), array_agg(x.untold), bool_or(x.told)
@@ -126,11 +127,12 @@ begin
 		else ~(select coalesce(bit_or(1::bigint << f.s), 0)
 			from (select s from unnest(masks) m cross join generate_series(0, 63) s where m >> s & 1 = 1 group by s having count(*) >= per_group) f) end;
 	if told and h.n >= per_group then
+		untold := case when per_group > 1 then array(select (select count(*) from unnest(masks) m where m >> s & 1 = 1) from generate_series(0, 63) s) end;
 		h.groups := array(
 			select u.g from (select distinct l.node_id, l.slot, g.g from stepd.lease l cross join unnest(l.groups) g (g)
 				where l.lane_id = any (array(select a.id from stepd.lane a where a.queue_id = _holders.queue_id))
 					and (l.node_id, l.slot) <> (_holders.node_id, _holders.slot) and g.g is not null) u
-			group by u.g having count(*) + (select count(*) from unnest(masks) m where m >> stepd._stripe(u.g, 0) & 1 = 1) >= per_group);
+			group by u.g having per_group = 1 or count(*) + untold[1 + (u.g & 63)] >= per_group);
 		h.groups := nullif(h.groups, '{}');
 	end if;
 	return h;
@@ -139,7 +141,7 @@ comment on function stepd._holders(int, int, int, int) is
 'Other workers that hold jobs of a queue: how many, and how many of them come before this one; and where in the order of jobs they are, on average, and from where to where one goes.
 held: the stripes, a bit each, of which anybody holds jobs. free: those in which no group can be full, but for these groups (null: none).';
 
-create or replace function stepd._stripe_at(lane_id int, out arc bigint, out cursor bigint, out until bigint, out took bigint)
+create or replace function stepd._stripe_at(lane_id int, out arc bigint, out cursor bigint, out until bigint, out took bigint, out n bigint)
 language plpgsql stable as $$
 declare
 	kept bigint[] := string_to_array(nullif(current_setting('stepd.at_' || lane_id, true), ''), ' ', '-');
@@ -148,16 +150,17 @@ begin
 	cursor := kept[2];
 	until := kept[3];
 	took := coalesce(kept[4], 0);
+	n := kept[5];
 end $$;
 comment on function stepd._stripe_at(int) is
-'What this session knows of a lane: the stripes that it took or looked for last, up to where nothing of them is left, and until when it may go on with them; cursor null: of all, up to the worker''s own cursor. took: the stripes in its last batch. until negative: before that time it need not look from the start again. Times in ms since the epoch.';
+'What this session knows of a lane: the stripes that it took or looked for last, up to where nothing of them is left, and until when it may go on with them; cursor null: of all, up to the worker''s own cursor. took: the stripes in its last batch; n: how many others held jobs then. until negative: before that time it need not look from the start again. Times in ms since the epoch.';
 
-create or replace function stepd._stripe_keep(lane_id int, arc bigint, cursor bigint, until bigint, took bigint) returns void
+create or replace function stepd._stripe_keep(lane_id int, arc bigint, cursor bigint, until bigint, took bigint, n bigint default null) returns void
 language plpgsql as $$
 begin
-	perform set_config('stepd.at_' || lane_id, array_to_string(array[arc, cursor, until, took], ' ', '-'), false);
+	perform set_config('stepd.at_' || lane_id, array_to_string(array[arc, cursor, until, took, n], ' ', '-'), false);
 end $$;
-comment on function stepd._stripe_keep(int, bigint, bigint, bigint, bigint) is 'What _stripe_at is to tell.';
+comment on function stepd._stripe_keep(int, bigint, bigint, bigint, bigint, bigint) is 'What _stripe_at is to tell.';
 
 create or replace function stepd._stripe_again(queue_id int, lanes int[], cursors bigint[]) returns bigint[]
 language plpgsql stable as $$
@@ -189,11 +192,11 @@ begin
 	return (select coalesce(bit_or(1::bigint << (coalesce(x.group_hash, x.pos) & 63)::int), 0) from (
 		(select x.group_hash, x.pos from stepd.ready x
 			where x.lane_id = _stripe_seen.lane_id and x.rank < case when whole then 2147483647 else 0 end and x.xmax = 0
-			order by x.lane_id, x.rank, x.pos limit 2000)
+			order by x.lane_id, x.rank, x.pos limit 1000)
 		union all
 		(select x.group_hash, x.pos from stepd.ready x
 			where x.lane_id = _stripe_seen.lane_id and x.rank = 0 and x.pos > cursor and not whole and x.xmax = 0
-			order by x.lane_id, x.rank, x.pos limit 2000)) x
+			order by x.lane_id, x.rank, x.pos limit 1000)) x
 		where busy is null or (x.group_hash in (select unnest(busy))) is not true);
 end $$;
 comment on function stepd._stripe_seen(int, boolean, bigint, bigint[]) is 'The stripes, a bit each, that have ready jobs of groups that are not busy among the next thousands of a lane, without those that somebody has taken or tried to.';
@@ -282,7 +285,7 @@ comment on function stepd._stripe_choose(int, int, int, int, stepd._holding, int
 	'The stripes of a lane that a worker goes for, and one of them that has jobs (null: none has), as one of so many workers who share these occupied ones.';
 
 create or replace function stepd._stripe_plan(queue_id int, whole boolean, per_group int, node_id int, slot int, lanes int[], cursors bigint[], maxes int[],
-	kept bigint, out calm boolean, out arcs bigint[], out first int)
+	kept bigint, single boolean, out calm boolean, out many boolean, out taken boolean, out arcs bigint[], out first int)
 language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -294,14 +297,20 @@ declare
 	c record;
 begin
 	starved := stepd._starved(_stripe_plan.queue_id);
-	for turn in 1 .. 2 loop
-		h := stepd._holders(_stripe_plan.queue_id, per_group, _stripe_plan.node_id, _stripe_plan.slot);
-		exit when turn = 2 or kept = -1 or kept is not null and (h.n >= per_group or starved);
-		perform pg_advisory_xact_lock(1937007987, _stripe_plan.queue_id); -- newcomers one after the other
-	end loop;
+	h := stepd._holders(_stripe_plan.queue_id, per_group, _stripe_plan.node_id, _stripe_plan.slot);
 	calm := h.n < per_group and not starved;
+	if kept is null and (calm or single) or kept <> -1 and calm then -- one after the other
+		perform pg_advisory_xact_lock(1937007987, _stripe_plan.queue_id);
+		h := stepd._holders(_stripe_plan.queue_id, per_group, _stripe_plan.node_id, _stripe_plan.slot);
+		calm := calm and h.n < per_group;
+	elsif kept is null then -- after those, but beside each other
+		perform pg_advisory_xact_lock_shared(1937007987, _stripe_plan.queue_id);
+		h := stepd._holders(_stripe_plan.queue_id, per_group, _stripe_plan.node_id, _stripe_plan.slot);
+	end if;
 	own := array(select a.id from stepd.lane a where a.queue_id = _stripe_plan.queue_id);
-	if calm or h.free = 0 or not exists (select from unnest(lanes, maxes) u (lane, most) where u.lane = any (own) and u.most >= 64) then
+	taken := h.free <> -1;
+	many := exists (select from unnest(lanes, maxes) u (lane, most) where u.lane = any (own) and u.most >= 64);
+	if calm or h.free = 0 or not many then
 		return;
 	end if;
 	workers := greatest(h.n + 1 + starved::int, per_group + 1);
@@ -314,10 +323,10 @@ begin
 		first := coalesce(first, c.first);
 	end loop;
 end $$;
-comment on function stepd._stripe_plan(int, boolean, int, int, int, int[], bigint[], int[], bigint) is
-	'How to claim of a queue with concurrencyPerGroup; whole: its lanes are always read from the start; kept: the stripes that the worker has, null: it holds nothing there. calm: as if there were no groups. first not null: by stripes, one that has a job for us, and arcs the stripes that we go for, by position of the lane. Else by groups.';
+comment on function stepd._stripe_plan(int, boolean, int, int, int, int[], bigint[], int[], bigint, boolean) is
+	'How to claim of a queue with concurrencyPerGroup; whole: its lanes are always read from the start; kept: the stripes that the worker has, null: it holds nothing there; single: such newcomers claim one after the other, as for maxConcurrency. calm: as if there were no groups. many: it wants a large batch; taken: others have batches of some stripes. first not null: by stripes, one that has a job for us, and arcs the stripes that we go for, by position of the lane. Else by groups.';
 
-create or replace function stepd._stripe_lock(queue_id int, per_group int, node_id int, slot int, arc bigint, kept bigint, first int, out got bigint, out groups bigint[])
+create or replace function stepd._stripe_lock(queue_id int, per_group int, node_id int, slot int, arc bigint, kept bigint, first int, out got bigint, out groups bigint[], out n int)
 language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -339,12 +348,13 @@ begin
 	h := stepd._holders(_stripe_lock.queue_id, per_group, _stripe_lock.node_id, _stripe_lock.slot);
 	got := got & h.free;
 	groups := h.groups;
+	n := h.n;
 end $$;
 comment on function stepd._stripe_lock(int, int, int, int, bigint, bigint, int) is
-	'Get hold of stripes until the end of the transaction: of those that the worker has (kept), and those that nobody else has locked; first (if not null), or else one, in any case. got: those of them that are free, but for these groups (null: none). Waits, so it is for _claim_lock only.';
+	'Get hold of stripes until the end of the transaction: of those that the worker has (kept), and those that nobody else has locked; first (if not null), or else one, in any case. got: those of them that are free, but for these groups (null: none); n: how many others hold jobs. Waits, so it is for _claim_lock only.';
 
 -- Of an arc some stripes of which are somebody else's now the cursor stays before their jobs.
-create or replace function stepd._take_striped(lane_id int, strategy text, cursor bigint, want int, arc bigint, share bigint, busy bigint[],
+create or replace function stepd._take_striped(lane_id int, strategy text, cursor bigint, want int, arc bigint, share bigint, busy bigint[], others int,
 	out ids bigint[], out buckets date[], out attempts smallint[], out last bigint, out groups bigint[], out stripes bigint)
 language plpgsql as $$
 #variable_conflict use_column
@@ -367,7 +377,6 @@ begin
 		stripes := case when cardinality(ids) < 64 then t.stripes else took end; -- a few slow jobs shall not be in the way of others
 	end if;
 	if ids is null then
-		perform stepd._ring(''); -- others were faster, or have what is left
 		if at.until > 0 then
 			perform stepd._stripe_keep(_take_striped.lane_id, at.arc, at.cursor, 0, at.took);
 		end if;
@@ -381,9 +390,10 @@ begin
 		last := case when whole then last else greatest(last, start) end;
 		perform stepd._stripe_keep(_take_striped.lane_id, arc, last, case
 			when cardinality(ids) < want then 0
+			when same and others > at.n then 0
 			when same then at.until
-			else now + 200 end, took);
+			else now + 200 end, took, case when same then at.n else others end);
 	end if;
 end $$;
-comment on function stepd._take_striped(int, text, bigint, int, bigint, bigint, bigint[]) is
-	'_take of the stripes of share, which we have, but for groups that are busy; arc: those that the session''s cursor is about. stripes: for the lease.';
+comment on function stepd._take_striped(int, text, bigint, int, bigint, bigint, bigint[], int) is
+	'_take of the stripes of share, which we have, but for groups that are busy; arc: those that the session''s cursor is about; others: how many workers hold jobs of the queue. stripes: for the lease.';

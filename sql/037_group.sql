@@ -10,9 +10,9 @@
 --
 -- Jobs are looked for in the order of the lane.  Where thousands stand in front
 -- whose groups are full, groups are looked for that are not, by an index, from
--- anywhere on; so it does not matter how many jobs a busy group has.  (A job
--- without a group is not found so.  It is when the worker's cursor has passed
--- what stands before it, some thousands with each claim.)
+-- anywhere on; so it does not matter how many jobs a busy group has.  A job
+-- without a group is not found so, but by reading all that is before it.  That,
+-- and an index full of dead rows, may take long; it is not done again and again.
 --
 -- Who takes part of the groups only leaves some to others: as many as there are
 -- workers share them.
@@ -55,8 +55,8 @@ begin
 end $$;
 comment on function stepd._group_tell(int, int, int) is 'Write into the leases of others whose jobs'' groups are not told what these are: into small ones, and into all if this session has found nothing for 60 ms. Was there any?';
 
-create or replace function stepd._group_near(lane_id int, whole boolean, touched boolean, cursor bigint, free bigint, groups bigint[], look int,
-	out jobs tid[], out hashes bigint[], out upto bigint)
+create or replace function stepd._group_near(lane_id int, whole boolean, touched boolean, cursor bigint, free bigint, busy bigint[], look int, depth int,
+	out jobs tid[], out hashes bigint[], out cut boolean)
 language plpgsql stable as $$
 #variable_conflict use_column
 begin
@@ -64,21 +64,19 @@ begin
 	from (select x.* from (
 			(select x.ctid as at, x.rank, x.pos, x.group_hash as h from stepd.ready x
 				where x.lane_id = _group_near.lane_id and x.rank < case when whole then 2147483647 else 0 end and (touched or x.xmax = 0)
-				order by x.lane_id, x.rank, x.pos limit 20000)
+				order by x.lane_id, x.rank, x.pos limit depth)
 			union all
 			(select x.ctid, x.rank, x.pos, x.group_hash from stepd.ready x
 				where x.lane_id = _group_near.lane_id and x.rank = 0 and x.pos > cursor and not whole and (touched or x.xmax = 0)
-				order by x.lane_id, x.rank, x.pos limit 20000)) x
-		where x.h is null or free >> (x.h & 63)::int & 1 = 1 and (groups is null or x.h not in (select g from unnest(groups) g))
+				order by x.lane_id, x.rank, x.pos limit depth)) x
+		where x.h is null or free >> (x.h & 63)::int & 1 = 1 and (busy is null or x.h not in (select b from unnest(busy) b))
 		limit look) x;
-	if jobs is null then
-		upto := (select x.pos from stepd.ready x
-			where x.lane_id = _group_near.lane_id and x.rank = 0 and x.pos > cursor and (touched or x.xmax = 0)
-			order by x.lane_id, x.rank, x.pos offset 19999 limit 1);
-	end if;
+	cut := jobs is null and depth < 2147483647 and exists (select from stepd.ready x
+		where x.lane_id = _group_near.lane_id and (whole or x.rank < 0 or x.pos > cursor)
+		order by x.lane_id, x.rank, x.pos offset depth - 1 limit 1);
 end $$;
-comment on function stepd._group_near(int, boolean, boolean, bigint, bigint, bigint[], int) is
-	'The next jobs of a lane, in its order, that are of free stripes and not of these groups, and their groups; whole: from its start; touched: also such that somebody has taken or tried to. None, and upto: up to there are thousands, none of them such a one.';
+comment on function stepd._group_near(int, boolean, boolean, bigint, bigint, bigint[], int, int) is
+	'The next jobs of a lane, up to look of depth, in its order, that are of free stripes and not of busy groups, and their groups; whole: from its start; touched: also such that somebody has taken or tried to. cut: there are none, and more than depth were to be looked at.';
 
 -- From one group to the next in the index: a step each, however many jobs a group has.
 create or replace function stepd._group_next(lane_id int, start bigint, upto bigint, free bigint, groups bigint[], want int) returns bigint[]
@@ -132,39 +130,21 @@ begin
 end $$;
 comment on function stepd._group_lock(int, bigint[], int) is 'Lock groups until the end of the transaction: the first ones that nobody else has locked, up to so many. Returns them. Waits for nobody.';
 
-create or replace function stepd._take_by_group(node_id int, slot int, queue_id int, per_group int, lane_id int, whole boolean, touched boolean, cursor bigint, want int, most int,
-	out ids bigint[], out buckets date[], out attempts smallint[], out last bigint, out groups bigint[], out upto bigint, out more boolean)
+create or replace function stepd._group_take(node_id int, slot int, queue_id int, per_group int, jobs tid[], hashes bigint[], want int, most int,
+	out ids bigint[], out buckets date[], out attempts smallint[], out last bigint, out groups bigint[], out full_now bigint[])
 language plpgsql as $$
 #variable_conflict use_column
 declare
-	h stepd._holding := stepd._holders(_take_by_group.queue_id, per_group, _take_by_group.node_id, _take_by_group.slot);
-	near record;
-	c record;
-	workers int;
+	h stepd._holding := stepd._holders(_group_take.queue_id, per_group, _group_take.node_id, _group_take.slot);
+	share float8 := ((select count(distinct u.h) from unnest(hashes) u (h)) + coalesce(cardinality(h.groups), 0))::float8 * per_group;
 	mine bigint[];
 begin
-	want := least(want, 32);
-	most := case when per_group = 1 then greatest(want, least(coalesce(most, 0), 500)) else want end;
-	more := false;
-	if h.free <> -1 and stepd._group_tell(_take_by_group.queue_id, _take_by_group.node_id, _take_by_group.slot) then
-		h := stepd._holders(_take_by_group.queue_id, per_group, _take_by_group.node_id, _take_by_group.slot);
-	end if;
-	near := stepd._group_near(_take_by_group.lane_id, whole, touched, cursor, h.free, h.groups, greatest(64, want * 4, most));
-	c := near;
-	if c.jobs is null and h.free <> 0 then
-		c := stepd._group_far(_take_by_group.lane_id, h.free, h.groups, want, most);
-	end if;
-	upto := near.upto;
-	if c.jobs is null then
-		return;
-	end if;
-	workers := h.n + 1 + stepd._starved(_take_by_group.queue_id)::int;
-	mine := stepd._group_lock(_take_by_group.queue_id, c.hashes, least(want,
-		ceil(((select count(distinct u.h) from unnest(c.hashes) u (h)) + coalesce(cardinality(h.groups), 0))::float8 * per_group / workers))::int);
-	h := stepd._holders(_take_by_group.queue_id, per_group, _take_by_group.node_id, _take_by_group.slot);
+	share := case when stepd._starved(_group_take.queue_id) then greatest(1, floor(share / (h.n + 2))) else ceil(share / (h.n + 1)) end;
+	mine := stepd._group_lock(_group_take.queue_id, hashes, least(want, share)::int);
+	h := stepd._holders(_group_take.queue_id, per_group, _group_take.node_id, _group_take.slot);
 	with may as materialized (
 		select x.ctid as at, x.group_hash as h, row_number() over (order by x.rank, x.pos) as n from stepd.ready x
-		where x.ctid = any (c.jobs) and (x.group_hash is null
+		where x.ctid = any (jobs) and (x.group_hash is null
 			or x.group_hash in (select m from unnest(mine) m) and h.free >> (x.group_hash & 63)::int & 1 = 1
 				and (h.groups is null or x.group_hash not in (select g from unnest(h.groups) g)))
 	), gone as (
@@ -176,14 +156,68 @@ begin
 		returning r.rank, r.pos, r.bucket, r.attempt, r.group_hash)
 	select array_agg(g.pos), array_agg(g.bucket), array_agg(g.attempt), array_agg(g.group_hash), max(g.pos) filter (where g.rank = 0)
 	into ids, buckets, attempts, groups, last from (select * from gone order by rank, pos) g;
-	more := case when per_group > 1 or ids is null then cardinality(c.jobs) > coalesce(cardinality(ids), 0)
-		else exists (select from unnest(c.hashes) u (h) where u.h <> all (groups)) or (stepd._group_far(_take_by_group.lane_id, h.free, h.groups || groups, 1, 1)).jobs is not null end;
-	if near.jobs is null then
-		last := null;
-	end if;
+	full_now := h.groups || array(select distinct g from unnest(groups) g where g is not null
+		and (per_group = 1 or g = any ((stepd._holders(_group_take.queue_id, per_group - 1, _group_take.node_id, _group_take.slot)).groups)));
 end $$;
-comment on function stepd._take_by_group(int, int, int, int, int, boolean, boolean, bigint, int, int) is
-	'_take, but nothing of groups that are full, and up to 32; touched: also such jobs as somebody has taken or tried to; most: with those of the same groups, where nobody else could take them, up to so many. groups, by position: for the lease. upto: of what comes next in the lane thousands have been seen, up to there, and none can be taken; more: others may find some, now.';
+comment on function stepd._group_take(int, int, int, int, tid[], bigint[], int, int) is
+	'Take of these jobs, of these groups, up to want; most: with those of the same groups, where nobody else could take them, up to so many. groups, by position: for the lease; full_now: groups that are full then.';
+
+create or replace function stepd._take_by_group(node_id int, slot int, queue_id int, per_group int, lane_id int, whole boolean, touched boolean, cursor bigint, want int, most int, deep boolean, far boolean,
+	out ids bigint[], out buckets date[], out attempts smallint[], out last bigint, out groups bigint[], out nothing boolean, out more boolean, out spent float8)
+language plpgsql as $$
+#variable_conflict use_column
+declare
+	h stepd._holding := stepd._holders(_take_by_group.queue_id, per_group, _take_by_group.node_id, _take_by_group.slot);
+	look int;
+	near record;
+	jobs tid[];
+	hashes bigint[];
+	t record;
+	tried bigint[];
+	got boolean := false;
+	began timestamptz;
+begin
+	want := least(want, 32);
+	most := case when per_group = 1 then greatest(want, least(coalesce(most, 0), 500)) else want end;
+	look := greatest(64, want * 4, most);
+	if h.free <> -1 and stepd._group_tell(_take_by_group.queue_id, _take_by_group.node_id, _take_by_group.slot) then
+		h := stepd._holders(_take_by_group.queue_id, per_group, _take_by_group.node_id, _take_by_group.slot);
+	end if;
+	near := stepd._group_near(_take_by_group.lane_id, whole, touched, cursor, h.free, h.groups, look, 1000);
+	jobs := near.jobs;
+	hashes := near.hashes;
+	began := clock_timestamp();
+	for turn in 1 .. 3 loop
+		if turn = 2 then
+			select f.jobs, f.hashes into jobs, hashes from stepd._group_far(_take_by_group.lane_id, h.free, h.groups || tried, want, most) f where h.free <> 0;
+		elsif turn = 3 then
+			select f.jobs, f.hashes, f.jobs is null and h.free = -1 into jobs, hashes, nothing
+			from stepd._group_near(_take_by_group.lane_id, whole, touched, cursor, h.free, h.groups || tried, look, 2147483647) f;
+		end if;
+		if jobs is not null then
+			t := stepd._group_take(_take_by_group.node_id, _take_by_group.slot, _take_by_group.queue_id, per_group, jobs, hashes, want, most);
+			got := t.ids is not null;
+			exit when got;
+			tried := tried || array(select distinct u.h from unnest(hashes) u (h) where u.h is not null);
+		end if;
+		exit when not far or near.jobs is null and not near.cut and not deep or turn = 2 and not near.cut;
+	end loop;
+	spent := case when not stepd._warm('far') then extract(epoch from clock_timestamp() - began) * 1000 end;
+	if not got then
+		return;
+	end if;
+	ids := t.ids;
+	buckets := t.buckets;
+	attempts := t.attempts;
+	groups := t.groups;
+	last := case when near.jobs is not null and tried is null then t.last end;
+	more := exists (select from unnest(hashes) u (h) where u.h is null or u.h not in (select f from unnest(t.full_now) f)
+		group by u.h having count(*) > (select count(*) from unnest(groups) g where g is not distinct from u.h))
+		or (near.cut or tried is not null or cardinality(jobs) >= look) and far
+			and (stepd._group_far(_take_by_group.lane_id, h.free, t.full_now, 1, 1)).jobs is not null;
+end $$;
+comment on function stepd._take_by_group(int, int, int, int, int, boolean, boolean, bigint, int, int, boolean, boolean) is
+	'_take, but nothing of groups that are full, and up to 32; touched: also such jobs as somebody has taken or tried to; most as in _group_take; deep: there may be jobs before the cursor, too; far: behind thousands of full groups, too. groups, by position: for the lease. nothing: there is nothing in the whole lane, from the cursor on; more: others may find some, now. spent: ms, after the first look; null: the first time, when all is planned.';
 
 create or replace function stepd._take_grouped(node_id int, slot int, queue_id int, strategy text, per_group int, lane_id int, cursor bigint, want int, most int,
 	out ids bigint[], out buckets date[], out attempts smallint[], out last bigint, out groups bigint[], out stripes bigint, out more boolean)
@@ -192,8 +226,10 @@ language plpgsql as $$
 declare
 	at record := stepd._stripe_at(_take_grouped.lane_id);
 	now bigint := extract(epoch from clock_timestamp()) * 1000;
-	deep boolean := now < -coalesce(at.until, 0); -- it is on its way through thousands of jobs that it may not take
-	whole boolean := strategy <> 'standard' or cursor = 0 and not deep;
+	rest bigint := coalesce(nullif(current_setting('stepd.rest_' || lane_id, true), ''), '0'); -- until when it does not look far
+	standard boolean := strategy = 'standard';
+	deep boolean := standard and now < -coalesce(at.until, 0); -- there was nothing to take before its cursor
+	whole boolean := not standard or cursor = 0 and not deep;
 	start bigint := case when deep then at.cursor
 		else least(cursor, at.cursor, case when at.arc <> -1 then coalesce(stepd._stripe_least(_take_grouped.lane_id), 0) end) end;
 	touched boolean := cursor = 0 or whole and random() < 0.05;
@@ -201,11 +237,14 @@ declare
 	t record;
 begin
 	for turn in 1 .. 2 loop
-		t := stepd._take_by_group(_take_grouped.node_id, _take_grouped.slot, _take_grouped.queue_id, per_group, _take_grouped.lane_id, whole, touched, start, want, most);
-		exit when t.ids is not null or t.upto is not null or deep;
+		t := stepd._take_by_group(_take_grouped.node_id, _take_grouped.slot, _take_grouped.queue_id, per_group, _take_grouped.lane_id, whole, touched, start, want, most, deep, now >= rest);
+		exit when t.ids is not null or t.nothing or deep or now < rest;
 		start := case when whole then start else 0 end; -- the worker may sleep now
 		touched := not touched;
 	end loop;
+	if t.spent > 5 then
+		perform set_config('stepd.rest_' || lane_id, (now + 20 * t.spent)::bigint::text, false);
+	end if;
 	ids := t.ids;
 	buckets := t.buckets;
 	attempts := t.attempts;
@@ -213,22 +252,49 @@ begin
 	more := t.more;
 	last := t.last;
 	stripes := coalesce((select bit_or(1::bigint << (g & 63)::int) from unnest(groups) g where g is not null), 0);
-	if last is not null and strategy = 'standard' then
+	if not standard then
+		return;
+	elsif t.nothing then
+		perform stepd._stripe_keep(_take_grouped.lane_id, -1, coalesce((select max(r.pos) from stepd.ready r where r.lane_id = _take_grouped.lane_id and r.rank = 0), start),
+			-(now + greatest(1000, 20 * t.spent))::bigint, at.took);
+	elsif last is not null then
 		left_pos := (select x.pos from stepd.ready x where x.lane_id = _take_grouped.lane_id and x.rank = 0 and x.pos > case when whole then 0 else start end and x.pos < t.last
 			order by x.lane_id, x.rank, x.pos limit 1);
 		last := case when left_pos > t.last - 10000 then left_pos - 1 else last end; -- what is left stays before the cursor, if it is not far
-	end if;
-	if strategy <> 'standard' then
-		return;
-	elsif ids is null and t.upto is not null then
-		perform stepd._stripe_keep(_take_grouped.lane_id, -1, t.upto, -greatest(-coalesce(at.until, 0), now + 1000) - 10 * (extract(epoch from clock_timestamp()) * 1000 - now)::bigint, at.took);
-		perform stepd._ring('');
-	elsif ids is not null then
 		last := case when whole then last else greatest(last, start) end;
-		perform stepd._stripe_keep(_take_grouped.lane_id, -1, case when last < cursor or cursor = 0 or deep then last end, case when deep then at.until else 0 end, stripes) where last is not null;
-	elsif at.until > 0 then
+		perform stepd._stripe_keep(_take_grouped.lane_id, -1, case when last < cursor or cursor = 0 or deep then last end, case when deep then at.until else 0 end, stripes);
+	elsif ids is null and at.until > 0 then
 		perform stepd._stripe_keep(_take_grouped.lane_id, at.arc, at.cursor, 0, at.took);
 	end if;
 end $$;
 comment on function stepd._take_grouped(int, int, int, text, int, int, bigint, int, int) is
-	'_take_by_group, with the cursor of the session. stripes: for the lease.';
+	'_take_by_group, with the cursor of the session. stripes: for the lease. Looking far takes a twentieth of the time at most.';
+
+create or replace function stepd._take_calm(lane_id int, strategy text, cursor bigint, want int,
+	out ids bigint[], out buckets date[], out attempts smallint[], out last bigint, out stripes bigint)
+language plpgsql as $$
+declare
+	at record := stepd._stripe_at(_take_calm.lane_id);
+	start bigint := least(cursor, at.cursor, case when at.arc <> -1 then coalesce(stepd._stripe_least(_take_calm.lane_id), 0) end);
+	whole boolean := strategy <> 'standard' or start = 0;
+	t record := stepd._take(_take_calm.lane_id, whole, start, want);
+begin
+	ids := t.ids;
+	buckets := t.buckets;
+	attempts := t.attempts;
+	last := t.last;
+	if start < cursor or at.arc <> -1 then
+		perform stepd._stripe_keep(_take_calm.lane_id, -1, case when t.last < cursor or t.ids is null and start > 0 then coalesce(t.last, start) end, 0, 0);
+	end if;
+end $$;
+comment on function stepd._take_calm(int, text, bigint, int) is '_take where no group can be full, from where the session''s cursor is.';
+
+create or replace function stepd._group_ready(queue_id int, per_group int, lane_id int) returns boolean
+language plpgsql stable as $$
+declare
+	h stepd._holding := stepd._holders(queue_id, per_group, 0, 0);
+begin
+	return (stepd._group_near(_group_ready.lane_id, true, true, 0, h.free, h.groups, 1, 200)).jobs is not null
+		or h.free <> 0 and (stepd._group_far(_group_ready.lane_id, h.free, h.groups, 1, 1)).jobs is not null;
+end $$;
+comment on function stepd._group_ready(int, int, int) is 'Has a lane of a queue with concurrencyPerGroup a ready job whose group is not full, as far as can be told at a glance?';

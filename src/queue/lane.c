@@ -96,7 +96,7 @@ void sd_lane_end(struct sd_lane *l, int64_t now_us, int64_t took_us)
 	if (l->got_cursor > l->cursor)
 		l->cursor = l->got_cursor;
 	sample_cursor(l, now_us);
-	l->full = l->asked > 0 && l->got >= l->asked;
+	l->full = l->more == SD_MORE || (l->asked > 0 && l->got >= l->asked);
 	if (l->got > 0)
 		l->last_batch = l->asked;
 }

@@ -163,6 +163,11 @@ $$;
 create function t.claim_groups(slot int, step text, most int) returns text language sql as $$
 	select string_agg(c.group_id, ',') from stepd.claim(t.n(), slot, 1, array[t.lane(step)], array[0], array[most], most) c
 $$;
+-- As a session that has not claimed of that lane.
+create function t.forget(step text) returns void language sql as $$
+	select set_config('stepd.at_' || t.lane(step), '', false), set_config('stepd.rest_' || t.lane(step), '', false), set_config('stepd.starves_since', '', false);
+	select;
+$$;
 -- As it was before t.setup().
 create function t.reset() returns void language sql as $$
 	truncate stepd.node_pool, stepd.node, stepd.step, stepd.step_provider, stepd.queue, stepd.lane, stepd.subscription, stepd.schedule, stepd.tick,
