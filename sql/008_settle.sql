@@ -68,9 +68,10 @@ begin
 			where not exists (select from unnest(held) h where h.lease_id = l.id and h.job_id = u.id)),
 		since = greatest(l.since, (select max(h.finished_at) from unnest(held) h where h.lease_id = l.id and h.outcome <> 'release'))
 	where l.id = any (part);
-	if exists (select from stepd.lease l where l.id = any (part) and cardinality(l.ids) = 1 and (l.groups is not null or l.stripes is not null)) then
-		perform stepd._ring(''); -- its worker is busy with what is left, and a group may have room
-	end if;
+	perform stepd._ring('') -- its worker is busy with what is left, a group may have room, and somebody looks for one
+	from (select distinct q.id from stepd.lease l join stepd.lane a on a.id = l.lane_id join stepd.queue q on q.id = a.queue_id
+		where l.id = any (part) and cardinality(l.ids) = 1 and q.concurrency_per_group > 0 offset 0) q
+	where stepd._starved(q.id);
 end $$;
 comment on function stepd._unhold(stepd._held[]) is 'Take jobs out of leases whose rows the caller has locked and read.';
 

@@ -17,7 +17,6 @@
 -- When the limit is so far that all sessions of the server together could not
 -- reach it with batches of 1,000, claims take the queue's lock shared, and none
 -- waits for another's commit; else alone.
---
 
 create or replace function stepd._rate_used(queue_id int, window_ms bigint) returns int
 language plpgsql

@@ -264,7 +264,7 @@ declare
 	grow boolean;
 	home bigint;
 begin
-	if at.arc <> -1 and at.cursor is not null and not whole and h.span > 0 then
+	if at.arc <> -1 and at.cursor is not null and not whole and h.span >= 500 then -- where others have large batches too
 		lean := greatest(0.5, least(1.5, 1 + (at.cursor - h.at) / (8 * h.span)));
 	end if;
 	grow := cursor = 0 or at.until = 0 or lean > 1.2;
@@ -308,7 +308,8 @@ begin
 		h := stepd._holders(_stripe_plan.queue_id, per_group, _stripe_plan.node_id, _stripe_plan.slot);
 	end if;
 	own := array(select a.id from stepd.lane a where a.queue_id = _stripe_plan.queue_id);
-	taken := h.free <> -1;
+	taken := h.free <> -1 and not exists (select from stepd.lease l -- one that it can make tell its groups
+		where l.lane_id = any (own) and (l.node_id, l.slot) <> (_stripe_plan.node_id, _stripe_plan.slot) and l.groups is null and cardinality(l.ids) <= 32);
 	many := exists (select from unnest(lanes, maxes) u (lane, most) where u.lane = any (own) and u.most >= 64);
 	if calm or h.free = 0 or not many then
 		return;
@@ -324,7 +325,7 @@ begin
 	end loop;
 end $$;
 comment on function stepd._stripe_plan(int, boolean, int, int, int, int[], bigint[], int[], bigint, boolean) is
-	'How to claim of a queue with concurrencyPerGroup; whole: its lanes are always read from the start; kept: the stripes that the worker has, null: it holds nothing there; single: such newcomers claim one after the other, as for maxConcurrency. calm: as if there were no groups. many: it wants a large batch; taken: others have batches of some stripes. first not null: by stripes, one that has a job for us, and arcs the stripes that we go for, by position of the lane. Else by groups.';
+	'How to claim of a queue with concurrencyPerGroup; whole: its lanes are always read from the start; kept: the stripes that the worker has, null: it holds nothing there; single: such newcomers claim one after the other, as for maxConcurrency. calm: as if there were no groups. many: it wants a large batch; taken: others have batches of some stripes, and large ones. first not null: by stripes, one that has a job for us, and arcs the stripes that we go for, by position of the lane. Else by groups.';
 
 create or replace function stepd._stripe_lock(queue_id int, per_group int, node_id int, slot int, arc bigint, kept bigint, first int, out got bigint, out groups bigint[], out n int)
 language plpgsql as $$

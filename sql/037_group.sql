@@ -71,9 +71,13 @@ begin
 				order by x.lane_id, x.rank, x.pos limit depth)) x
 		where x.h is null or free >> (x.h & 63)::int & 1 = 1 and (busy is null or x.h not in (select b from unnest(busy) b))
 		limit look) x;
-	cut := jobs is null and depth < 2147483647 and exists (select from stepd.ready x
-		where x.lane_id = _group_near.lane_id and (whole or x.rank < 0 or x.pos > cursor)
-		order by x.lane_id, x.rank, x.pos offset depth - 1 limit 1);
+	cut := jobs is null and depth < 2147483647 and exists (
+		(select from stepd.ready x where x.lane_id = _group_near.lane_id and x.rank < case when whole then 2147483647 else 0 end
+			order by x.lane_id, x.rank, x.pos limit depth)
+		union all
+		(select from stepd.ready x where x.lane_id = _group_near.lane_id and x.rank = 0 and x.pos > cursor and not whole
+			order by x.lane_id, x.rank, x.pos limit depth)
+		offset depth - 1);
 end $$;
 comment on function stepd._group_near(int, boolean, boolean, bigint, bigint, bigint[], int, int) is
 	'The next jobs of a lane, up to look of depth, in its order, that are of free stripes and not of busy groups, and their groups; whole: from its start; touched: also such that somebody has taken or tried to. cut: there are none, and more than depth were to be looked at.';
@@ -156,14 +160,14 @@ begin
 		returning r.rank, r.pos, r.bucket, r.attempt, r.group_hash)
 	select array_agg(g.pos), array_agg(g.bucket), array_agg(g.attempt), array_agg(g.group_hash), max(g.pos) filter (where g.rank = 0)
 	into ids, buckets, attempts, groups, last from (select * from gone order by rank, pos) g;
-	full_now := h.groups || array(select distinct g from unnest(groups) g where g is not null
-		and (per_group = 1 or g = any ((stepd._holders(_group_take.queue_id, per_group - 1, _group_take.node_id, _group_take.slot)).groups)));
+	full_now := case when per_group > 1 then (stepd._holders(_group_take.queue_id, per_group - 1, _group_take.node_id, _group_take.slot)).groups else groups end;
+	full_now := h.groups || array(select distinct g from unnest(groups) g where g = any (full_now));
 end $$;
 comment on function stepd._group_take(int, int, int, int, tid[], bigint[], int, int) is
 	'Take of these jobs, of these groups, up to want; most: with those of the same groups, where nobody else could take them, up to so many. groups, by position: for the lease; full_now: groups that are full then.';
 
-create or replace function stepd._take_by_group(node_id int, slot int, queue_id int, per_group int, lane_id int, whole boolean, touched boolean, cursor bigint, want int, most int, deep boolean, far boolean,
-	out ids bigint[], out buckets date[], out attempts smallint[], out last bigint, out groups bigint[], out nothing boolean, out more boolean, out spent float8)
+create or replace function stepd._take_by_group(node_id int, slot int, queue_id int, per_group int, lane_id int, whole boolean, touched boolean, cursor bigint, want int, most int, deep boolean, far boolean, walk boolean,
+	out ids bigint[], out buckets date[], out attempts smallint[], out last bigint, out groups bigint[], out nothing boolean, out more boolean, out far_ms float8, out walk_ms float8)
 language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -183,13 +187,16 @@ begin
 	if h.free <> -1 and stepd._group_tell(_take_by_group.queue_id, _take_by_group.node_id, _take_by_group.slot) then
 		h := stepd._holders(_take_by_group.queue_id, per_group, _take_by_group.node_id, _take_by_group.slot);
 	end if;
+	began := clock_timestamp();
 	near := stepd._group_near(_take_by_group.lane_id, whole, touched, cursor, h.free, h.groups, look, 1000);
 	jobs := near.jobs;
 	hashes := near.hashes;
-	began := clock_timestamp();
 	for turn in 1 .. 3 loop
 		if turn = 2 then
-			select f.jobs, f.hashes into jobs, hashes from stepd._group_far(_take_by_group.lane_id, h.free, h.groups || tried, want, most) f where h.free <> 0;
+			far_ms := extract(epoch from clock_timestamp()) * 1000;
+			select f.jobs, f.hashes into jobs, hashes
+			from stepd._group_far(_take_by_group.lane_id, h.free, h.groups || tried, want, most) f where far and h.free <> 0;
+			far_ms := extract(epoch from clock_timestamp()) * 1000 - far_ms;
 		elsif turn = 3 then
 			select f.jobs, f.hashes, f.jobs is null and h.free = -1 into jobs, hashes, nothing
 			from stepd._group_near(_take_by_group.lane_id, whole, touched, cursor, h.free, h.groups || tried, look, 2147483647) f;
@@ -200,9 +207,13 @@ begin
 			exit when got;
 			tried := tried || array(select distinct u.h from unnest(hashes) u (h) where u.h is not null);
 		end if;
-		exit when not far or near.jobs is null and not near.cut and not deep or turn = 2 and not near.cut;
+		exit when turn = 1 and near.jobs is null and not near.cut and not deep or turn = 2 and not (near.cut and walk);
 	end loop;
-	spent := case when not stepd._warm('far') then extract(epoch from clock_timestamp() - began) * 1000 end;
+	if near.jobs is not null or stepd._warm('far') then
+		far_ms := null; -- all is planned the first time
+	else
+		walk_ms := extract(epoch from clock_timestamp() - began) * 1000 - coalesce(far_ms, 0);
+	end if;
 	if not got then
 		return;
 	end if;
@@ -216,8 +227,8 @@ begin
 		or (near.cut or tried is not null or cardinality(jobs) >= look) and far
 			and (stepd._group_far(_take_by_group.lane_id, h.free, t.full_now, 1, 1)).jobs is not null;
 end $$;
-comment on function stepd._take_by_group(int, int, int, int, int, boolean, boolean, bigint, int, int, boolean, boolean) is
-	'_take, but nothing of groups that are full, and up to 32; touched: also such jobs as somebody has taken or tried to; most as in _group_take; deep: there may be jobs before the cursor, too; far: behind thousands of full groups, too. groups, by position: for the lease. nothing: there is nothing in the whole lane, from the cursor on; more: others may find some, now. spent: ms, after the first look; null: the first time, when all is planned.';
+comment on function stepd._take_by_group(int, int, int, int, int, boolean, boolean, bigint, int, int, boolean, boolean, boolean) is
+	'_take, but nothing of groups that are full, and up to 32; touched: also such jobs as somebody has taken or tried to; most as in _group_take; deep: there may be jobs before the cursor, too; far: by the index of groups, too; walk: and by reading all that is in the lane. groups, by position: for the lease. nothing: there is nothing in the whole lane, from the cursor on; more: others may find some, now. far_ms, walk_ms: how long that and all else took, where nothing was near.';
 
 create or replace function stepd._take_grouped(node_id int, slot int, queue_id int, strategy text, per_group int, lane_id int, cursor bigint, want int, most int,
 	out ids bigint[], out buckets date[], out attempts smallint[], out last bigint, out groups bigint[], out stripes bigint, out more boolean)
@@ -226,7 +237,7 @@ language plpgsql as $$
 declare
 	at record := stepd._stripe_at(_take_grouped.lane_id);
 	now bigint := extract(epoch from clock_timestamp()) * 1000;
-	rest bigint := coalesce(nullif(current_setting('stepd.rest_' || lane_id, true), ''), '0'); -- until when it does not look far
+	rest bigint[] := string_to_array(coalesce(nullif(current_setting('stepd.rest_' || lane_id, true), ''), '0 0'), ' '); -- until when it does not look far, nor walk
 	standard boolean := strategy = 'standard';
 	deep boolean := standard and now < -coalesce(at.until, 0); -- there was nothing to take before its cursor
 	whole boolean := not standard or cursor = 0 and not deep;
@@ -237,13 +248,14 @@ declare
 	t record;
 begin
 	for turn in 1 .. 2 loop
-		t := stepd._take_by_group(_take_grouped.node_id, _take_grouped.slot, _take_grouped.queue_id, per_group, _take_grouped.lane_id, whole, touched, start, want, most, deep, now >= rest);
-		exit when t.ids is not null or t.nothing or deep or now < rest;
+		t := stepd._take_by_group(_take_grouped.node_id, _take_grouped.slot, _take_grouped.queue_id, per_group, _take_grouped.lane_id, whole, touched, start, want, most, deep, now >= rest[1], now >= rest[2]);
+		exit when t.ids is not null or t.nothing or deep or now < rest[2];
 		start := case when whole then start else 0 end; -- the worker may sleep now
 		touched := not touched;
 	end loop;
-	if t.spent > 5 then
-		perform set_config('stepd.rest_' || lane_id, (now + 20 * t.spent)::bigint::text, false);
+	if t.far_ms > 5 or t.walk_ms > 5 then
+		perform set_config('stepd.rest_' || lane_id, (now + case when t.far_ms > 5 then 20 * t.far_ms else 0 end)::bigint
+			|| ' ' || (now + 20 * greatest(t.walk_ms, 0))::bigint, false);
 	end if;
 	ids := t.ids;
 	buckets := t.buckets;
@@ -256,7 +268,7 @@ begin
 		return;
 	elsif t.nothing then
 		perform stepd._stripe_keep(_take_grouped.lane_id, -1, coalesce((select max(r.pos) from stepd.ready r where r.lane_id = _take_grouped.lane_id and r.rank = 0), start),
-			-(now + greatest(1000, 20 * t.spent))::bigint, at.took);
+			-(now + greatest(1000, 20 * t.walk_ms))::bigint, at.took);
 	elsif last is not null then
 		left_pos := (select x.pos from stepd.ready x where x.lane_id = _take_grouped.lane_id and x.rank = 0 and x.pos > case when whole then 0 else start end and x.pos < t.last
 			order by x.lane_id, x.rank, x.pos limit 1);
@@ -268,7 +280,7 @@ begin
 	end if;
 end $$;
 comment on function stepd._take_grouped(int, int, int, text, int, int, bigint, int, int) is
-	'_take_by_group, with the cursor of the session. stripes: for the lease. Looking far takes a twentieth of the time at most.';
+	'_take_by_group, with the cursor of the session. stripes: for the lease. Looking far, and walking, take a twentieth of the time each at most.';
 
 create or replace function stepd._take_calm(lane_id int, strategy text, cursor bigint, want int,
 	out ids bigint[], out buckets date[], out attempts smallint[], out last bigint, out stripes bigint)
@@ -284,17 +296,25 @@ begin
 	attempts := t.attempts;
 	last := t.last;
 	if start < cursor or at.arc <> -1 then
-		perform stepd._stripe_keep(_take_calm.lane_id, -1, case when t.last < cursor or t.ids is null and start > 0 then coalesce(t.last, start) end, 0, 0);
+		perform stepd._stripe_keep(_take_calm.lane_id, -1, case when t.ids is not null or start > 0 then nullif(least(coalesce(t.last, start), cursor), cursor) end, 0, 0);
 	end if;
 end $$;
 comment on function stepd._take_calm(int, text, bigint, int) is '_take where no group can be full, from where the session''s cursor is.';
 
 create or replace function stepd._group_ready(queue_id int, per_group int, lane_id int) returns boolean
-language plpgsql stable as $$
+language plpgsql as $$
 declare
 	h stepd._holding := stepd._holders(queue_id, per_group, 0, 0);
+	near record := stepd._group_near(_group_ready.lane_id, true, true, 0, h.free, h.groups, 1, 200);
+	now bigint := extract(epoch from clock_timestamp()) * 1000;
 begin
-	return (stepd._group_near(_group_ready.lane_id, true, true, 0, h.free, h.groups, 1, 200)).jobs is not null
-		or h.free <> 0 and (stepd._group_far(_group_ready.lane_id, h.free, h.groups, 1, 1)).jobs is not null;
+	if near.jobs is not null or h.free <> 0 and (stepd._group_far(_group_ready.lane_id, h.free, h.groups, 1, 1)).jobs is not null then
+		return true;
+	elsif now < coalesce(nullif(current_setting('stepd.unsure_' || lane_id, true), ''), '0')::bigint + 500
+		or not exists (select from stepd.ready r where r.lane_id = _group_ready.lane_id) then
+		return false;
+	end if;
+	perform set_config('stepd.unsure_' || lane_id, now::text, false);
+	return near.cut or h.free <> -1; -- a claim looks deeper, and makes leases tell their groups
 end $$;
-comment on function stepd._group_ready(int, int, int) is 'Has a lane of a queue with concurrencyPerGroup a ready job whose group is not full, as far as can be told at a glance?';
+comment on function stepd._group_ready(int, int, int) is 'Has a lane of a queue with concurrencyPerGroup a ready job whose group is not full? Where that cannot be told at a glance, yes, twice a second.';

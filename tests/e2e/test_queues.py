@@ -134,6 +134,18 @@ def test_few_groups_of_quick_jobs_are_claimed_in_batches(nodes, db):
     assert claims < 750
 
 
+def test_a_busy_group_is_in_nobodys_way(nodes, db):
+    """Thousands of jobs of one group stand first, of which one may run: those behind them, also without a group, come at once."""
+    nodes({"kit": {"concurrencyPerGroup": 1}})
+    bulk(db, "kit", 1500, "jsonb_build_object('data', '{\"ms\": 4}'::jsonb, 'group', 'busy')")
+    db.wait_value("select count(*) > 0 from stepd.outcome", True)
+    bulk(db, "kit", 60, "jsonb_build_object('data', '{\"ms\": 4}'::jsonb, 'group', case when i > 10 then 'g' || i %% 30 end)")
+    done(db, 1560)
+    assert db.value("select count(*) from stepd.jobs where group_id = 'busy' and started_at >"
+                    " (select max(started_at) from stepd.jobs where group_id is distinct from 'busy')") > 700
+    assert overlap(db, per="group") <= 2  # of one worker's jobs, one after the other, the times are not that exact
+
+
 def test_bulk_enqueue_of_100000_items_in_one_call(db, stepd):
     stepd.start(config=stepd.config(http={"listen": "off"}))
     begin = time.monotonic()

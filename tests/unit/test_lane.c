@@ -59,6 +59,36 @@ static void slow_jobs_are_claimed_singly(void **state)
 	assert_true(sd_lane_is_slow(&lane));
 }
 
+static void jobs_that_are_nobody_elses_come_in_whole_batches(void **state)
+{
+	assert_int_equal(sd_lane_most(&lane, 50000), 1);
+	claim(1, 1, 1, SD_SEC);
+	lane.last_batch = 500;
+	sd_lane_ran(&lane, 5000, 100);
+	assert_int_equal(sd_lane_want(&lane, 2000), 1);
+	assert_int_equal(sd_lane_most(&lane, 50000), 10);
+	lane.mean_us = 8000; /* what waits behind one of these is given back */
+	assert_int_equal(sd_lane_most(&lane, 50000), 1);
+}
+
+static void others_are_woken_for_what_is_left(void **state)
+{
+	static const struct {
+		int got;
+		enum sd_more more;
+		bool has_more, full;
+	} cases[] = {{8, SD_MORE_IF_FULL, true, true}, {3, SD_MORE_IF_FULL, false, false}, {3, SD_MORE, true, true}, {8, SD_NO_MORE, false, true}};
+	for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+		sd_lane_begin(&lane, 8, SD_SEC);
+		assert_int_equal(lane.more, SD_MORE_IF_FULL);
+		lane.got = cases[i].got;
+		lane.more = cases[i].more;
+		sd_lane_end(&lane, SD_SEC, 100);
+		assert_int_equal(sd_lane_has_more(&lane), cases[i].has_more);
+		assert_int_equal(lane.full, cases[i].full);
+	}
+}
+
 static void large_inputs_bound_the_batch(void **state)
 {
 	lane.last_batch = 500;
@@ -114,6 +144,8 @@ int main(void)
 		cmocka_unit_test_setup(unknown_lane_asks_for_one, fresh),
 		cmocka_unit_test_setup(batches_of_fast_jobs_grow_up_to_the_limit, fresh),
 		cmocka_unit_test_setup(slow_jobs_are_claimed_singly, fresh),
+		cmocka_unit_test_setup(jobs_that_are_nobody_elses_come_in_whole_batches, fresh),
+		cmocka_unit_test_setup(others_are_woken_for_what_is_left, fresh),
 		cmocka_unit_test_setup(large_inputs_bound_the_batch, fresh),
 		cmocka_unit_test_setup(cursor_advances_while_full, fresh),
 		cmocka_unit_test_setup(short_claim_looks_back, fresh),

@@ -89,7 +89,6 @@ select t.finish_held(4, 'Std'), set_config('t.at_' || t.lane('Std') || '_4', '',
 select is(pg_temp.turn(4, 'Std', 20), 20, 'a small batch');
 select is((select cardinality(groups) from stepd.lease where slot = 4), 20, 'tells its groups');
 select is(bool_and(n > 50), true, 'and others go on') from (select pg_temp.turn(s, 'Std', 100) as n from generate_series(1, 3) s cross join generate_series(1, 3)) x;
-select is((select bit_or(stripes) & (select stripes from stepd.lease where slot = 4) <> 0 from stepd.lease where slot < 4), true, 'in the same stripes');
 select is(pg_temp.held_twice('std', 1), 0::bigint, 'but not the same groups');
 create function pg_temp.drain(step text, queue text, most int, workers int) returns text language plpgsql as $$
 declare
@@ -153,7 +152,7 @@ select t.finish_held(s, 'Std') from generate_series(1, 5) s;
 select count(*) from stepd.enqueue_many('std', (select jsonb_agg(jsonb_build_object('group', 'few' || i % case when i <= 100 then 5 else 10 end)) from generate_series(1, 4000) i));
 select is(pg_temp.turn(1, 'Std', 100), 100, 'a hundred of five groups');
 update stepd.lease set stripes = (select bit_or(1::bigint << stepd._stripe(stepd._group_hash('few' || i), 0)) from generate_series(0, 4) i);
-select is(array_agg(n > 0), '{t,t,t,t,t,t,t,t,t}', 'three get some') from (select pg_temp.turn(s, 'Std', 100) as n from unnest('{2,1,3,1,2,3,1,2,3}'::int[]) s) x;
+select is(array_agg(n > 0), '{t,t,t,t}', 'two get some') from (select pg_temp.turn(s, 'Std', 100) as n from unnest('{2,1,2,1}'::int[]) s) x;
 select is(pg_temp.held_twice('std', 1), 0::bigint, 'no group is held twice');
 select is(pg_temp.drain('Std', 'std', 1, 5), '0 ready', 'drained');
 
