@@ -250,14 +250,14 @@ begin
 			kept := (select bit_or(u.m) from unnest(has, stripes) u (q, m) where u.q = s.id);
 			wanted := case when kept <> 0 then stepd._stripe_again(s.id, lanes, cursors) end;
 			if wanted is not null then
-				select false as calm, true as many, false as taken, wanted as arcs, null::int as first into p;
+				select false as calm, false as later, wanted as arcs, null::int as first into p;
 			else
 				p := stepd._stripe_plan(s.id, s.strategy <> 'standard', s.concurrency_per_group, _claim_lock.node_id, _claim_lock.slot, lanes, cursors, maxes, kept, s.max_concurrency > 0);
 				wanted := case when p.first is not null then p.arcs end;
 			end if;
 			if p.calm then
 				calm := calm || s.id;
-			elsif wanted is null and p.many and p.taken and stepd._starves_ms() < 60 then
+			elsif wanted is null and p.later then
 				shut := shut || s.id; -- others have large batches, and wake it when they come for more
 				early := early || s.id;
 				continue;
@@ -284,7 +284,7 @@ begin
 	end loop;
 end $$;
 comment on function stepd._claim_lock(int, int, int[], bigint[], int[]) is
-	'Take the locks of those queues of these lanes that have limits or letters. alone: nobody else claims there; shared: others may, as far as limits go; shut: not now; early: because it wants a large batch, and has not been looking for a free stripe for long, and others have such batches. calm: groups cannot be full. By position of the lane: arcs, the stripes of groups that it goes for, and shares, those of them that it has, but for the groups that are busy, of the queues busy_of, and others, how many workers hold jobs there. far: what all sessions of the server together may take of a queue while none sees the others.';
+	'Take the locks of those queues of these lanes that have limits or letters. alone: nobody else claims there; shared: others may, as far as limits go; shut: not now; early: but in a moment (_stripe_plan: later). calm: groups cannot be full. By position of the lane: arcs, the stripes of groups that it goes for, and shares, those of them that it has, but for the groups that are busy, of the queues busy_of, and others, how many workers hold jobs there. far: what all sessions of the server together may take of a queue while none sees the others.';
 
 drop type if exists stepd._claimed cascade;
 create type stepd._claimed as (lease_id bigint, lane_id int, job_id bigint, attempt int, max_attempts int, trigger text, trigger_index int,
@@ -352,7 +352,7 @@ begin
 			end if;
 			continue when l.queue_id = any (locks.shut)
 				or not exists (select from stepd.queue q where q.id = l.queue_id and (q.strategy, q.max_concurrency, q.rate_limit, q.rate_window_ms, q.concurrency_per_group)
-					= (l.strategy, l.max_concurrency, l.rate_limit, l.rate_window_ms, l.concurrency_per_group)); -- now that the gate keeps them
+					= (l.strategy, l.max_concurrency, l.rate_limit, l.rate_window_ms, l.concurrency_per_group)); -- they were changed while we waited
 			-- a fifo queue that is not among them has been sorted by somebody else meanwhile: its heads are there to be taken
 			continue when l.queue_id <> all (locks.alone || locks.shared) and (l.max_concurrency > 0 or l.rate_limit > 0 or l.concurrency_per_group > 0);
 			continue when l.max_concurrency > 0 and l.max_concurrency <= stepd._others(l.queue_id, claim.node_id, claim.slot);

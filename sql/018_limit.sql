@@ -135,10 +135,10 @@ begin
 	if current_setting('stepd.warm_' || what, true) <> '' then
 		return false;
 	end if;
-	perform set_config('stepd.warm_' || what, (extract(epoch from clock_timestamp()) * 1000)::bigint::text, false);
+	perform set_config('stepd.warm_' || what, '1', false);
 	return true;
 end $$;
-comment on function stepd._warm(text) is 'Is this the session''s first claim of this kind? It plans what such a claim does, which takes ten times as long as doing it: before it has locks that others wait for.';
+comment on function stepd._warm(text) is 'Is this the first time that the session does this? It plans it then, which takes ten times as long as doing it.';
 
 comment on column stepd.rate_start.queue_id is 'The queue.';
 comment on column stepd.rate_start.at is 'When the last of these attempts began.';

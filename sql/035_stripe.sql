@@ -285,11 +285,12 @@ comment on function stepd._stripe_choose(int, int, int, int, stepd._holding, int
 	'The stripes of a lane that a worker goes for, and one of them that has jobs (null: none has), as one of so many workers who share these occupied ones.';
 
 create or replace function stepd._stripe_plan(queue_id int, whole boolean, per_group int, node_id int, slot int, lanes int[], cursors bigint[], maxes int[],
-	kept bigint, single boolean, out calm boolean, out many boolean, out taken boolean, out arcs bigint[], out first int)
+	kept bigint, single boolean, out calm boolean, out later boolean, out arcs bigint[], out first int)
 language plpgsql as $$
 #variable_conflict use_column
 declare
 	own int[];
+	many boolean; -- are to be claimed
 	h stepd._holding;
 	starved boolean;
 	workers int;
@@ -308,9 +309,9 @@ begin
 		h := stepd._holders(_stripe_plan.queue_id, per_group, _stripe_plan.node_id, _stripe_plan.slot);
 	end if;
 	own := array(select a.id from stepd.lane a where a.queue_id = _stripe_plan.queue_id);
-	taken := h.free <> -1 and not exists (select from stepd.lease l -- one that it can make tell its groups
-		where l.lane_id = any (own) and (l.node_id, l.slot) <> (_stripe_plan.node_id, _stripe_plan.slot) and l.groups is null and cardinality(l.ids) <= 32);
 	many := exists (select from unnest(lanes, maxes) u (lane, most) where u.lane = any (own) and u.most >= 64);
+	later := many and h.free <> -1 and stepd._starves_ms() < 60 and not exists (select from stepd.lease l -- one that it can make tell its groups
+		where l.lane_id = any (own) and (l.node_id, l.slot) <> (_stripe_plan.node_id, _stripe_plan.slot) and l.groups is null and cardinality(l.ids) <= 32);
 	if calm or h.free = 0 or not many then
 		return;
 	end if;
@@ -325,7 +326,7 @@ begin
 	end loop;
 end $$;
 comment on function stepd._stripe_plan(int, boolean, int, int, int, int[], bigint[], int[], bigint, boolean) is
-	'How to claim of a queue with concurrencyPerGroup; whole: its lanes are always read from the start; kept: the stripes that the worker has, null: it holds nothing there; single: such newcomers claim one after the other, as for maxConcurrency. calm: as if there were no groups. many: it wants a large batch; taken: others have batches of some stripes, and large ones. first not null: by stripes, one that has a job for us, and arcs the stripes that we go for, by position of the lane. Else by groups.';
+	'How to claim of a queue with concurrencyPerGroup; whole: its lanes are always read from the start; kept: the stripes that the worker has, null: it holds nothing there; single: such newcomers claim one after the other, as for maxConcurrency. calm: as if there were no groups. first not null: by stripes, one that has a job for us, and arcs the stripes that we go for, by position of the lane. Else by groups; later: but not now, since it wants a large batch, has not been looking for a free stripe for long, and others have such batches.';
 
 create or replace function stepd._stripe_lock(queue_id int, per_group int, node_id int, slot int, arc bigint, kept bigint, first int, out got bigint, out groups bigint[], out n int)
 language plpgsql as $$
@@ -356,7 +357,7 @@ comment on function stepd._stripe_lock(int, int, int, int, bigint, bigint, int) 
 
 -- Of an arc some stripes of which are somebody else's now the cursor stays before their jobs.
 create or replace function stepd._take_striped(lane_id int, strategy text, cursor bigint, want int, arc bigint, share bigint, busy bigint[], others int,
-	out ids bigint[], out buckets date[], out attempts smallint[], out last bigint, out groups bigint[], out stripes bigint)
+	out ids bigint[], out buckets date[], out attempts smallint[], out last bigint, out stripes bigint)
 language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -398,3 +399,22 @@ begin
 end $$;
 comment on function stepd._take_striped(int, text, bigint, int, bigint, bigint, bigint[], int) is
 	'_take of the stripes of share, which we have, but for groups that are busy; arc: those that the session''s cursor is about; others: how many workers hold jobs of the queue. stripes: for the lease.';
+
+create or replace function stepd._take_calm(lane_id int, strategy text, cursor bigint, want int,
+	out ids bigint[], out buckets date[], out attempts smallint[], out last bigint, out stripes bigint)
+language plpgsql as $$
+declare
+	at record := stepd._stripe_at(_take_calm.lane_id);
+	start bigint := least(cursor, at.cursor, case when at.arc <> -1 then coalesce(stepd._stripe_least(_take_calm.lane_id), 0) end);
+	whole boolean := strategy <> 'standard' or start = 0;
+	t record := stepd._take(_take_calm.lane_id, whole, start, want);
+begin
+	ids := t.ids;
+	buckets := t.buckets;
+	attempts := t.attempts;
+	last := t.last;
+	if start < cursor or at.arc <> -1 then
+		perform stepd._stripe_keep(_take_calm.lane_id, -1, case when t.ids is not null or start > 0 then nullif(least(coalesce(t.last, start), cursor), cursor) end, 0, 0);
+	end if;
+end $$;
+comment on function stepd._take_calm(int, text, bigint, int) is '_take where no group can be full, from where the session''s cursor is.';

@@ -282,25 +282,6 @@ end $$;
 comment on function stepd._take_grouped(int, int, int, text, int, int, bigint, int, int) is
 	'_take_by_group, with the cursor of the session. stripes: for the lease. Looking far, and walking, take a twentieth of the time each at most.';
 
-create or replace function stepd._take_calm(lane_id int, strategy text, cursor bigint, want int,
-	out ids bigint[], out buckets date[], out attempts smallint[], out last bigint, out stripes bigint)
-language plpgsql as $$
-declare
-	at record := stepd._stripe_at(_take_calm.lane_id);
-	start bigint := least(cursor, at.cursor, case when at.arc <> -1 then coalesce(stepd._stripe_least(_take_calm.lane_id), 0) end);
-	whole boolean := strategy <> 'standard' or start = 0;
-	t record := stepd._take(_take_calm.lane_id, whole, start, want);
-begin
-	ids := t.ids;
-	buckets := t.buckets;
-	attempts := t.attempts;
-	last := t.last;
-	if start < cursor or at.arc <> -1 then
-		perform stepd._stripe_keep(_take_calm.lane_id, -1, case when t.ids is not null or start > 0 then nullif(least(coalesce(t.last, start), cursor), cursor) end, 0, 0);
-	end if;
-end $$;
-comment on function stepd._take_calm(int, text, bigint, int) is '_take where no group can be full, from where the session''s cursor is.';
-
 create or replace function stepd._group_ready(queue_id int, per_group int, lane_id int) returns boolean
 language plpgsql as $$
 declare
