@@ -185,21 +185,22 @@ begin
 end $$;
 comment on function stepd._stripe_again(int, int[], bigint[]) is 'The stripes that a worker had of these lanes, by position, if it may go on with them.';
 
-create or replace function stepd._stripe_seen(lane_id int, whole boolean, cursor bigint, busy bigint[]) returns bigint
+drop function if exists stepd._stripe_seen(int, boolean, bigint, bigint[]);
+create or replace function stepd._stripe_seen(lane_id int, whole boolean, cursor bigint, busy bigint[], depth int) returns bigint
 language plpgsql stable as $$
 #variable_conflict use_column
 begin
 	return (select coalesce(bit_or(1::bigint << (coalesce(x.group_hash, x.pos) & 63)::int), 0) from (
 		(select x.group_hash, x.pos from stepd.ready x
 			where x.lane_id = _stripe_seen.lane_id and x.rank < case when whole then 2147483647 else 0 end and x.xmax = 0
-			order by x.lane_id, x.rank, x.pos limit 1000)
+			order by x.lane_id, x.rank, x.pos limit depth)
 		union all
 		(select x.group_hash, x.pos from stepd.ready x
 			where x.lane_id = _stripe_seen.lane_id and x.rank = 0 and x.pos > cursor and not whole and x.xmax = 0
-			order by x.lane_id, x.rank, x.pos limit 1000)) x
+			order by x.lane_id, x.rank, x.pos limit depth)) x
 		where busy is null or (x.group_hash in (select unnest(busy))) is not true);
 end $$;
-comment on function stepd._stripe_seen(int, boolean, bigint, bigint[]) is 'The stripes, a bit each, that have ready jobs of groups that are not busy among the next thousands of a lane, without those that somebody has taken or tried to.';
+comment on function stepd._stripe_seen(int, boolean, bigint, bigint[], int) is 'The stripes, a bit each, that have ready jobs of groups that are not busy among so many next ones of a lane, without those that somebody has taken or tried to.';
 
 create or replace function stepd._stripe_least(lane_id int) returns bigint
 language plpgsql stable as $$
@@ -243,6 +244,15 @@ begin
 end $$;
 comment on function stepd._starved(int) is 'Is there another session that wants jobs of this queue and can get none?';
 
+create or replace function stepd._starving(queue_id int) returns int
+language plpgsql as $$
+begin
+	return case when stepd._starved(_starving.queue_id) then (select count(distinct l.pid) from pg_locks l
+		where l.locktype = 'advisory' and l.classid = 1937007990 and l.objid = _starving.queue_id and l.objsubid = 2
+			and l.pid <> pg_backend_pid() and l.database = (select d.oid from pg_database d where d.datname = current_database())) else 0 end;
+end $$;
+comment on function stepd._starving(int) is 'How many other sessions want jobs of this queue and can get none?';
+
 create or replace function stepd._stripe_share(among bigint, workers int, per_group int, lean float8) returns int
 language plpgsql immutable parallel safe as $$
 declare
@@ -259,13 +269,16 @@ language plpgsql as $$
 declare
 	at record := stepd._stripe_at(_stripe_choose.lane_id);
 	had bigint := case when at.arc <> -1 then at.arc else 0 end;
-	seen bigint := stepd._stripe_seen(_stripe_choose.lane_id, whole or cursor = 0, least(cursor, at.cursor), h.groups);
+	seen bigint := stepd._stripe_seen(_stripe_choose.lane_id, whole or cursor = 0, least(cursor, at.cursor), h.groups, 1000);
 	lean float8 := 1; -- who is behind the others takes less, who is ahead more
 	grow boolean;
 	home bigint;
 begin
+	if h.free & seen = 0 then -- in front of all is what others are behind with
+		seen := stepd._stripe_seen(_stripe_choose.lane_id, whole or cursor = 0, least(cursor, at.cursor), h.groups, 20000);
+	end if;
 	if at.arc <> -1 and at.cursor is not null and not whole and h.span >= 500 then -- where others have large batches too
-		lean := greatest(0.5, least(1.5, 1 + (at.cursor - h.at) / (8 * h.span)));
+		lean := greatest(0.5, least(case when starved then 1 else 1.5 end, 1 + (at.cursor - h.at) / (8 * h.span)));
 	end if;
 	grow := cursor = 0 or at.until = 0 or lean > 1.2;
 	occupied := occupied | seen;
@@ -292,14 +305,14 @@ declare
 	own int[];
 	many boolean; -- are to be claimed
 	h stepd._holding;
-	starved boolean;
+	starving int;
 	workers int;
 	occupied bigint;
 	c record;
 begin
-	starved := stepd._starved(_stripe_plan.queue_id);
+	starving := stepd._starving(_stripe_plan.queue_id);
 	h := stepd._holders(_stripe_plan.queue_id, per_group, _stripe_plan.node_id, _stripe_plan.slot);
-	calm := h.n < per_group and not starved;
+	calm := h.n < per_group and starving = 0;
 	if kept is null and (calm or single) or kept <> -1 and calm then -- one after the other
 		perform pg_advisory_xact_lock(1937007987, _stripe_plan.queue_id);
 		h := stepd._holders(_stripe_plan.queue_id, per_group, _stripe_plan.node_id, _stripe_plan.slot);
@@ -315,11 +328,11 @@ begin
 	if calm or h.free = 0 or not many then
 		return;
 	end if;
-	workers := greatest(h.n + 1 + starved::int, per_group + 1);
+	workers := greatest(h.n + 1 + starving, per_group + 1);
 	occupied := h.held | (select bit_or((stepd._stripe_at(o)).took) from unnest(own) o);
 	for i in 1 .. cardinality(lanes) loop
 		continue when lanes[i] <> all (own);
-		c := stepd._stripe_choose(_stripe_plan.queue_id, per_group, _stripe_plan.node_id, _stripe_plan.slot, h, workers, occupied, starved,
+		c := stepd._stripe_choose(_stripe_plan.queue_id, per_group, _stripe_plan.node_id, _stripe_plan.slot, h, workers, occupied, starving > 0,
 			lanes[i], whole, coalesce(cursors[i], 0));
 		arcs[i] := c.arc;
 		first := coalesce(first, c.first);

@@ -172,7 +172,9 @@ language plpgsql as $$
 #variable_conflict use_column
 declare
 	h stepd._holding := stepd._holders(_take_by_group.queue_id, per_group, _take_by_group.node_id, _take_by_group.slot);
+	large boolean := want >= 64;
 	look int;
+	patient boolean; -- others have large batches, which end soon
 	near record;
 	jobs tid[];
 	hashes bigint[];
@@ -187,6 +189,7 @@ begin
 	if h.free <> -1 and stepd._group_tell(_take_by_group.queue_id, _take_by_group.node_id, _take_by_group.slot) then
 		h := stepd._holders(_take_by_group.queue_id, per_group, _take_by_group.node_id, _take_by_group.slot);
 	end if;
+	patient := stepd._starves_ms() < 60 and (h.free = 0 or large and h.free <> -1);
 	began := clock_timestamp();
 	near := stepd._group_near(_take_by_group.lane_id, whole, touched, cursor, h.free, h.groups, look, 1000);
 	jobs := near.jobs;
@@ -207,7 +210,7 @@ begin
 			exit when got;
 			tried := tried || array(select distinct u.h from unnest(hashes) u (h) where u.h is not null);
 		end if;
-		exit when turn = 1 and near.jobs is null and not near.cut and not deep or turn = 2 and not (near.cut and walk);
+		exit when turn = 1 and (near.jobs is null and not near.cut and not deep or patient) or turn = 2 and not (near.cut and walk);
 	end loop;
 	if near.jobs is not null or stepd._warm('far') then
 		far_ms := null; -- all is planned the first time

@@ -37,4 +37,5 @@ dist_sql_DATA = \
 	sql/034_lease_stripes.sql \
 	sql/035_stripe.sql \
 	sql/036_lease_groups.sql \
-	sql/037_group.sql
+	sql/037_group.sql \
+	sql/038_warm.sql

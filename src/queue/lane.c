@@ -11,7 +11,7 @@
 #define LAG_US (10 * SD_SEC)
 #define RESCAN_US (1 * SD_SEC)
 #define RESCAN_SHARE 20 /* at most 1/20 of the time is spent reading from the start */
-#define GROWTH 8.0	/* of a batch against the one before */
+#define GROWTH 64.0	/* of a batch against the one before */
 #define WEIGHT 0.3	/* of the newest value in a moving mean */
 
 void sd_lane_init(struct sd_lane *l, int id, int step_index, int64_t timeout_ms)

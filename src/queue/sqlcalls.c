@@ -3,6 +3,7 @@
 
 const struct sd_db_stmt sd_sql_lanes = {
 	"lanes", "select lane_id, step, queue, timeout_ms, rated, batch from stepd.lanes($1)", 1};
+const struct sd_db_stmt sd_sql_warm_up = {"warm_up", "select stepd.warm_up($1, $2, $3)", 3};
 #define CLAIMED                                                                                                        \
 	"select lease_id, lane_id, job_id, attempt, max_attempts, trigger, trigger_index, queue, group_id, parent_id,"   \
 	" trace_id, enqueued_at_us, cursor, input, more from "

@@ -267,6 +267,10 @@ void sd_worker_pump(struct sd_worker *w)
 		w->said_ready = true;
 		sd_child_ready(w->child);
 	}
+	if (!w->warm && idle && w->finished.n == 0 && should_claim(w)) {
+		sd_worker_warm_up(w);
+		return;
+	}
 	/* asleep is said before the claim that may come back empty, so that no wake-up falls between the two */
 	if (idle && !atomic_exchange(&w->child->slot->asleep, 1))
 		w->sleeping = false;
@@ -412,6 +416,7 @@ static void on_db_up(void *arg, struct sd_db *db)
 		atomic_store(&w->child->slot->backend, w->backend);
 	ev_timer_stop(w->loop, &w->retry_timer);
 	w->sleeping = false;
+	w->warm = false;
 	sd_worker_pump(w);
 }
 

@@ -53,6 +53,7 @@ struct sd_worker {
 	size_t nlanes, first_lane;
 	uint32_t settings_version;
 	bool lanes_loaded, said_ready;
+	bool warm; /* the session has planned what a claim needs, or is past caring */
 
 	struct sd_claim claim;
 	struct sd_finish finish;
@@ -105,6 +106,7 @@ void sd_worker_hand_over(struct sd_worker *w);
 
 /* worker_claim.c */
 void sd_worker_load_lanes(struct sd_worker *w);
+void sd_worker_warm_up(struct sd_worker *w);
 struct sd_db_call sd_worker_claim_call(struct sd_worker *w, int64_t now_us);
 bool sd_worker_is_peer(const struct sd_worker *w, int pool); /* does that pool of our generation serve a lane of ours? */
 void sd_worker_claimed(struct sd_worker *w, const PGresult *res); /* large batches are read now; busy until then */

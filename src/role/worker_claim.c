@@ -114,6 +114,33 @@ void sd_worker_load_lanes(struct sd_worker *w)
 	sd_buf_fini(&steps);
 }
 
+static void on_warm(void *arg, PGresult *const *results, size_t n, const struct sd_err *err)
+{
+	struct sd_worker *w = arg;
+	w->busy = false;
+	if (results == NULL)
+		sd_log_err(SD_LOG_DEBUG, err, "planning ahead failed");
+	sd_worker_pump(w);
+}
+
+/* Before there is anything to do, the session plans what it will have to do at once. */
+void sd_worker_warm_up(struct sd_worker *w)
+{
+	struct sd_buf lanes = SD_BUF_INIT;
+	struct sd_db_numbers b = {0};
+	sd_buf_chr(&lanes, '{');
+	for (size_t i = 0; i < w->nlanes; i++)
+		sd_buf_pgarray_i64(&lanes, w->lanes[i].id);
+	sd_buf_chr(&lanes, '}');
+	w->warm = true;
+	w->busy = true;
+	const char *values[] = {sd_db_number(&b, atomic_load(&w->child->scoreboard->node_id)),
+				sd_db_number(&b, w->child->slot_index), lanes.data};
+	struct sd_db_call call = {&sd_sql_warm_up, values};
+	sd_db_submit(w->db, &call, 1, 0, 0, on_warm, w);
+	sd_buf_fini(&lanes);
+}
+
 /* The smaller of the last two: a session's first claim takes many times as long as those to come. */
 static int64_t shared_budget(const struct sd_worker *w)
 {

@@ -42,7 +42,7 @@ static void batches_of_fast_jobs_grow_up_to_the_limit(void **state)
 	while (want < 700 && rounds++ < 4) {
 		claim(want, want, rounds, now++);
 		sd_lane_ran(&lane, 1, 100);
-		assert_in_range(sd_lane_want(&lane, 5000), want, 8 * want);
+		assert_in_range(sd_lane_want(&lane, 5000), want, 64 * want);
 		want = sd_lane_want(&lane, 5000);
 	}
 	assert_int_equal(want, 700);

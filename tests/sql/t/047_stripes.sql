@@ -173,6 +173,28 @@ select is(pg_temp.held_twice('std', 1), 0::bigint, 'no group is held twice');
 select stepd.cancel(j.id) from stepd.jobs j where j.queue = 'std' and j.status = 'ready';
 select t.finish_held(s, 'Std') from generate_series(1, 5) s;
 
+-- who reads from the start, now and then, meets what others are behind with, and keeps his stripes
+select count(*) from stepd.enqueue_many('std', (select jsonb_agg(jsonb_build_object('group', 'r' || i % 400)) from generate_series(1, 6000) i));
+select pg_temp.turn(s, 'Std', 100) from unnest('{1,2,1,2}'::int[]) s;
+select is(sum(pg_temp.turn(1, 'Std', 100)), 1500::bigint, 'one is ahead of the other') from generate_series(1, 15);
+select is((select bit_or(1::bigint << stepd._stripe(x.group_hash, x.pos)) & (select stripes from stepd.lease where slot = 1)
+	from (select * from stepd.ready r where r.lane_id = t.lane('Std') order by rank, pos limit 1000) x), 0::bigint, 'whose jobs stand in front');
+select t.finish_held(1, 'Std');
+select is(cardinality(t.claim(1, 'Std', 100)), 100, 'from the start on he finds his own');
+select is(pg_temp.held_twice('std', 1), 0::bigint, 'and no others');
+select stepd.cancel(j.id) from stepd.jobs j where j.queue = 'std' and j.status = 'ready';
+select t.finish_held(s, 'Std') from generate_series(1, 5) s;
+
+-- where all stripes are somebody's by a large batch, it is not worth while to look for a job without a group behind thousands: not for 60 ms
+select count(*) from stepd.enqueue_many('std', (select jsonb_agg(jsonb_build_object('group', case when i < 2000 then 'l' || i % 400 end)) from generate_series(1, 2000) i));
+select t.forget('Std');
+select is(cardinality(t.claim(1, 'Std', 100)), 100, 'somebody has a hundred groups, and says nothing of stripes');
+select is(t.claim(2, 'Std', 1), '{}', 'then a single job has time');
+select set_config('stepd.starves_since', (current_setting('stepd.starves_since')::bigint - 60)::text, true) <> '';
+select is(cardinality(t.claim(2, 'Std', 1)), 1, 'but no more than that');
+select stepd.cancel(j.id) from stepd.jobs j where j.queue = 'std' and j.status = 'ready';
+select t.finish_held(s, 'Std') from generate_series(1, 5) s;
+
 -- what was not of its stripes is found behind its cursor by who gets them
 select t.finish_held(s, 'Std') from generate_series(1, 5) s;
 select stepd.configure('n1', t.steps(), jsonb_build_array(t.queue('std', 'concurrency_per_group', '1')), '{}');

@@ -1,0 +1,77 @@
+-- Repeatable.
+--
+-- Warming up.  What a session does for the first time is compiled and planned,
+-- and what PostgreSQL knows of the tables is read: for a first claim, the reading
+-- of its jobs and their outcomes 40 ms, 80 ms with concurrencyPerGroup, against
+-- 1 ms later on.  So a worker does all that once before there is anything to do:
+-- with a queue like its own, which nobody sees, and which is rolled back.  Plans
+-- stay.
+--
+-- Two sessions do not meet there: the queue and its lane are numbered by the
+-- server process (and low enough to be part of a lock's number), and job numbers
+-- are used up.
+
+create or replace function stepd._warm_flow(node_id int, slot int, lane int, per_group int, jobs int) returns void
+language plpgsql as $$
+#variable_conflict use_column
+declare
+	c stepd._claimed;
+	held bigint[];
+begin
+	if per_group > 0 then
+		perform from stepd.claim(_warm_flow.node_id, -1, 0, array[lane], '{0}', '{1}', 1); -- somebody else
+	end if;
+	for size in 1 .. 3 loop -- one alone, some by their stripes, and some as before
+		c := stepd.claim(_warm_flow.node_id, _warm_flow.slot, 0, array[lane], array[coalesce(c.cursor, 0)],
+			array[case when size = 1 then 1 else 64 end], case size when 1 then 1 when 2 then jobs / 10 else 64 end, case when size > 1 then 1 end, '{64}');
+		exit when c is null;
+		held := case when size = 1 then array[c.job_id]
+			else array(select d.job_id from stepd.claimed(_warm_flow.node_id, _warm_flow.slot, 0, array[c.lease_id]) d) end;
+		perform from stepd.finish(_warm_flow.node_id, 0, array_fill(c.lease_id, array[cardinality(held)]), held, array_fill('completed'::text, array[cardinality(held)]),
+			array_fill(0::bigint, array[cardinality(held)]), array_fill(0::bigint, array[cardinality(held)]), null, null, null, null);
+	end loop;
+end $$;
+comment on function stepd._warm_flow(int, int, int, int, int) is 'Claim, read and finish so many jobs of a lane, in all ways that claims go under concurrencyPerGroup or without.';
+
+create or replace function stepd.warm_up(node_id int, slot int, lanes int[]) returns boolean
+language plpgsql as $$
+#variable_conflict use_column
+declare
+	mine int := 28000000 + pg_backend_pid();
+	q stepd.queue;
+	jobs int := 40;
+begin
+	if warm_up.node_id is null or warm_up.slot is null or warm_up.lanes is null then
+		perform stepd._bad('node_id', 'must not be null, nor slot, nor lanes');
+	end if;
+	select * into q from stepd.queue x
+	where x.id = any (array(select a.queue_id from stepd.lane a where a.id = any (lanes))) order by x.concurrency_per_group = 0, x.id limit 1;
+	if q is null then
+		return false;
+	end if;
+	begin
+		insert into stepd.queue (id, name, rate_limit, rate_window_ms, max_concurrency, concurrency_per_group) overriding system value
+		values (mine, gen_random_uuid()::text, case when q.rate_limit > 0 then 1000000 else 0 end, q.rate_window_ms,
+			case when q.max_concurrency > 0 then 1000 else 0 end, least(q.concurrency_per_group, 1));
+		insert into stepd.lane (id, queue_id, step_id) overriding system value
+		select mine, mine, a.step_id from stepd.lane a where a.id = lanes[1];
+		with j as (
+			insert into stepd.job (id, bucket, lane_id, trigger, trigger_index, priority, group_id, enqueued_at, trace_id, topic, input)
+			select nextval('stepd.job_id'), stepd._today(), mine, 'queue', 0, 0, 'g' || i, clock_timestamp(), gen_random_uuid(), '', 'null'
+			from generate_series(1, jobs) i
+			returning id, bucket, group_id)
+		insert into stepd.ready (lane_id, rank, pos, bucket, attempt, group_hash)
+		select mine, 0, j.id, j.bucket, 0, stepd._group_hash(j.group_id) from j;
+		perform stepd._warm_flow(warm_up.node_id, warm_up.slot, mine, q.concurrency_per_group, jobs);
+		raise sqlstate 'WARM0';
+	exception when others then
+		-- what is wrong will be so, and be said, when it is done in earnest
+		if sqlstate <> 'WARM0' then
+			return false;
+		end if;
+	end;
+	perform stepd._warm('claim'), stepd._starve(null); -- a lock of the session would outlast the rollback
+	return true;
+end $$;
+comment on function stepd.warm_up(int, int, int[]) is
+'For a session that is going to claim of these lanes, as that worker: have everything planned before, which takes tens of milliseconds once. It changes nothing but uses up some job numbers. False: it could not be done, which does no harm.';
