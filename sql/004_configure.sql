@@ -292,6 +292,8 @@ declare
 begin
 	if coalesce(configure.node_name, '') = '' then
 		perform stepd._bad('node_name', 'must not be empty');
+	elsif manifest is null then
+		perform stepd._bad('manifest', 'must not be null');
 	elsif jsonb_typeof(steps) is distinct from 'array' then
 		perform stepd._bad('manifest', 'has no array "steps"');
 	elsif jsonb_typeof(coalesce(queues, '[]')) <> 'array' then
@@ -338,12 +340,18 @@ comment on function stepd.configure(text, jsonb, jsonb, jsonb) is
 drop function if exists stepd.lanes(text[]);
 create or replace function stepd.lanes(steps text[]) returns table (lane_id int, step text, queue text, timeout_ms bigint, strategy text, paused boolean,
 	rated boolean, batch int)
-language sql stable as $$
-	select l.id, s.name, q.name, q.timeout_ms, q.strategy, q.paused, q.rate_limit > 0, case when q.concurrency_per_group > 0 then 1000 else 500 end
-	from stepd.lane l
-	join stepd.step s on s.id = l.step_id
-	join stepd.queue q on q.id = l.queue_id
-	where s.name = any (steps)
-	order by l.id
-$$;
+language plpgsql stable as $$
+#variable_conflict use_column
+begin
+	if steps is null then
+		perform stepd._bad('steps', 'must not be null');
+	end if;
+	return query
+		select l.id, s.name, q.name, q.timeout_ms, q.strategy, q.paused, q.rate_limit > 0, case when q.concurrency_per_group > 0 then 1000 else 500 end
+		from stepd.lane l
+		join stepd.step s on s.id = l.step_id
+		join stepd.queue q on q.id = l.queue_id
+		where s.name = any (steps)
+		order by l.id;
+end $$;
 comment on function stepd.lanes(text[]) is 'What a worker that has these steps may claim from, topics they no longer subscribe to included: jobs of those still run. batch: how many jobs are to be claimed at a time at most: more where a claim itself costs more.';

@@ -102,18 +102,30 @@ comment on function stepd.cancel(bigint) is
 'Cancel a job. One that waits or is ready becomes cancelled at once; one that runs is asked to stop and becomes cancelled when its attempt ends, however it ends. False: it had ended before. Raises 22023 for an unknown job.';
 
 create or replace function stepd.cancels(node_id int) returns setof bigint
-language sql stable as $$
-	select c.job_id from stepd.cancel_request c
-	where exists (select from stepd.lease l where l.node_id = $1 and c.job_id = any (l.ids)) order by c.requested_at limit 64
-$$;
+language plpgsql stable as $$
+#variable_conflict use_column
+begin
+	if cancels.node_id is null then
+		perform stepd._bad('node_id', 'must not be null');
+	end if;
+	return query
+		select c.job_id from stepd.cancel_request c
+		where exists (select from stepd.lease l where l.node_id = cancels.node_id and c.job_id = any (l.ids)) order by c.requested_at limit 64;
+end $$;
 comment on function stepd.cancels(int) is 'Which of the jobs that a node holds are to be cancelled, the first 64.';
 
 create or replace function stepd.cancelled(job_ids bigint[]) returns setof bigint
-language sql stable as $$
-	select u.id from unnest(job_ids) u (id)
-	where exists (select from stepd.cancel_request c where c.job_id = u.id)
-		or exists (select from stepd.outcome o where o.id = u.id and o.status = 'cancelled')
-$$;
+language plpgsql stable as $$
+#variable_conflict use_column
+begin
+	if job_ids is null then
+		perform stepd._bad('job_ids', 'must not be null');
+	end if;
+	return query
+		select u.id from unnest(job_ids) u (id)
+		where exists (select from stepd.cancel_request c where c.job_id = u.id)
+			or exists (select from stepd.outcome o where o.id = u.id and o.status = 'cancelled');
+end $$;
 comment on function stepd.cancelled(bigint[]) is 'Which of these jobs are to be cancelled, or are cancelled already.';
 
 -- The unique key again, for a job that comes back.

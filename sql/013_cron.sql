@@ -33,13 +33,19 @@ comment on function stepd._cron_item(bigint, stepd.schedule, timestamptz, timest
 
 create or replace function stepd.schedules_load(steps text[]) returns table (schedule_id int, step text, trigger_index int, expression text,
 	timezone text, last_fire timestamptz, paused boolean, missed text, catch_up_ms bigint, revision int, since timestamptz)
-language sql stable as $$
-	select c.id, s.name, c.trigger_index, c.expression, c.timezone, greatest(c.last_tick, c.since), c.paused, c.missed, c.catch_up_ms,
-		c.revision, c.since
-	from stepd.schedule c join stepd.step s on s.id = c.step_id
-	where not c.retired and s.name = any (steps)
-	order by c.id
-$$;
+language plpgsql stable as $$
+#variable_conflict use_column
+begin
+	if steps is null then
+		perform stepd._bad('steps', 'must not be null');
+	end if;
+	return query
+		select c.id, s.name, c.trigger_index, c.expression, c.timezone, greatest(c.last_tick, c.since), c.paused, c.missed, c.catch_up_ms,
+			c.revision, c.since
+		from stepd.schedule c join stepd.step s on s.id = c.step_id
+		where not c.retired and s.name = any (steps)
+		order by c.id;
+end $$;
 comment on function stepd.schedules_load(text[]) is 'The cron triggers of these steps. last_fire: ticks after it are still to come: the newest that was brought, or when the schedule came, changed or was resumed.';
 
 create or replace function stepd.cron_fire(schedule_ids int[], fire_at timestamptz[], next_at timestamptz[], revisions int[] default null,
@@ -54,6 +60,9 @@ declare
 	items stepd._item[];
 	made bigint[];
 begin
+	if num_nulls(cron_fire.schedule_ids, cron_fire.fire_at, cron_fire.next_at) > 0 then
+		perform stepd._missing('{schedule_ids,fire_at,next_at}', cron_fire.schedule_ids is null, cron_fire.fire_at is null, cron_fire.next_at is null);
+	end if;
 	if cardinality(schedule_ids) <> cardinality(cron_fire.fire_at) or cardinality(schedule_ids) <> cardinality(next_at)
 			or cardinality(schedule_ids) <> cardinality(revisions) then
 		perform stepd._bad('schedule_ids', 'has another length than fire_at, next_at or revisions');
@@ -104,12 +113,19 @@ comment on function stepd.cron_fire(int[], timestamptz[], timestamptz[], int[], 
 'Make the jobs of due ticks; the arrays go together: schedule, its tick, the tick after it, and the revision they were computed from. A tick that some node has fired before is left out, so are those of paused, retired and changed schedules. Returns one row for each new tick, in order of time; job_id is null where the job before was unfinished and the schedule says overlap = skip.';
 
 create or replace function stepd.cron_next(schedule_ids int[], next_at timestamptz[], descriptions text[] default null) returns void
-language sql as $$
+language plpgsql as $$
+#variable_conflict use_column
+begin
+	if num_nulls(schedule_ids, next_at) > 0 then
+		perform stepd._missing('{schedule_ids,next_at}', schedule_ids is null, next_at is null);
+	elsif cardinality(schedule_ids) <> cardinality(next_at) or cardinality(schedule_ids) <> cardinality(descriptions) then
+		perform stepd._bad('schedule_ids', 'has another length than next_at or descriptions');
+	end if;
 	update stepd.schedule c set next_run = u.next, description = coalesce(u.description, c.description)
 	from unnest(schedule_ids, next_at, descriptions) u (id, next, description)
 	where c.id = u.id and (c.next_run, c.description) is distinct from (u.next, coalesce(u.description, c.description))
-		and c.id in (select x.id from stepd.schedule x where x.id = any (schedule_ids) order by x.id for update)
-$$;
+		and c.id in (select x.id from stepd.schedule x where x.id = any (schedule_ids) order by x.id for update);
+end $$;
 comment on function stepd.cron_next(int[], timestamptz[], text[]) is 'Show when schedules will fire next, and what that means in words.';
 
 -- People -----------------------------------------------------------------------
@@ -153,6 +169,7 @@ create or replace function stepd._schedule_pause(step text, trigger_index int, p
 language plpgsql as $$
 #variable_conflict use_column
 begin
+	perform from stepd._schedules_of(_schedule_pause.step, _schedule_pause.trigger_index); -- that it is there, whatever the planner does below
 	update stepd.schedule c set paused = _schedule_pause.paused, since = clock_timestamp(), next_run = null
 	where c.id in (select x.id from stepd._schedules_of(_schedule_pause.step, _schedule_pause.trigger_index) x)
 		and c.paused <> _schedule_pause.paused;

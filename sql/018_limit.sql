@@ -103,6 +103,9 @@ set enable_seqscan = off as $$
 declare
 	lane int;
 begin
+	if num_nulls(began.node_id, began.lease, began.job, began.age_us) > 0 then
+		perform stepd._missing('{node_id,lease,job,age_us}', began.node_id is null, began.lease is null, began.job is null, began.age_us is null);
+	end if;
 	update stepd.lease l set begun = job
 	where l.id = lease and l.node_id = began.node_id and job = any (l.ids) and l.begun is distinct from job
 	returning l.lane_id into lane;

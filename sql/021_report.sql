@@ -11,8 +11,8 @@ language plpgsql as $$
 begin
 	if coalesce(worker_here.pid, 0) <= 0 then
 		perform stepd._bad('pid', format('%s is not the number of a process', coalesce(worker_here.pid::text, 'null')));
-	elsif worker_here.node_id is null or worker_here.slot is null or worker_here.generation is null then
-		perform stepd._bad('node_id', 'must not be null, nor slot, nor generation');
+	elsif num_nulls(worker_here.node_id, worker_here.slot, worker_here.generation) > 0 then
+		perform stepd._missing('{node_id,slot,generation}', worker_here.node_id is null, worker_here.slot is null, worker_here.generation is null);
 	end if;
 	insert into stepd.worker as w (node_id, slot, generation, pid)
 	values (worker_here.node_id, worker_here.slot, worker_here.generation, worker_here.pid)
@@ -41,6 +41,9 @@ declare
 	said jsonb := progress_report.progress;
 	held record;
 begin
+	if num_nulls(progress_report.node_id, progress_report.lease, progress_report.job) > 0 then
+		perform stepd._missing('{node_id,lease,job}', progress_report.node_id is null, progress_report.lease is null, progress_report.job is null);
+	end if;
 	if said is null or jsonb_typeof(said) <> 'object' then
 		perform stepd._bad('progress', 'is not a JSON object');
 	end if;

@@ -7,6 +7,9 @@ language plpgsql stable
 set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off as $$
 #variable_conflict use_column
 begin
+	if coalesce(jsonb_typeof(backlog.pools), '') <> 'array' then
+		perform stepd._bad('pools', 'is not an array');
+	end if;
 	return query
 		select p.pool, least(p.max, coalesce(sum(n.jobs), 0))::int
 		from jsonb_to_recordset(pools) p (pool int, max int, steps jsonb, queues jsonb)
@@ -27,7 +30,9 @@ create or replace function stepd.node_pools(node_id int, pools jsonb) returns vo
 language plpgsql as $$
 #variable_conflict use_column
 begin
-	if coalesce(jsonb_typeof(node_pools.pools), '') <> 'array' then
+	if node_pools.node_id is null then
+		perform stepd._bad('node_id', 'must not be null');
+	elsif coalesce(jsonb_typeof(node_pools.pools), '') <> 'array' then
 		perform stepd._bad('pools', 'is not an array');
 	end if;
 	delete from stepd.node_pool p

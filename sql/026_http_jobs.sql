@@ -32,8 +32,14 @@ create or replace function stepd.http_jobs(ids bigint[], waits boolean[], output
 language plpgsql stable
 set enable_seqscan = off set jit = off as $$
 declare
-	n int := coalesce(cardinality(ids), 0);
+	n int := cardinality(ids);
 begin
+	if num_nulls(http_jobs.ids, http_jobs.waits, output) > 0 then
+		perform stepd._missing('{ids,waits,output}', http_jobs.ids is null, http_jobs.waits is null, output is null);
+	end if;
+	if n <> cardinality(waits) then
+		perform stepd._bad('waits', 'has another length than ids');
+	end if;
 	for i in 1 .. n loop
 		document := stepd._http_ended(ids[i], output);
 		ended := document is not null;

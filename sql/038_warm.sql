@@ -41,8 +41,8 @@ declare
 	q stepd.queue;
 	jobs int := 40;
 begin
-	if warm_up.node_id is null or warm_up.slot is null or warm_up.lanes is null then
-		perform stepd._bad('node_id', 'must not be null, nor slot, nor lanes');
+	if num_nulls(warm_up.node_id, warm_up.slot, warm_up.lanes) > 0 then
+		perform stepd._missing('{node_id,slot,lanes}', warm_up.node_id is null, warm_up.slot is null, warm_up.lanes is null);
 	end if;
 	select * into q from stepd.queue x
 	where x.id = any (array(select a.queue_id from stepd.lane a where a.id = any (lanes))) order by x.concurrency_per_group = 0, x.id limit 1;

@@ -11,6 +11,7 @@
 #define LAG_US (10 * SD_SEC)
 #define RESCAN_US (1 * SD_SEC)
 #define RESCAN_SHARE 20 /* at most 1/20 of the time is spent reading from the start */
+#define DATABASE_US 10.0 /* what claiming, reading and finishing take for each job of a batch */
 #define GROWTH 64.0	/* of a batch against the one before */
 #define WEIGHT 0.3	/* of the newest value in a moving mean */
 
@@ -29,8 +30,8 @@ int sd_lane_want(const struct sd_lane *l, int64_t budget_us)
 	if (l->mean_us < 0)
 		return 1;
 	double n = l->max_batch;
-	if (l->mean_us * n > (double)budget_us)
-		n = (double)budget_us / l->mean_us;
+	if ((l->mean_us + DATABASE_US) * n > (double)budget_us)
+		n = (double)budget_us / (l->mean_us + DATABASE_US);
 	if (l->mean_bytes * n > BATCH_BYTES)
 		n = BATCH_BYTES / l->mean_bytes;
 	if (n > GROWTH * l->last_batch)

@@ -54,8 +54,9 @@ struct sd_lane {
 
 void sd_lane_init(struct sd_lane *l, int id, int step_index, int64_t timeout_ms);
 /*
- * How many to ask for, so that they take about budget_us together: one while
- * nothing is known or jobs are slow, hundreds when they take microseconds.
+ * How many to ask for, so that they take about budget_us together, with what the
+ * database does for each: one while nothing is known or jobs are slow, hundreds
+ * when they take microseconds.
  */
 int sd_lane_want(const struct sd_lane *l, int64_t budget_us);
 /* The same for jobs that nobody else could run meanwhile. */

@@ -26,7 +26,7 @@ select is((select count(*)::int from stepd.jobs j where j.status = 'running'), 3
 select results_eq($$select lane_id from stepd.claim(t.n(), 4, 1, '{-5}', '{0}', '{10}', 10)$$, 'select 1 where false', 'unknown lane');
 select throws_ok($$select stepd.claim(t.n(), 4, 1, '{1}', '{0,0}', '{10}', 10)$$, '22023', null, 'arrays of different length');
 select is((select count(*)::int from stepd.claim(t.n(), 4, 1, '{}', '{}', '{}', 10)), 0, 'no lanes');
-select is((select count(*)::int from stepd.claim(t.n(), 4, 1, null, null, null, null)), 0, 'nulls');
+select throws_ok($$select stepd.claim(t.n(), 4, 1, null, null, null, null)$$, '22023', 'lanes: must not be null', 'nulls');
 select is(t.claim(4, 'Std', 0), '{}', 'none wanted');
 select is(t.claim(4, 'Std', -1), '{}', 'fewer than none wanted');
 
@@ -90,7 +90,7 @@ select is((select count(*)::int from stepd.claimed(t.n(), 6, 1, array[:lease::bi
 select is((select count(*)::int from stepd.claimed(t.n(), 5, 2, array[:lease::bigint])), 0, 'nor for another life of this one');
 select is((select count(*)::int from stepd.claimed(t.n() + 1, 5, 1, array[:lease::bigint])), 0, 'nor another node');
 select is((select count(*)::int from stepd.claimed(t.n(), 5, 1, array[:lease + 1])), 0, 'nor of another lease');
-select is((select count(*)::int from stepd.claimed(t.n(), 5, 1, null)), 0, 'nor of none');
+select throws_ok($$select stepd.claimed(t.n(), 5, 1, null)$$, '22023', 'leases: must not be null', 'nor of none');
 select is(stepd.release(array[:lease::bigint, :lease], array[:a + 3, :a + 7]), 2, 'two were given back meanwhile');
 select is((select array_agg(job_id - :a) from stepd.claimed(t.n(), 5, 1, array[:lease::bigint])), '{0,1,2,4,5,6,8,9,10,11,12,13,14,15,16,17,18,19}', 'they are in it no more');
 select is(stepd.release(array_agg(l.id), array_agg(j)), 18, 'all given back') from stepd.lease l, unnest(l.ids) j where l.id = :lease;

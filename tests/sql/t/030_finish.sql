@@ -128,7 +128,7 @@ select is(stepd.release(array[:l, :l, :l], array[:a + 4, 4711, :a]::bigint[]), 1
 select is(t.finish(:a + 4, lease => :l), 'refused', 'what was released cannot be finished');
 select is(t.finish(:a + 2), 'completed', 'the other can');
 select is((select count(*)::int from stepd.finish(t.n(), 7, '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', null)), 0, 'nothing to finish');
-select is((select count(*)::int from stepd.finish(t.n(), 7, null, null, null, null, null, null, null, null, null)), 0, 'nulls');
+select throws_ok($$select stepd.finish(t.n(), 7, null, null, null, null, null, null, null, null, null)$$, '22023', 'leases: must not be null', 'nulls');
 select throws_like($$select stepd.finish(t.n(), 7, '{1}', '{1,2}', '{completed}', '{1}', '{1}', null, null, null, null)$$, 'jobs: has another length%', 'arrays of different length');
 select throws_like($$select stepd.finish(t.n(), 7, '{1}', '{1}', '{completed}', '{1}', '{1,2}', null, null, null, null)$$, 'jobs: has another length%', 'also later ones');
 select throws_like($$select stepd.finish(t.n(), 7, '{1}', '{1}', '{done}', '{1}', '{1}', null, null, null, null)$$, 'outcomes: has one%', 'an unknown outcome');

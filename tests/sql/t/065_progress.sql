@@ -4,7 +4,7 @@ select t.setup() as n \gset
 
 -- who is who
 select throws_ok($$select stepd.worker_here(1, 1, 1, 0)$$, '22023', 'pid: 0 is not the number of a process', 'no process');
-select throws_ok($$select stepd.worker_here(1, null, 1, 5)$$, '22023', 'node_id: must not be null, nor slot, nor generation', 'no slot');
+select throws_ok($$select stepd.worker_here(1, null, 1, 5)$$, '22023', 'slot: must not be null', 'no slot');
 select stepd.enqueue_many('std', '[{}, {}]');
 select t.claim(1, 'Std', 2);
 select is((select pid from stepd.jobs where id = 1), null, 'a worker that has not said who it is');
@@ -28,7 +28,7 @@ select throws_ok(format('select stepd.progress_report(%s, %s, 1, null)', :n, t.l
 select is(stepd.progress_report(:n + 1, t.lease(1), 1, '{}'), false, 'another node');
 select is(stepd.progress_report(:n, t.lease(1) + 1, 1, '{}'), false, 'another lease');
 select is(stepd.progress_report(:n, t.lease(1), 3, '{}'), false, 'another job');
-select is(stepd.progress_report(null, null, null, '{}'), false, 'nothing');
+select throws_ok($$select stepd.progress_report(null, null, null, '{}')$$, '22023', 'node_id: must not be null', 'nothing');
 select t.lease(1) as lease \gset
 select is(t.finish(1, 'error', 'e', 0), 'retrying', 'it ends');
 select is(stepd.progress_report(:n, :lease, 1, '{}'), false, 'too late');

@@ -132,14 +132,57 @@ select pg_temp.refused('stepd.' || call, said) from (values
 	('maintain(null)', 'keep: null is not at least a minute'),
 	($$maintain('-1 day')$$, 'keep: -1 days is not at least a minute'),
 	($$release('{1}', '{}')$$, 'jobs: has another length than leases'),
-	($$warm_up(null, 1, '{1}')$$, 'node_id: must not be null, nor slot, nor lanes'),
-	($$warm_up(1, null, '{1}')$$, 'node_id: must not be null, nor slot, nor lanes'),
-	($$warm_up(1, 1, null)$$, 'node_id: must not be null, nor slot, nor lanes'),
 	($$claim(1, 1, 1, '{1}', '{}', '{}', 1)$$, 'lanes: has another length than cursors, maxes or mosts'),
 	($$node_join(null, 'a', 1, 'v', 1000)$$, 'boot_id: must not be null'),
 	('node_join(gen_random_uuid(), null, 1, ''v'', 1000)', 'name: must not be empty'),
 	('node_join(gen_random_uuid(), ''a'', 1, ''v'', null)', 'lease_ms: null is not between 100 and 86400000')) v (call, said);
 select is(t.sound(), 'sound', 'sound');
+
+-- Which of the functions take null for an argument, the others being of some value?  The others refuse it by its name.
+create function pg_temp.takes_null(f oid, n int) returns text language plpgsql as $$
+declare
+	p pg_proc;
+	said text;
+begin
+	select * into p from pg_proc where oid = f;
+	begin
+		execute format('select * from stepd.%I(%s)', p.proname, (select string_agg(case when i = cardinality(p.proargtypes::oid[]) and p.provariadic <> 0 then 'variadic ' else '' end || case when i = n then 'null' else case
+				when t = 'jsonb'::regtype then '''[]''' when t = 'interval'::regtype then '''1 day''' when t in ('int'::regtype, 'bigint'::regtype) then '1000'
+				when t = 'uuid'::regtype then 'gen_random_uuid()' when t = 'timestamptz'::regtype then 'now()' when t = 'boolean'::regtype then 'true'
+				when p.proargnames[i] in ('progress', 'effects', 'input', 'output', 'defaults', 'manifest') then '''{}''' when p.proargnames[i] = 'outcome' then '''crashed''' when t = 'text'::regtype then '''Tick''' else '''{}''' end end || '::' || format_type(t, null), ', ' order by i)
+			from unnest(p.proargtypes) with ordinality a (t, i)));
+		return p.proargnames[n];
+	exception when sqlstate '22023' then
+		get stacked diagnostics said = message_text;
+		return case when said not like p.proargnames[n] || ': %' and said ~ ': (must not be null|null )' then 'as ' || said end;
+	when others then
+		return p.proargnames[n] || ' fails with ' || sqlstate;
+	end;
+end $$;
+select is((select string_agg(x.proname || '(' || x.args || ')', ' ' order by x.proname) from (
+		select p.proname, string_agg(pg_temp.takes_null(p.oid, n), ' ' order by n) as args
+		from pg_proc p cross join generate_series(1, p.pronargs) n
+		where p.pronamespace = 'stepd'::regnamespace and p.proname !~ '^_' and p.prokind = 'f' group by p.oid, p.proname) x where x.args <> ''),
+	'claim(large mosts)'
+	|| ' configure(defaults)'
+	|| ' cron_fire(revisions fired_at)'
+	|| ' cron_next(descriptions)'
+	|| ' died(job error exit_code signal max_rss_kb cpu_ms age_us duration_us pid)'
+	|| ' end_session(backend)'
+	|| ' enqueue(data priority run_at group_id unique_key)'
+	|| ' finish(pid ages_us durations_us outputs errors delays_ms effects)'
+	|| ' give_back(keep)'
+	|| ' http_accept(keys)'
+	|| ' http_died(pid trace_id age_us duration_us input error exit_code signal max_rss_kb cpu_ms)'
+	|| ' http_finish(pid trace_id age_us duration_us input output error effects)'
+	|| ' node_beat(listening)'
+	|| ' node_place(host pid_started)'
+	|| ' pause_schedule(trigger_index)'
+	|| ' resume_schedule(trigger_index)'
+	|| ' run(trigger_index)'
+	|| ' state_set(value)'
+	|| ' unread(keep pid error)',
+	'functions with the arguments that may be null');
 
 -- what is stored compressed in a table of the caller's does not look large or deep
 create temp table zipped (d jsonb);
