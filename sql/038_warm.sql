@@ -3,13 +3,13 @@
 -- Warming up.  What a session does for the first time is compiled and planned,
 -- and what PostgreSQL knows of the tables is read: for a first claim, the reading
 -- of its jobs and their outcomes 40 ms, 80 ms with concurrencyPerGroup, against
--- 1 ms later on.  So a worker does all that once before there is anything to do:
+-- 1 ms later on.  So a worker does all that once when there is nothing to do:
 -- with a queue like its own, which nobody sees, and which is rolled back.  Plans
 -- stay.
 --
 -- Two sessions do not meet there: the queue and its lane are numbered by the
 -- server process (and low enough to be part of a lock's number), and job numbers
--- are used up.
+-- are used up.  None waits for a lock for long: somebody may hold a table.
 
 create or replace function stepd._warm_flow(node_id int, slot int, lane int, per_group int, jobs int) returns void
 language plpgsql as $$
@@ -34,7 +34,8 @@ end $$;
 comment on function stepd._warm_flow(int, int, int, int, int) is 'Claim, read and finish so many jobs of a lane, in all ways that claims go under concurrencyPerGroup or without.';
 
 create or replace function stepd.warm_up(node_id int, slot int, lanes int[]) returns boolean
-language plpgsql as $$
+language plpgsql
+set lock_timeout = '20ms' as $$
 #variable_conflict use_column
 declare
 	mine int := 28000000 + pg_backend_pid();

@@ -33,6 +33,7 @@
 #define LONG_US (60 * SD_MS) /* … nor anybody at all: who is idle in a moment is not known */
 #define SLOW_SECONDS 0.01
 #define PREFETCH_US (2 * SD_MS)
+#define FIRST_LIFE 1	     /* of a slot: it replaces nobody */
 #define PATIENCE_SECONDS 5. /* like the keeper's at the end */
 
 void sd_chain_init(struct sd_chain *c)
@@ -133,6 +134,16 @@ static bool should_claim(struct sd_worker *w)
 {
 	return !sd_worker_stopping(w) && !w->sleeping && !w->lost_claim && w->nlanes > 0 &&
 	       atomic_load(&w->child->scoreboard->node_id) > 0 && may_prefetch(w);
+}
+
+/*
+ * Planning ahead is for when there is nothing else to do: as the daemon starts, or after a claim that came back empty.  Who
+ * replaces a dead worker has its jobs to do first.
+ */
+static bool may_warm_up(const struct sd_worker *w, bool idle)
+{
+	return !w->warm && idle && w->finished.n == 0 && !sd_worker_stopping(w) && !w->lost_claim && w->nlanes > 0 &&
+	       atomic_load(&w->child->scoreboard->node_id) > 0 && (w->sleeping || w->child->slot_generation == FIRST_LIFE);
 }
 
 static void watch_wake(struct sd_worker *w, bool on)
@@ -267,7 +278,9 @@ void sd_worker_pump(struct sd_worker *w)
 		w->said_ready = true;
 		sd_child_ready(w->child);
 	}
-	if (!w->warm && idle && w->finished.n == 0 && should_claim(w)) {
+	if (may_warm_up(w, idle)) {
+		atomic_store(&w->child->slot->asleep, 0); /* what comes meanwhile is for others, or for the claim that follows */
+		w->sleeping = false;
 		sd_worker_warm_up(w);
 		return;
 	}

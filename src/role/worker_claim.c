@@ -123,7 +123,7 @@ static void on_warm(void *arg, PGresult *const *results, size_t n, const struct 
 	sd_worker_pump(w);
 }
 
-/* Before there is anything to do, the session plans what it will have to do at once. */
+/* The session plans what it will have to do at once when there is something to do. */
 void sd_worker_warm_up(struct sd_worker *w)
 {
 	struct sd_buf lanes = SD_BUF_INIT;
@@ -291,8 +291,10 @@ static void take_rows(struct sd_worker *w, const PGresult *res)
 	}
 	if (sd_worker_halted(w)) /* it was asked for before that was said */
 		sd_worker_release(w, sd_chain_take(&chain));
-	else if (chain.n > 0)
+	else if (chain.n > 0) {
+		w->warm = true; /* most of it has been planned now */
 		sd_runner_give(w->runner, sd_chain_take(&chain));
+	}
 	if (more)
 		sd_worker_ring(w);
 }
