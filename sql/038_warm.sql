@@ -8,8 +8,8 @@
 -- stay.
 --
 -- Two sessions do not meet there: the queue and its lane are numbered by the
--- server process (and low enough to be part of a lock's number), and job numbers
--- are used up.  None waits for a lock for long: somebody may hold a table.
+-- server process (and low enough to be part of a lock's number), and so are its
+-- jobs, below zero.  None waits for a lock for long: somebody may hold a table.
 
 create or replace function stepd._warm_flow(node_id int, slot int, lane int, per_group int, jobs int) returns void
 language plpgsql as $$
@@ -22,7 +22,7 @@ begin
 		perform from stepd.claim(_warm_flow.node_id, -1, 0, array[lane], '{0}', '{1}', 1); -- somebody else
 	end if;
 	for size in 1 .. 3 loop -- one alone, some by their stripes, and some as before
-		c := stepd.claim(_warm_flow.node_id, _warm_flow.slot, 0, array[lane], array[coalesce(c.cursor, 0)],
+		c := stepd.claim(_warm_flow.node_id, _warm_flow.slot, 0, array[lane], array[case when size = 1 then 0 else -9000000000000 end],
 			array[case when size = 1 then 1 else 64 end], case size when 1 then 1 when 2 then jobs / 10 else 64 end, case when size > 1 then 1 end, '{64}');
 		exit when c is null;
 		held := case when size = 1 then array[c.job_id]
@@ -58,7 +58,7 @@ begin
 		select mine, mine, a.step_id from stepd.lane a where a.id = lanes[1];
 		with j as (
 			insert into stepd.job (id, bucket, lane_id, trigger, trigger_index, priority, group_id, enqueued_at, trace_id, topic, input)
-			select nextval('stepd.job_id'), stepd._today(), mine, 'queue', 0, 0, 'g' || i, clock_timestamp(), gen_random_uuid(), '', 'null'
+			select -(64::bigint * mine + i), stepd._today(), mine, 'queue', 0, 0, 'g' || i, clock_timestamp(), gen_random_uuid(), '', 'null'
 			from generate_series(1, jobs) i
 			returning id, bucket, group_id)
 		insert into stepd.ready (lane_id, rank, pos, bucket, attempt, group_hash)
@@ -75,4 +75,4 @@ begin
 	return true;
 end $$;
 comment on function stepd.warm_up(int, int, int[]) is
-'For a session that is going to claim of these lanes, as that worker: have everything planned before, which takes tens of milliseconds once. It changes nothing but uses up some job numbers. False: it could not be done, which does no harm.';
+'For a session that is going to claim of these lanes, as that worker: have everything planned before, which takes tens of milliseconds once. It changes nothing. False: it could not be done, which does no harm.';
