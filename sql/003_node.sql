@@ -18,12 +18,14 @@ begin
 end $$;
 comment on function stepd._bad(text, text, text) is 'Raise SQLSTATE 22023 for an argument.';
 
-create or replace function stepd._missing(names text[], variadic missing boolean[]) returns void
+create or replace function stepd._required(names text[], variadic missing boolean[]) returns void
 language plpgsql as $$
 begin
-	perform stepd._bad(names[array_position(missing, true)], 'must not be null');
+	if true = any (missing) then
+		perform stepd._bad(names[array_position(missing, true)], 'must not be null');
+	end if;
 end $$;
-comment on function stepd._missing(text[], boolean[]) is 'Raise SQLSTATE 22023 for the first of these arguments that is missing.';
+comment on function stepd._required(text[], boolean[]) is 'Raise SQLSTATE 22023 for the first of these arguments that is missing, if one is.';
 
 -- Attempts are counted on when a job is retried by hand; 32767 is what smallint holds.
 create or replace function stepd._max_attempts(max_retries int, attempts_before int) returns int
@@ -40,11 +42,10 @@ begin
 		perform stepd._bad('boot_id', 'must not be null');
 	elsif coalesce(node_join.name, '') = '' then
 		perform stepd._bad('name', 'must not be empty');
-	elsif num_nulls(node_join.pid, node_join.version) > 0 then
-		perform stepd._missing('{pid,version}', node_join.pid is null, node_join.version is null);
 	elsif coalesce(node_join.lease_ms, 0) not between 100 and 86400000 then
 		perform stepd._bad('lease_ms', format('%s is not between 100 and 86400000', coalesce(lease_ms::text, 'null')));
 	end if;
+	perform stepd._required('{pid,version}', node_join.pid is null, node_join.version is null);
 	insert into stepd.node as x (boot_id, name, pid, version, lease_ms)
 	values (node_join.boot_id, node_join.name, node_join.pid, node_join.version, node_join.lease_ms)
 	on conflict (boot_id) do update set heartbeat_at = clock_timestamp(), lease_ms = excluded.lease_ms, pid = excluded.pid
@@ -63,9 +64,7 @@ create or replace function stepd.node_beat(node_id int, listening boolean) retur
 language plpgsql as $$
 #variable_conflict use_column
 begin
-	if node_beat.node_id is null then
-		perform stepd._bad('node_id', 'must not be null');
-	end if;
+	perform stepd._required('{node_id}', node_beat.node_id is null);
 	update stepd.node set heartbeat_at = clock_timestamp(), listening = coalesce(node_beat.listening, false)
 	where id = node_beat.node_id and left_at is null and lost_at is null;
 	return found;
@@ -90,9 +89,7 @@ returns table (other_id int, other_pid int, other_started bigint)
 language plpgsql as $$
 #variable_conflict use_column
 begin
-	if node_place.node_id is null then
-		perform stepd._bad('node_id', 'must not be null');
-	end if;
+	perform stepd._required('{node_id}', node_place.node_id is null);
 	update stepd.node set host = node_place.host, pid_started = node_place.pid_started where id = node_place.node_id;
 	return query
 		select n.id, n.pid, n.pid_started from stepd.node n
@@ -108,9 +105,7 @@ language plpgsql as $$
 declare
 	n int;
 begin
-	if node_gone.node_ids is null then
-		perform stepd._bad('node_ids', 'must not be null');
-	end if;
+	perform stepd._required('{node_ids}', node_gone.node_ids is null);
 	update stepd.node set lost_at = clock_timestamp(), listening = false
 	where id in (select x.id from stepd.node x where x.id = any (node_ids) and x.left_at is null and x.lost_at is null
 		order by x.id for update);

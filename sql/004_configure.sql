@@ -343,9 +343,7 @@ create or replace function stepd.lanes(steps text[]) returns table (lane_id int,
 language plpgsql stable as $$
 #variable_conflict use_column
 begin
-	if steps is null then
-		perform stepd._bad('steps', 'must not be null');
-	end if;
+	perform stepd._required('{steps}', steps is null);
 	return query
 		select l.id, s.name, q.name, q.timeout_ms, q.strategy, q.paused, q.rate_limit > 0, case when q.concurrency_per_group > 0 then 1000 else 500 end
 		from stepd.lane l

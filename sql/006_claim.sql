@@ -317,9 +317,7 @@ declare
 	least_id bigint;
 	most_id bigint;
 begin
-	if num_nulls(claim.node_id, claim.slot, claim.generation, claim.lanes, claim.cursors, claim.maxes, claim.total) > 0 then
-		perform stepd._missing('{node_id,slot,generation,lanes,cursors,maxes,total}', claim.node_id is null, claim.slot is null, claim.generation is null, claim.lanes is null, claim.cursors is null, claim.maxes is null, claim.total is null);
-	end if;
+	perform stepd._required('{node_id,slot,generation,lanes,cursors,maxes,total}', claim.node_id is null, claim.slot is null, claim.generation is null, claim.lanes is null, claim.cursors is null, claim.maxes is null, claim.total is null);
 	if cardinality(lanes) <> cardinality(cursors) or cardinality(lanes) <> cardinality(maxes) or cardinality(lanes) <> cardinality(mosts) then
 		perform stepd._bad('lanes', 'has another length than cursors, maxes or mosts');
 	end if;
@@ -469,9 +467,7 @@ declare
 	ids bigint[];
 	used smallint;
 begin
-	if num_nulls(claimed.node_id, claimed.slot, claimed.generation, claimed.leases) > 0 then
-		perform stepd._missing('{node_id,slot,generation,leases}', claimed.node_id is null, claimed.slot is null, claimed.generation is null, claimed.leases is null);
-	end if;
+	perform stepd._required('{node_id,slot,generation,leases}', claimed.node_id is null, claimed.slot is null, claimed.generation is null, claimed.leases is null);
 	for l in
 		select e.id, e.lane_id, e.ids, e.buckets, e.attempts, q.name, q.max_retries
 		from stepd.lease e join stepd.lane a on a.id = e.lane_id join stepd.queue q on q.id = a.queue_id

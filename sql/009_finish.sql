@@ -84,9 +84,7 @@ declare
 	done int;
 	n int := coalesce(cardinality(jobs), 0);
 begin
-	if num_nulls(finish.node_id, leases, jobs, outcomes) > 0 then
-		perform stepd._missing('{node_id,leases,jobs,outcomes}', finish.node_id is null, leases is null, jobs is null, outcomes is null);
-	end if;
+	perform stepd._required('{node_id,leases,jobs,outcomes}', finish.node_id is null, leases is null, jobs is null, outcomes is null);
 	if cardinality(leases) is distinct from cardinality(jobs) or cardinality(outcomes) is distinct from cardinality(jobs)
 		or n <> any (array[cardinality(ages_us), cardinality(durations_us), cardinality(outputs), cardinality(errors), cardinality(delays_ms)]) then
 		perform stepd._bad('jobs', 'has another length than leases, outcomes, ages_us, durations_us, outputs, errors or delays_ms');
@@ -162,9 +160,7 @@ declare
 	held stepd._held[];
 	has_unique boolean;
 begin
-	if num_nulls(release.leases, release.jobs) > 0 then
-		perform stepd._missing('{leases,jobs}', release.leases is null, release.jobs is null);
-	end if;
+	perform stepd._required('{leases,jobs}', release.leases is null, release.jobs is null);
 	if cardinality(leases) <> cardinality(jobs) then
 		perform stepd._bad('jobs', 'has another length than leases');
 	end if;
@@ -192,9 +188,7 @@ set enable_seqscan = off set jit = off as $$
 declare
 	n int;
 begin
-	if num_nulls(give_back.node_id, give_back.slot, give_back.generation) > 0 then
-		perform stepd._missing('{node_id,slot,generation}', give_back.node_id is null, give_back.slot is null, give_back.generation is null);
-	end if;
+	perform stepd._required('{node_id,slot,generation}', give_back.node_id is null, give_back.slot is null, give_back.generation is null);
 	select count(*) into n
 	from stepd._take_back(array(
 		select l.id from stepd.lease l

@@ -47,9 +47,7 @@ declare
 	at timestamptz := clock_timestamp();
 	dead bigint := coalesce(died.job, 0);
 begin
-	if num_nulls(died.node_id, died.slot, died.generation) > 0 then
-		perform stepd._missing('{node_id,slot,generation}', died.node_id is null, died.slot is null, died.generation is null);
-	end if;
+	perform stepd._required('{node_id,slot,generation}', died.node_id is null, died.slot is null, died.generation is null);
 	if dead <> 0 and (died.outcome is null or died.outcome not in ('crashed', 'timeout', 'cancelled')) then
 		perform stepd._bad('outcome', format('%s is none of crashed, timeout, cancelled', coalesce(quote_literal(died.outcome), 'null')));
 	end if;
@@ -154,9 +152,7 @@ declare
 	at timestamptz := clock_timestamp();
 	leases bigint[];
 begin
-	if num_nulls(unread.node_id, unread.slot, unread.generation) > 0 then
-		perform stepd._missing('{node_id,slot,generation}', unread.node_id is null, unread.slot is null, unread.generation is null);
-	end if;
+	perform stepd._required('{node_id,slot,generation}', unread.node_id is null, unread.slot is null, unread.generation is null);
 	select bool_or(x.has_unique), array_agg(x.id) into has_unique, leases from (
 		select l.id, l.has_unique from stepd.lease l
 		where l.node_id = unread.node_id and l.slot = unread.slot and l.generation = unread.generation
@@ -207,9 +203,7 @@ set enable_seqscan = off set jit = off as $$
 declare
 	n int;
 begin
-	if node_leave.node_id is null then
-		perform stepd._bad('node_id', 'must not be null');
-	end if;
+	perform stepd._required('{node_id}', node_leave.node_id is null);
 	update stepd.node set left_at = clock_timestamp(), listening = false
 	where id = node_leave.node_id and left_at is null and lost_at is null;
 	select count(*) into n

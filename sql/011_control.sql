@@ -14,9 +14,7 @@ language plpgsql stable as $$
 declare
 	j stepd.job;
 begin
-	if _job.job_id is null then
-		perform stepd._bad('job_id', 'must not be null');
-	end if;
+	perform stepd._required('{job_id}', _job.job_id is null);
 	select * into j from stepd.job x where x.id = _job.job_id;
 	if not found then
 		perform stepd._bad('job_id', format('there is no job %s', _job.job_id), 'It may be older than the history that is kept.');
@@ -105,9 +103,7 @@ create or replace function stepd.cancels(node_id int) returns setof bigint
 language plpgsql stable as $$
 #variable_conflict use_column
 begin
-	if cancels.node_id is null then
-		perform stepd._bad('node_id', 'must not be null');
-	end if;
+	perform stepd._required('{node_id}', cancels.node_id is null);
 	return query
 		select c.job_id from stepd.cancel_request c
 		where exists (select from stepd.lease l where l.node_id = cancels.node_id and c.job_id = any (l.ids)) order by c.requested_at limit 64;
@@ -118,9 +114,7 @@ create or replace function stepd.cancelled(job_ids bigint[]) returns setof bigin
 language plpgsql stable as $$
 #variable_conflict use_column
 begin
-	if job_ids is null then
-		perform stepd._bad('job_ids', 'must not be null');
-	end if;
+	perform stepd._required('{job_ids}', job_ids is null);
 	return query
 		select u.id from unnest(job_ids) u (id)
 		where exists (select from stepd.cancel_request c where c.job_id = u.id)

@@ -36,9 +36,7 @@ create or replace function stepd.schedules_load(steps text[]) returns table (sch
 language plpgsql stable as $$
 #variable_conflict use_column
 begin
-	if steps is null then
-		perform stepd._bad('steps', 'must not be null');
-	end if;
+	perform stepd._required('{steps}', steps is null);
 	return query
 		select c.id, s.name, c.trigger_index, c.expression, c.timezone, greatest(c.last_tick, c.since), c.paused, c.missed, c.catch_up_ms,
 			c.revision, c.since
@@ -60,9 +58,7 @@ declare
 	items stepd._item[];
 	made bigint[];
 begin
-	if num_nulls(cron_fire.schedule_ids, cron_fire.fire_at, cron_fire.next_at) > 0 then
-		perform stepd._missing('{schedule_ids,fire_at,next_at}', cron_fire.schedule_ids is null, cron_fire.fire_at is null, cron_fire.next_at is null);
-	end if;
+	perform stepd._required('{schedule_ids,fire_at,next_at}', cron_fire.schedule_ids is null, cron_fire.fire_at is null, cron_fire.next_at is null);
 	if cardinality(schedule_ids) <> cardinality(cron_fire.fire_at) or cardinality(schedule_ids) <> cardinality(next_at)
 			or cardinality(schedule_ids) <> cardinality(revisions) then
 		perform stepd._bad('schedule_ids', 'has another length than fire_at, next_at or revisions');
@@ -116,9 +112,8 @@ create or replace function stepd.cron_next(schedule_ids int[], next_at timestamp
 language plpgsql as $$
 #variable_conflict use_column
 begin
-	if num_nulls(schedule_ids, next_at) > 0 then
-		perform stepd._missing('{schedule_ids,next_at}', schedule_ids is null, next_at is null);
-	elsif cardinality(schedule_ids) <> cardinality(next_at) or cardinality(schedule_ids) <> cardinality(descriptions) then
+	perform stepd._required('{schedule_ids,next_at}', schedule_ids is null, next_at is null);
+	if cardinality(schedule_ids) <> cardinality(next_at) or cardinality(schedule_ids) <> cardinality(descriptions) then
 		perform stepd._bad('schedule_ids', 'has another length than next_at or descriptions');
 	end if;
 	update stepd.schedule c set next_run = u.next, description = coalesce(u.description, c.description)

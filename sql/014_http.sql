@@ -32,9 +32,8 @@ declare
 	finished timestamptz := at - coalesce(age_us - duration_us, 0) * interval '1 us';
 	e jsonb := http_finish.effects;
 begin
-	if num_nulls(http_finish.node_id, http_finish.trigger_index) > 0 then
-		perform stepd._missing('{node_id,trigger_index}', http_finish.node_id is null, http_finish.trigger_index is null);
-	elsif http_finish.outcome is null or http_finish.outcome not in ('completed', 'error', 'fail', 'timeout', 'crashed', 'invalid_input', 'cancelled', 'skipped') then
+	perform stepd._required('{node_id,trigger_index}', http_finish.node_id is null, http_finish.trigger_index is null);
+	if http_finish.outcome is null or http_finish.outcome not in ('completed', 'error', 'fail', 'timeout', 'crashed', 'invalid_input', 'cancelled', 'skipped') then
 		perform stepd._bad('outcome', format('%s is none of completed, error, fail, timeout, crashed, invalid_input, cancelled, skipped',
 			coalesce(quote_literal(http_finish.outcome), 'null')));
 	end if;
@@ -75,9 +74,7 @@ declare
 	bucket date;
 	named text := format('%s (error id %s)', http_died.error, http_died.error_id);
 begin
-	if http_died.error_id is null then
-		perform stepd._bad('error_id', 'must not be null');
-	end if;
+	perform stepd._required('{error_id}', http_died.error_id is null);
 	-- who asks again may do so before the first transaction has ended
 	perform pg_advisory_xact_lock(1937007986, hashtext(http_died.error_id::text));
 	select j.id, j.bucket into id, bucket
@@ -149,9 +146,7 @@ set plan_cache_mode = force_generic_plan as $$
 declare
 	r stepd._accept[];
 begin
-	if num_nulls(http_accept.steps, http_accept.trigger_indexes, http_accept.inputs, http_accept.trace_ids) > 0 then
-		perform stepd._missing('{steps,trigger_indexes,inputs,trace_ids}', http_accept.steps is null, http_accept.trigger_indexes is null, http_accept.inputs is null, http_accept.trace_ids is null);
-	end if;
+	perform stepd._required('{steps,trigger_indexes,inputs,trace_ids}', http_accept.steps is null, http_accept.trigger_indexes is null, http_accept.inputs is null, http_accept.trace_ids is null);
 	if cardinality(steps) <> any (array[cardinality(trigger_indexes), cardinality(inputs), cardinality(trace_ids),
 			coalesce(cardinality(keys), cardinality(steps))]) then
 		perform stepd._bad('steps', 'has another length than trigger_indexes, inputs, trace_ids or keys');

@@ -103,9 +103,7 @@ set enable_seqscan = off as $$
 declare
 	lane int;
 begin
-	if num_nulls(began.node_id, began.lease, began.job, began.age_us) > 0 then
-		perform stepd._missing('{node_id,lease,job,age_us}', began.node_id is null, began.lease is null, began.job is null, began.age_us is null);
-	end if;
+	perform stepd._required('{node_id,lease,job,age_us}', began.node_id is null, began.lease is null, began.job is null, began.age_us is null);
 	update stepd.lease l set begun = job
 	where l.id = lease and l.node_id = began.node_id and job = any (l.ids) and l.begun is distinct from job
 	returning l.lane_id into lane;
@@ -131,17 +129,6 @@ begin
 		and (l.node_id, l.slot) <> (_others.node_id, _others.slot);
 end $$;
 comment on function stepd._others(int, int, int) is 'How many other workers hold jobs of a queue.';
-
-create or replace function stepd._warm(what text) returns boolean
-language plpgsql as $$
-begin
-	if current_setting('stepd.warm_' || what, true) <> '' then
-		return false;
-	end if;
-	perform set_config('stepd.warm_' || what, '1', false);
-	return true;
-end $$;
-comment on function stepd._warm(text) is 'Is this the first time that the session does this? It plans it then, which takes ten times as long as doing it.';
 
 comment on column stepd.rate_start.queue_id is 'The queue.';
 comment on column stepd.rate_start.at is 'When the last of these attempts began.';

@@ -11,9 +11,8 @@ language plpgsql as $$
 begin
 	if coalesce(worker_here.pid, 0) <= 0 then
 		perform stepd._bad('pid', format('%s is not the number of a process', coalesce(worker_here.pid::text, 'null')));
-	elsif num_nulls(worker_here.node_id, worker_here.slot, worker_here.generation) > 0 then
-		perform stepd._missing('{node_id,slot,generation}', worker_here.node_id is null, worker_here.slot is null, worker_here.generation is null);
 	end if;
+	perform stepd._required('{node_id,slot,generation}', worker_here.node_id is null, worker_here.slot is null, worker_here.generation is null);
 	insert into stepd.worker as w (node_id, slot, generation, pid)
 	values (worker_here.node_id, worker_here.slot, worker_here.generation, worker_here.pid)
 	on conflict on constraint worker_pkey do update set generation = excluded.generation, pid = excluded.pid, since = excluded.since
@@ -41,9 +40,7 @@ declare
 	said jsonb := progress_report.progress;
 	held record;
 begin
-	if num_nulls(progress_report.node_id, progress_report.lease, progress_report.job) > 0 then
-		perform stepd._missing('{node_id,lease,job}', progress_report.node_id is null, progress_report.lease is null, progress_report.job is null);
-	end if;
+	perform stepd._required('{node_id,lease,job}', progress_report.node_id is null, progress_report.lease is null, progress_report.job is null);
 	if said is null or jsonb_typeof(said) <> 'object' then
 		perform stepd._bad('progress', 'is not a JSON object');
 	end if;

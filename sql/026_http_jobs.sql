@@ -34,9 +34,7 @@ set enable_seqscan = off set jit = off as $$
 declare
 	n int := cardinality(ids);
 begin
-	if num_nulls(http_jobs.ids, http_jobs.waits, output) > 0 then
-		perform stepd._missing('{ids,waits,output}', http_jobs.ids is null, http_jobs.waits is null, output is null);
-	end if;
+	perform stepd._required('{ids,waits,output}', http_jobs.ids is null, http_jobs.waits is null, output is null);
 	if n <> cardinality(waits) then
 		perform stepd._bad('waits', 'has another length than ids');
 	end if;

@@ -174,9 +174,7 @@ declare
 	overrides jsonb;
 	s text;
 begin
-	if settings is null then
-		perform stepd._bad('settings', 'must not be null');
-	end if;
+	perform stepd._required('{settings}', settings is null);
 	perform pg_advisory_xact_lock(1937007984, 0);
 	q := stepd._queue(queue);
 	overrides := case when cardinality(settings) = 0 then '{}' else q.overrides end;

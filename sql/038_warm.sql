@@ -11,6 +11,17 @@
 -- server process (and low enough to be part of a lock's number), and so are its
 -- jobs, below zero.  None waits for a lock for long: somebody may hold a table.
 
+create or replace function stepd._warm(what text) returns boolean
+language plpgsql as $$
+begin
+	if current_setting('stepd.warm_' || what, true) <> '' then
+		return false;
+	end if;
+	perform set_config('stepd.warm_' || what, '1', false);
+	return true;
+end $$;
+comment on function stepd._warm(text) is 'Is this the first time that the session does this? It plans it then, which takes ten times as long as doing it.';
+
 create or replace function stepd._warm_flow(node_id int, slot int, lane int, per_group int, jobs int) returns void
 language plpgsql as $$
 #variable_conflict use_column
@@ -42,9 +53,7 @@ declare
 	q stepd.queue;
 	jobs int := 40;
 begin
-	if num_nulls(warm_up.node_id, warm_up.slot, warm_up.lanes) > 0 then
-		perform stepd._missing('{node_id,slot,lanes}', warm_up.node_id is null, warm_up.slot is null, warm_up.lanes is null);
-	end if;
+	perform stepd._required('{node_id,slot,lanes}', warm_up.node_id is null, warm_up.slot is null, warm_up.lanes is null);
 	select * into q from stepd.queue x
 	where x.id = any (array(select a.queue_id from stepd.lane a where a.id = any (lanes))) order by x.concurrency_per_group = 0, x.id limit 1;
 	if q is null then

@@ -8,7 +8,7 @@
 #include "db/db.h"
 
 extern const struct sd_db_stmt sd_sql_lanes;	 /* steps text[] */
-extern const struct sd_db_stmt sd_sql_warm_up; /* node, slot, lanes[] */
+extern const struct sd_db_stmt sd_sql_warm_up;	 /* node, slot, lanes[] */
 extern const struct sd_db_stmt sd_sql_claim;	 /* node, slot, generation, lanes[], cursors[], maxes[], total, large */
 extern const struct sd_db_stmt sd_sql_claimed;	 /* node, slot, generation, leases[] */
 extern const struct sd_db_stmt sd_sql_finish;	 /* node, pid, leases[], jobs[], outcomes[], ages_us[], durations_us[], outputs[], errors[], delays_ms[], effects */

@@ -130,10 +130,14 @@ static bool may_prefetch(struct sd_worker *w)
 	return l != NULL && !sd_lane_is_slow(l) && sd_now_us() - since < PREFETCH_US;
 }
 
+static bool can_claim(const struct sd_worker *w)
+{
+	return !sd_worker_stopping(w) && !w->lost_claim && w->nlanes > 0 && atomic_load(&w->child->scoreboard->node_id) > 0;
+}
+
 static bool should_claim(struct sd_worker *w)
 {
-	return !sd_worker_stopping(w) && !w->sleeping && !w->lost_claim && w->nlanes > 0 &&
-	       atomic_load(&w->child->scoreboard->node_id) > 0 && may_prefetch(w);
+	return can_claim(w) && !w->sleeping && may_prefetch(w);
 }
 
 /*
@@ -142,8 +146,7 @@ static bool should_claim(struct sd_worker *w)
  */
 static bool may_warm_up(const struct sd_worker *w, bool idle)
 {
-	return !w->warm && idle && w->finished.n == 0 && !sd_worker_stopping(w) && !w->lost_claim && w->nlanes > 0 &&
-	       atomic_load(&w->child->scoreboard->node_id) > 0 && (w->sleeping || w->child->slot_generation == FIRST_LIFE);
+	return !w->warm && idle && w->finished.n == 0 && can_claim(w) && (w->sleeping || w->child->slot_generation == FIRST_LIFE);
 }
 
 static void watch_wake(struct sd_worker *w, bool on)
