@@ -73,7 +73,7 @@ def test_stopped_node_is_rescued_and_its_late_outcome_refused(node, db):
 
 def test_restart_of_a_host_rescues_at_once(node, db):
     a = node("a", lease="60s")
-    [job] = db.enqueue("kit", {"ms": 300, "key": "k"})
+    [job] = db.enqueue("kit", {"ms": 2000, "key": "k"})
     db.wait_status(job, "running")
     a.kill9()
     begin = time.monotonic()
