@@ -301,6 +301,18 @@ def test_a_new_worker_within_100_ms(start, db):
     assert min(waited) < 0.1 * harness.SLOW, waited
 
 
+def test_a_session_plans_ahead_unless_jobs_wait(start, db):
+    """As the daemon starts; but who replaces a dead worker has its jobs to do first, and has planned all by that."""
+    db.execute("do $$ begin execute format('alter database %I set track_functions = pl', current_database()); end $$")
+    calls = "select coalesce(sum(calls), 0)::int from pg_stat_user_functions where schemaname = 'stepd' and funcname = %s"
+    start({"kit-once": {"maxRetries": 0}}, processes=1)
+    db.wait_value(calls, 1, "warm_up")
+    finished = db.value(calls, "finish")
+    completed(db, [db.enqueue("kit-once", data)[0] for data in ({"do": "segv", "ms": 50}, {})][1:])
+    harness.wait_for(lambda: db.value(calls, "finish") > finished, what="what the new worker called is counted")
+    assert db.value(calls, "warm_up") == 1
+
+
 def test_a_handler_that_closes_everything_ends_failed(start, db):
     """Without its descriptors the worker can tell nobody; it must not go round for ever."""
     start({"tool": {"maxRetries": 1, "retryDelay": 20}})
