@@ -184,6 +184,16 @@ static bool flush_is_due(const struct sd_worker *w)
 	       sd_now_us() - w->finished_since_us >= (int64_t)(FLUSH_SECONDS * SD_SEC);
 }
 
+/*
+ * Not only when it sleeps: who cannot claim, be it that the node is about to join anew or that there are no lanes, learns by
+ * the next ring that it can.
+ */
+static bool waits_for_ring(const struct sd_worker *w, bool idle)
+{
+	return idle && !w->busy && !w->lost_claim && !sd_worker_stopping(w) && sd_db_is_up(w->db) && !ev_is_active(&w->retry_timer) &&
+	       (w->sleeping || !can_claim(w));
+}
+
 static void arm_timers(struct sd_worker *w, bool idle)
 {
 	if (w->finished.n > 0 && !w->busy) {
@@ -201,7 +211,7 @@ static void arm_timers(struct sd_worker *w, bool idle)
 		ev_timer_stop(w->loop, &w->slow_timer);
 	}
 	sd_worker_look_for_start(w);
-	watch_wake(w, w->sleeping && idle && !w->busy && !sd_worker_stopping(w));
+	watch_wake(w, waits_for_ring(w, idle));
 }
 
 /* The supervisor sees a crash, and has it recorded. */

@@ -71,6 +71,34 @@ def test_stopped_node_is_rescued_and_its_late_outcome_refused(node, db):
     db.wait_value("select count(*) from stepd.nodes where name = 'a' and status = 'alive'", 1, deadline=20)
 
 
+def test_a_worker_that_is_idle_while_its_node_joins_anew_works_on(node, db):
+    """It learns that its life is over after the node has none any more, and before it has another."""
+    a = node("a", processes=1)
+    [job] = db.enqueue("kit", {"ms": 3000})
+    db.wait_status(job, "running")
+    worker = a.child("^stepd: worker")
+    frozen = [harness.Proc(a.pid)] + a.procs()
+    for p in frozen:
+        p.kill(signal.SIGSTOP)
+    harness.wait_for(lambda: db.rows("select * from stepd.rescue()"), 10, "the node is lost")
+    db.execute("create function hold() returns trigger language plpgsql as 'begin perform pg_advisory_xact_lock(77); return new; end'")
+    db.execute("create trigger hold before insert on stepd.node for each row execute function hold()")
+    joining = db.connect(autocommit=False)
+    joining.cursor().execute("select pg_advisory_xact_lock(77)")
+    mark = a.log_mark()
+    for p in frozen:
+        if p.pid != worker.pid:
+            p.kill(signal.SIGCONT)
+    a.wait_log("declared dead", mark)
+    worker.kill(signal.SIGCONT)
+    a.wait_log("outcome refused", mark)
+    joining.close()
+    a.wait_log("joined as node", mark)
+    [after] = db.enqueue("kit", {})
+    for j in (job, after):
+        assert db.wait_status(j, "completed")["pid"] == worker.pid
+
+
 def test_restart_of_a_host_rescues_at_once(node, db):
     a = node("a", lease="60s")
     [job] = db.enqueue("kit", {"ms": 2000, "key": "k"})
