@@ -114,6 +114,7 @@ declare
 	at jsonb;
 	v jsonb := coalesce(op -> 'value', 'null');
 	step numeric;
+	beyond boolean;
 begin
 	if jsonb_typeof(op) is distinct from 'object' then
 		perform stepd._bad(argument, 'is not an object');
@@ -160,7 +161,7 @@ begin
 		end if;
 		at := coalesce(nullif(at, 'null'), '[]') || jsonb_build_array(v);
 	when 'remove' then
-		return case when path = '{}' then 'null' when jsonb_typeof(value) in ('object', 'array') then value #- path else value end;
+		return case when value is null then null when path = '{}' then 'null' when jsonb_typeof(value) in ('object', 'array') then value #- path else value end;
 	else
 		perform stepd._bad(argument || '.type', format('%s is not known', coalesce(quote_literal(kind), 'null')),
 			'Operations are set, merge, increment, decrement, append and remove.');
@@ -173,8 +174,12 @@ begin
 		value := '{}';
 	end if;
 	for i in 1 .. cardinality(path) - 1 loop
+		beyond := value #> path[:i] is null and jsonb_typeof(case when i = 1 then value else value #> path[:i - 1] end) = 'array';
 		if jsonb_typeof(coalesce(value #> path[:i], 'null')) = 'null' then
 			value := jsonb_set(value, path[:i], '{}', true);
+		end if;
+		if beyond then -- an array's ends: there it was put
+			path[i] := case when path[i] like '-%' then '0' else '-1' end;
 		end if;
 	end loop;
 	return jsonb_set(value, path, at, true);
@@ -202,13 +207,17 @@ begin
 	for op in select e.value, e.ordinality - 1 as n from jsonb_array_elements(state_update.ops) with ordinality e order by e.ordinality loop
 		v := stepd._state_op(v, op.value, format('ops[%s]', op.n));
 	end loop;
-	perform stepd._check_data('ops', v);
-	update stepd.state s set value = v, updated_at = clock_timestamp()
-	where s.group_id = state_update.group_id and s.key = state_update.key;
+	if v is null then -- there was nothing, and nothing was to be removed from it
+		delete from stepd.state s where s.group_id = state_update.group_id and s.key = state_update.key;
+	else
+		perform stepd._check_data('ops', v);
+		update stepd.state s set value = v, updated_at = clock_timestamp()
+		where s.group_id = state_update.group_id and s.key = state_update.key;
+	end if;
 	return jsonb_build_object('old', case when not was.made then was.value end, 'new', v);
 end $$;
 comment on function stepd.state_update(text, text, jsonb) is
-'Change a value by operations, in order and atomically: {"type": "set"|"merge"|"append", "path": P, "value": V}, {"type": "increment"|"decrement", "path": P, "by": N}, {"type": "remove", "path": P}. A path is a member''s name or an array of names and array positions; without one the whole value is meant. Returns {"old": ..., "new": ...}.';
+'Change a value by operations, in order and atomically: {"type": "set"|"merge"|"append", "path": P, "value": V}, {"type": "increment"|"decrement", "path": P, "by": N}, {"type": "remove", "path": P}. A path is a member''s name or an array of names and array positions (negative ones count from the end); without one the whole value is meant. Objects are made on the way, at an array''s end (or start) for a position beyond it. Returns {"old": ..., "new": ...}.';
 
 -- The writes of a batch of attempts.  Rows that exist are locked in the order
 -- of group and key before the first write.  If nothing but sets and deletes is

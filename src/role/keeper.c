@@ -130,6 +130,16 @@ static void join_failed(struct sd_keeper *k, const struct sd_err *err, const cha
 	}
 }
 
+/* Before it has a node again, for which workers may begin something. */
+static void end_former_life(struct sd_keeper *k)
+{
+	unsigned n = sd_keeper_cancel_running(k);
+
+	if (n > 0)
+		sd_log(SD_LOG_WARN, "ending %u job%s that %s here: %s no longer ours, and may run elsewhere", n, n == 1 ? "" : "s",
+		       n == 1 ? "runs" : "run", n == 1 ? "it is" : "they are");
+}
+
 static void joined(struct sd_keeper *k, int32_t node_id)
 {
 	if (k->away && k->said_ready)
@@ -166,8 +176,10 @@ static void on_joined(void *arg, PGresult *const *results, size_t n, const struc
 	k->joining = false;
 	if (!err) {
 		int32_t id = atoi(PQgetvalue(results[0], 0, 0));
-		if (id != atomic_load(&k->child->scoreboard->node_id))
+		if (id != atomic_load(&k->child->scoreboard->node_id)) {
 			sd_log(SD_LOG_INFO, "joined as node %d \"%s\"", id, k->child->conf->node_name);
+			end_former_life(k);
+		}
 		joined(k, id);
 	} else if (strcmp(err->sqlstate, "22023") == 0 && strncmp(err->message, "boot_id", 7) == 0) {
 		sd_log(SD_LOG_WARN, "this node was declared dead while it was away from the database; joining anew");

@@ -111,6 +111,7 @@ void sd_keeper_died(struct sd_keeper *k, const struct sd_msg_death *death);
 void sd_keeper_send_deaths(struct sd_keeper *k);
 void sd_keeper_ask_cancels(struct sd_keeper *k);
 void sd_keeper_cancel(struct sd_keeper *k, int64_t job);
+unsigned sd_keeper_cancel_running(struct sd_keeper *k); /* all jobs that run on this node, not HTTP requests; how many */
 
 /* keeper_place.c: tell where this node runs, and declare those of this host lost whose daemon is gone */
 void sd_keeper_place(struct sd_keeper *k);

@@ -176,6 +176,22 @@ static bool tell_slot(struct sd_keeper *k, int64_t job)
 	return slot != NULL;
 }
 
+unsigned sd_keeper_cancel_running(struct sd_keeper *k)
+{
+	struct sd_scoreboard *sb = k->child->scoreboard;
+	unsigned n = 0;
+
+	for (uint32_t i = 0; i < sb->nslots; i++) {
+		int64_t job = atomic_load(&sb->slot[i].job);
+
+		if (atomic_load(&sb->slot[i].state) == SD_SLOT_FREE || job == 0 || atomic_load(&sb->slot[i].serving))
+			continue;
+		atomic_store(&sb->slot[i].cancel_job, job);
+		n++;
+	}
+	return n;
+}
+
 static void on_cancel_timer(struct ev_loop *loop, ev_timer *t, int revents)
 {
 	struct sd_keeper *k = t->data;

@@ -113,7 +113,7 @@ static int apply(struct sd_attempt *a, const char *ops, const char **value, stru
 	int rc = sd_stateops_apply(*value, ops, &b, err);
 
 	if (rc == 0)
-		*value = sd_arena_memdup(a->arena, b.data, b.len);
+		*value = b.len > 0 ? sd_arena_memdup(a->arena, b.data, b.len) : NULL;
 	sd_buf_fini(&b);
 	return rc;
 }

@@ -11,14 +11,15 @@ static bool is_null(const cJSON *v)
 	return v == NULL || cJSON_IsNull(v);
 }
 
-/* A position of an array of n, counted from the end when negative; false: name is none. */
+/* A position of an array of n, up to nine digits, counted from the end when negative; false: name is none. */
 static bool position(const char *name, int n, long *at)
 {
-	char *end;
+	const char *digits = name + (name[0] == '-');
+	size_t len = strspn(digits, "0123456789");
 
-	*at = strtol(name, &end, 10);
-	if (end == name || *end != '\0' || *at > 1000000000 || *at < -1000000000)
+	if (len == 0 || len > 9 || digits[len] != '\0')
 		return false;
+	*at = strtol(name, NULL, 10);
 	if (*at < 0)
 		*at += n;
 	return true;
@@ -109,10 +110,14 @@ static cJSON *parent_of(cJSON **value, const cJSON *path, int n, bool make)
 	v = *value;
 	for (int i = 0; i < n - 1 && v != NULL; i++) {
 		const char *name = cJSON_GetArrayItem(path, i)->valuestring;
+		cJSON *next = member(v, name);
 
-		if (make && is_null(member(v, name)) && put(v, name, cJSON_CreateObject(), NULL) < 0)
-			return NULL;
-		v = member(v, name);
+		if (make && is_null(next)) {
+			next = cJSON_CreateObject();
+			if (put(v, name, next, NULL) < 0)
+				return NULL;
+		}
+		v = next;
 	}
 	return cJSON_IsObject(v) || cJSON_IsArray(v) ? v : NULL;
 }
@@ -125,6 +130,8 @@ static int apply(cJSON **value, const cJSON *op, struct sd_err *err)
 	bool removes = strcmp(type, "remove") == 0;
 	cJSON *made, *parent;
 
+	if (removes && *value == NULL)
+		return 0;
 	if (n == 0) {
 		made = removes ? cJSON_CreateNull() : changed(*value, op, type, err);
 		if (made == NULL)
@@ -147,17 +154,17 @@ static int apply(cJSON **value, const cJSON *op, struct sd_err *err)
 
 int sd_stateops_apply(const char *value, const char *ops, struct sd_buf *out, struct sd_err *err)
 {
-	const char *text = value != NULL ? value : "null";
-	cJSON *tree = cJSON_Parse(text), *list = cJSON_Parse(ops), *op;
+	cJSON *tree = value != NULL ? cJSON_Parse(value) : NULL, *list = cJSON_Parse(ops), *op;
 	int rc = 0;
 
-	if (tree == NULL || list == NULL)
+	if ((tree == NULL && value != NULL) || list == NULL)
 		rc = sd_err_set(err, SD_ERR_PERMANENT, "a number of more than 63 characters can not be computed with");
-	sd_json_keep_digits(tree, text);
+	if (tree != NULL)
+		sd_json_keep_digits(tree, value);
 	sd_json_keep_digits(list, ops);
 	for (op = list != NULL ? list->child : NULL; op != NULL && rc == 0; op = op->next)
 		rc = apply(&tree, op, err);
-	if (rc == 0)
+	if (rc == 0 && tree != NULL)
 		sd_json_print(out, tree);
 	cJSON_Delete(tree);
 	cJSON_Delete(list);

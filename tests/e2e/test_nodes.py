@@ -35,7 +35,7 @@ STEPD_STEP(.name = "Witness", .triggers = STEPD_TRIGGERS(STEPD_QUEUE("witness"))
 
 
 def config(d, queues, processes=2, lease="2s"):
-    return d.config(node={"name": d.name}, queues=queues, http={"listen": "off"}, admin={"listen": "off"},
+    return d.config(node={"name": d.name}, queues=queues, http={"listen": "off"}, admin={"listen": "off"}, stop={"killGrace": "500ms"},
                     database={"url": d.db.conninfo, "lease": lease}, logging={"level": "info"},
                     pools={"default": {"processes": processes, "serves": ["queue"]}})
 
@@ -52,7 +52,7 @@ def node(db, make_stepd):
 
 def test_stopped_node_is_rescued_and_its_late_outcome_refused(node, db):
     a = node("a")
-    [job] = db.enqueue("kit", {"ms": 500, "key": "late"})
+    [job] = db.enqueue("kit", {"ms": 2000, "key": "late"})
     db.wait_status(job, "running")
     frozen = [harness.Proc(a.pid)] + a.procs()
     for p in frozen:
@@ -69,6 +69,33 @@ def test_stopped_node_is_rescued_and_its_late_outcome_refused(node, db):
     assert db.job(job)["node"] == "b"
     # and the node takes part again, under a new life
     db.wait_value("select count(*) from stepd.nodes where name = 'a' and status = 'alive'", 1, deadline=20)
+
+
+def test_what_runs_on_a_node_that_was_lost_is_ended_when_it_is_back(node, db):
+    """Others have its jobs.  A handler that asks is told so, and one that does not is killed; neither leaves a trace."""
+    a = node("a")
+    jobs = [db.enqueue("kit", {"do": what, "until_attempt": 2})[0] for what in ("wait_cancel", "loop")]
+    for j in jobs:
+        db.wait_status(j, "running")
+    polite, stubborn = (harness.Proc(db.job(j)["pid"]) for j in jobs)
+    frozen = [harness.Proc(a.pid)] + a.procs()
+    for p in frozen:
+        p.kill(signal.SIGSTOP)
+    b = node("b")
+    for j in jobs:
+        db.wait_status(j, "completed", deadline=20)
+    mark = a.log_mark()
+    for p in frozen:
+        p.kill(signal.SIGCONT)
+    a.wait_log("ending 2 jobs that run here: they are no longer ours", mark, deadline=20)
+    a.wait_log(f"outcome refused.*job={jobs[0]}\\b", mark, deadline=20)
+    harness.wait_for(lambda: not stubborn.alive, 20, "the handler that does not ask is ended")
+    assert polite.alive
+    assert b.stop() == 0
+    last = [db.enqueue("kit", {"ms": 100})[0] for _ in range(2)]
+    assert polite.pid in {db.wait_status(j, "completed", deadline=20)["pid"] for j in last}
+    assert [(x["outcome"], x["node"]) for j in jobs for x in db.attempts(j)] == [("lost", "a")] * 2
+    assert {db.job(j)["node"] for j in jobs} == {"b"}
 
 
 def test_a_worker_that_is_idle_while_its_node_joins_anew_works_on(node, db):

@@ -98,7 +98,14 @@ static void test_operations(void **state)
 	static const struct {
 		const char *value, *ops, *expected; /* expected NULL: refused */
 	} cases[] = {
-		{NULL, "[]", "null"},
+		{NULL, "[]", ""},
+		{NULL, "[{\"type\":\"remove\",\"path\":[\"a\"]},{\"type\":\"remove\"}]", ""},
+		{NULL, "[{\"type\":\"remove\",\"path\":[\"a\"]},{\"type\":\"set\",\"path\":[\"b\"],\"value\":1}]", "{\"b\":1}"},
+		{"[]", "[{\"type\":\"increment\",\"path\":[\"5\",\"n\"]},{\"type\":\"increment\",\"path\":[\"5\",\"n\"]}]", "[{\"n\":1},{\"n\":1}]"},
+		{"{\"a\":[1]}", "[{\"type\":\"append\",\"path\":[\"a\",\"-3\",\"1\",\"l\"],\"value\":2}]", "{\"a\":[{\"1\":{\"l\":[2]}},1]}"},
+		{"[null,1]", "[{\"type\":\"set\",\"path\":[\"-2\",\"x\"],\"value\":2}]", "[{\"x\":2},1]"},
+		{"[1]", "[{\"type\":\"set\",\"path\":[\"+0\"],\"value\":9}]", NULL},
+		{"[1]", "[{\"type\":\"set\",\"path\":[\"\"],\"value\":9}]", NULL},
 		{"1", "[{\"type\":\"increment\",\"by\":2}]", "3"},
 		{NULL, "[{\"type\":\"decrement\"}]", "-1"},
 		{"\"x\"", "[{\"type\":\"increment\"}]", NULL},
@@ -124,7 +131,7 @@ static void test_operations(void **state)
 
 		if (cases[i].expected == NULL)
 			assert_int_equal(rc, -1);
-		else if (rc < 0 || strcmp(out.data, cases[i].expected) != 0)
+		else if (rc < 0 || strcmp(out.len > 0 ? out.data : "", cases[i].expected) != 0)
 			fail_msg("%s %s: %s", cases[i].value, cases[i].ops, rc < 0 ? err.message : out.data);
 		sd_buf_fini(&out);
 	}

@@ -239,7 +239,8 @@ static inline const char *stepd_queue(const struct stepd_ctx *ctx);  /* the topi
 static inline const char *stepd_group(const struct stepd_ctx *ctx);  /* NULL: none */
 static inline int64_t stepd_enqueued_at(const struct stepd_ctx *ctx); /* ms since 1970 */
 /*
- * The job is to end: somebody cancelled it, or a limit (time, memory, CPU) is passed.  Return soon, or the worker is
+ * The job is to end: somebody cancelled it, a limit (time, memory, CPU) is passed, or the node was silent for longer than
+ * its lease, so that others took the job over and nothing that this attempt does counts.  Return soon, or the worker is
  * killed after the grace period (stop.killGrace).  A handler that runs long asks now and then; that costs nothing.  Once
  * this was true the attempt ends as cancelled (past a limit: as timeout), whatever the handler returns.
  */
@@ -320,8 +321,8 @@ static inline int stepd_state_clear(struct stepd_ctx *ctx, const char *group);
  * Change a value by operations, in order.  They are done on the value that is there when the outcome is stored, and no
  * two attempts' updates get lost.  A read in this attempt sees them, computed with doubles:
  *	stepd_state_update(ctx, "stats", "orders", stepd_op_increment("/count", 1), stepd_op_append("/ids", id))
- * A path is a JSON Pointer (RFC 6901): "" or NULL is the whole value, "/a/0" position 0 of member "a"; objects are made
- * on the way.  -1: an operation that is wrong in itself.  One that does not fit the value that is there in the end
+ * A path is a JSON Pointer (RFC 6901): "" or NULL is the whole value, "/a/0" position 0 of member "a", -1 counts from the end;
+ * objects are made on the way, at an array's end (or start) for a position beyond it.  -1: an operation that is wrong in itself.  One that does not fit the value that is there in the end
  * (append to a number) fails the attempt.
  */
 #define stepd_state_update(ctx, group, key, ...)                                                                       \

@@ -32,6 +32,12 @@ select is(stepd.state_update('u', 'k', '[]'), '{"old": 7, "new": 7}', 'nothing t
 select is(stepd.state_update('u', 'none', '[]'), '{"old": null, "new": null}', 'nothing to do with nothing');
 select lives_ok($$select stepd._state_apply('[{"op": "update", "group": "u", "key": "none", "ops": []}]')$$, 'by a handler too');
 select is(stepd.state_get('u', 'none'), null, 'which makes nothing');
+select is(stepd.state_update('u', 'none', '[{"type": "remove", "path": "a"}, {"type": "remove"}]'), '{"old": null, "new": null}', 'nothing to remove from');
+select is(stepd.state_get('u', 'none'), null, 'which makes nothing either');
+select is(stepd.state_update('u', 'made', '[{"type": "remove", "path": "a"}, {"type": "set", "path": "b", "value": 1}]'), '{"old": null, "new": {"b": 1}}', 'but what comes after does');
+select is(stepd.state_update('u', 'ends', '[{"type": "set", "value": []}, {"type": "increment", "path": [5, "n"]}, {"type": "increment", "path": [5, "n"]}]') -> 'new', '[{"n": 1}, {"n": 1}]', 'beyond the end of an array');
+select is(stepd.state_update('u', 'ends', '[{"type": "set", "path": "", "value": {"a": [1]}}, {"type": "append", "path": ["a", -3, "1", "l"], "value": 2}]') -> 'new', '{"a": [{"1": {"l": [2]}}, 1]}', 'and before its start');
+select is(stepd.state_update('u', 'ends', '[{"type": "set", "path": "", "value": [null, 1]}, {"type": "set", "path": [-2, "x"], "value": 2}]') -> 'new', '[{"x": 2}, 1]', 'null in an array becomes an object on the way');
 select throws_ok($$select stepd.state_update('u', 'k', '{}')$$, '22023', 'ops: must be a JSON array of operations', 'no array');
 select is(stepd.state_get('u', 'k'), '7', 'and nothing was changed');
 select is(stepd.state_update('u', 'big', '[{"type": "increment", "by": 12345678901234567890}, {"type": "increment", "by": 0.1}]') -> 'new', '12345678901234567890.1', 'no digits are lost');
