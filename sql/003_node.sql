@@ -11,12 +11,16 @@
 create or replace function stepd._bad(argument text, problem text, hint text default null) returns void
 language plpgsql as $$
 begin
-	if hint is null then
-		raise exception using errcode = '22023', message = argument || ': ' || problem;
+	argument := argument || ': ' || problem;
+	if length(argument) > 1000 then -- it repeats what somebody gave
+		argument := left(argument, 600) || ' ... ' || right(argument, 300);
 	end if;
-	raise exception using errcode = '22023', message = argument || ': ' || problem, hint = hint;
+	if hint is null then
+		raise exception using errcode = '22023', message = argument;
+	end if;
+	raise exception using errcode = '22023', message = argument, hint = hint;
 end $$;
-comment on function stepd._bad(text, text, text) is 'Raise SQLSTATE 22023 for an argument.';
+comment on function stepd._bad(text, text, text) is 'Raise SQLSTATE 22023 for an argument, with a message of at most some 900 characters.';
 
 create or replace function stepd._required(names text[], variadic missing boolean[]) returns void
 language plpgsql as $$
@@ -46,6 +50,9 @@ begin
 		perform stepd._bad('lease_ms', format('%s is not between 100 and 86400000', coalesce(lease_ms::text, 'null')));
 	end if;
 	perform stepd._required('{pid,version}', node_join.pid is null, node_join.version is null);
+	if node_join.pid < 1 then
+		perform stepd._bad('pid', format('%s is not the number of a process', node_join.pid));
+	end if;
 	insert into stepd.node as x (boot_id, name, pid, version, lease_ms)
 	values (node_join.boot_id, node_join.name, node_join.pid, node_join.version, node_join.lease_ms)
 	on conflict (boot_id) do update set heartbeat_at = clock_timestamp(), lease_ms = excluded.lease_ms, pid = excluded.pid

@@ -161,6 +161,7 @@ language plpgsql as $$
 declare
 	was stepd.queue;
 	q stepd.queue;
+	wrong text;
 begin
 	select * into was from stepd.queue x where x.id = _queue_apply.queue_id for update;
 	begin
@@ -180,7 +181,10 @@ begin
 			history_ms = coalesce(q.history_ms, 0)
 		where x.id = was.id
 		returning * into q;
-	exception when check_violation or invalid_text_representation or numeric_value_out_of_range then
+	exception when check_violation then
+		get stacked diagnostics wrong = constraint_name;
+		perform stepd._bad(argument, format('queue "%s": %s is not allowed', was.name, substring(wrong from '^queue_(.*)_check$')));
+	when invalid_text_representation or numeric_value_out_of_range then
 		perform stepd._bad(argument, format('queue "%s": %s', was.name, sqlerrm));
 	end;
 	if q.strategy <> was.strategy or q.concurrency_per_group <> was.concurrency_per_group then
@@ -231,12 +235,18 @@ language plpgsql as $$
 declare
 	sid int;
 	step text := s ->> 'name';
+	list text;
 	t record;
 	lane int;
 begin
 	if coalesce(step, '') = '' then
 		perform stepd._bad('manifest', 'a step has no name');
 	end if;
+	foreach list in array array['flows', 'enqueues', 'triggers'] loop
+		if jsonb_typeof(coalesce(nullif(s -> list, 'null'), '[]')) <> 'array' then
+			perform stepd._bad('manifest', format('step "%s": %s is not an array', step, list));
+		end if;
+	end loop;
 	insert into stepd.step as x (name, description, file, kind, flows, enqueues, triggers)
 	values (step, s ->> 'description', s ->> 'file', s ->> 'kind',
 		array(select jsonb_array_elements_text(coalesce(nullif(s -> 'flows', 'null'), '[]'))),
@@ -343,7 +353,7 @@ create or replace function stepd.lanes(steps text[]) returns table (lane_id int,
 language plpgsql stable as $$
 #variable_conflict use_column
 begin
-	perform stepd._required('{steps}', steps is null);
+	perform stepd._required('{steps}', steps is null or array_position(steps, null) > 0);
 	return query
 		select l.id, s.name, q.name, q.timeout_ms, q.strategy, q.paused, q.rate_limit > 0, case when q.concurrency_per_group > 0 then 1000 else 500 end
 		from stepd.lane l

@@ -170,13 +170,13 @@ comment on function stepd._check_topic(text) is 'Refuse what cannot be a topic.'
 create or replace function stepd._check_data(argument text, data jsonb) returns void
 language plpgsql as $$
 begin
-	-- a value that is stored compressed in somebody's table does not show its size
-	if pg_column_compression(data) is not null and octet_length(data::text) > 67108864 then
-		perform stepd._bad(argument, format('is %s bytes large, at most 67108864 (64 MiB) are allowed', octet_length(data::text)));
-	elsif pg_column_size(data) > 67108864 then
-		perform stepd._bad(argument, format('is %s bytes large, at most 67108864 (64 MiB) are allowed', pg_column_size(data)));
+	-- What came in 64 MiB takes up to half as much more as jsonb prints it, with blanks.  A value that is stored compressed in
+	-- somebody's table does not show its size.
+	if (pg_column_size(data) > 16777216 or pg_column_compression(data) is not null) and octet_length(data::text) > 100663296 then
+		perform stepd._bad(argument, format('is %s bytes large as text, at most 100663296 (64 MiB, and half of that for blanks) are allowed', octet_length(data::text)));
 	-- each level takes at least eight bytes, so small values need no look
-	elsif (pg_column_size(data) > 2048 or pg_column_compression(data) is not null) and data @? '$.**{512}' then
+	elsif (pg_column_size(data) > 2048 or pg_column_compression(data) is not null)
+		and data @? 'strict $.**{512} ? (@.type() == "array" || @.type() == "object")' then
 		perform stepd._bad(argument, 'is nested deeper than 512 levels');
 	end if;
 end $$;
@@ -316,7 +316,10 @@ begin
 	end loop;
 	return list;
 exception when invalid_text_representation or numeric_value_out_of_range or datetime_field_overflow or interval_field_overflow
-	or invalid_datetime_format then
+	or invalid_datetime_format or invalid_parameter_value or invalid_time_zone_displacement_value then
+	if starts_with(sqlerrm, argument || '[') then -- said by _check_item
+		raise;
+	end if;
 	-- one of them: the first run_at that is none
 	said := sqlerrm;
 	for bad in select e.ordinality - 1 as n, e.value ->> 'run_at' as at from jsonb_array_elements(_items.items) with ordinality e

@@ -320,6 +320,8 @@ begin
 	perform stepd._required('{node_id,slot,generation,lanes,cursors,maxes,total}', claim.node_id is null, claim.slot is null, claim.generation is null, claim.lanes is null, claim.cursors is null, claim.maxes is null, claim.total is null);
 	if cardinality(lanes) <> cardinality(cursors) or cardinality(lanes) <> cardinality(maxes) or cardinality(lanes) <> cardinality(mosts) then
 		perform stepd._bad('lanes', 'has another length than cursors, maxes or mosts');
+	elsif total < 0 then
+		perform stepd._bad('total', format('%s is not a number from 0 on', total));
 	end if;
 	if current_setting('stepd.starves', true) <> '' then
 		perform stepd._starve(null);

@@ -122,6 +122,9 @@ begin
 		or op -> 'path' @? 'strict $ ? (@.type() == "array")[*] ? (@.type() != "string" && @.type() != "number")' then
 		perform stepd._bad(argument || '.path', format('%s is no path', left(op ->> 'path', 60)),
 			'A path is a member''s name or an array of names and array positions.');
+	elsif op - '{type,path,value,by}'::text[] <> '{}' then -- a path that is written wrong would mean the whole value
+		perform stepd._bad(argument, format('has the member "%s", which operations do not have', (select left(k, 60) from jsonb_object_keys(op - '{type,path,value,by}'::text[]) k limit 1)),
+			'They have type, path, and value or by.');
 	end if;
 	path := case jsonb_typeof(op -> 'path')
 		when 'array' then array(select jsonb_array_elements_text(op -> 'path'))

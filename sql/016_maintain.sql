@@ -85,12 +85,12 @@ begin
 end $$;
 comment on function stepd._partition_drop(date, timestamptz) is 'Drop the partitions of a day; what has not ended, or ended after that time, moves to today. False: one of its jobs is held, or was taken up again.';
 
-create or replace function stepd.maintain(keep interval) returns text
+create or replace function stepd.upkeep(keep interval, out did text, out more boolean)
 language plpgsql
 set lock_timeout = '2s' as $$
 #variable_conflict use_column
 declare
-	did text[] := '{}';
+	done text[] := '{}';
 	today date := stepd._today();
 	past date[];
 	day date;
@@ -101,8 +101,10 @@ begin
 	if keep is null or keep < interval '1 minute' then
 		perform stepd._bad('keep', format('%s is not at least a minute', coalesce(keep::text, 'null')));
 	end if;
+	more := false;
 	if not pg_try_advisory_xact_lock(1937007984, -1) then
-		return 'another node is at it';
+		did := 'another node is at it';
+		return;
 	end if;
 
 	-- queues that keep less than the rest: row by row
@@ -112,8 +114,9 @@ begin
 		from stepd.queue x where coalesce(nullif(x.history_ms, 0) * interval '1 ms', keep) < longest
 	loop
 		n := stepd._forget(q.id, clock_timestamp() - q.span);
+		more := more or n = 100000;
 		if n > 0 then
-			did := did || format('forgot %s jobs of queue %s', n, q.name);
+			done := done || format('forgot %s jobs of queue %s', n, q.name);
 		end if;
 	end loop;
 
@@ -141,30 +144,37 @@ begin
 	for i in -1 .. 8 loop
 		begin
 			if stepd._partition_make(today + i) then
-				did := did || format('made the partitions of %s', today + i);
+				done := done || format('made the partitions of %s', today + i);
 			end if;
 		exception when lock_not_available then
-			did := did || format('could not make the partitions of %s: locked', today + i);
+			done := done || format('could not make the partitions of %s: locked', today + i);
 		end;
 	end loop;
 	foreach day in array past loop
 		begin
 			if stepd._partition_drop(day, clock_timestamp() - longest) then
-				did := did || format('dropped the partitions of %s', day);
+				done := done || format('dropped the partitions of %s', day);
 			else
 				raise no_data_found; -- so that its locks are released
 			end if;
 		exception
 			when lock_not_available then
-				did := did || format('could not drop the partitions of %s: locked', day);
+				done := done || format('could not drop the partitions of %s: locked', day);
 			when no_data_found then
-				did := did || format('kept the partitions of %s: a job of it is held', day);
+				done := done || format('kept the partitions of %s: a job of it is held', day);
 		end;
 	end loop;
-	return array_to_string(did, '; ');
+	did := array_to_string(done, '; ');
 end $$;
-comment on function stepd.maintain(interval) is
-'Housekeeping, to be called about hourly: makes partitions for a week ahead, forgets ended jobs older than keep (or than their queue''s history setting), drops days that are past, and analyses the partitioned tables when their partitions change. Returns what it did as text, empty: nothing.';
+comment on function stepd.upkeep(interval) is
+'Housekeeping, to be called about hourly, and again at once while there is more: makes partitions for a week ahead, forgets ended jobs older than keep (or than their queue''s history setting), drops days that are past, and analyses the partitioned tables when their partitions change. did: what it did, empty: nothing. more: some queue has yet more to forget, of which one call takes 100,000 jobs.';
+
+create or replace function stepd.maintain(keep interval) returns text
+language plpgsql as $$
+begin
+	return (select u.did from stepd.upkeep(keep) u);
+end $$;
+comment on function stepd.maintain(interval) is 'upkeep() once, for people. Returns what it did as text, empty: nothing.';
 
 -- Jobs of one queue that ended before a time; the day's partition itself stays for the others.
 create or replace function stepd._forget(queue_id int, before timestamptz) returns bigint

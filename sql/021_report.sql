@@ -37,10 +37,15 @@ language plpgsql
 set enable_seqscan = off set jit = off as $$
 #variable_conflict use_column
 declare
-	said jsonb := progress_report.progress;
+	said jsonb;
 	held record;
 begin
 	perform stepd._required('{node_id,lease,job}', progress_report.node_id is null, progress_report.lease is null, progress_report.job is null);
+	begin
+		said := progress_report.progress;
+	exception when invalid_text_representation or untranslatable_character then
+		perform stepd._bad('progress', sqlerrm);
+	end;
 	if said is null or jsonb_typeof(said) <> 'object' then
 		perform stepd._bad('progress', 'is not a JSON object');
 	end if;

@@ -7,8 +7,8 @@ language plpgsql stable
 set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off as $$
 #variable_conflict use_column
 begin
-	if coalesce(jsonb_typeof(backlog.pools), '') <> 'array' then
-		perform stepd._bad('pools', 'is not an array');
+	if coalesce(jsonb_typeof(backlog.pools), '') <> 'array' or backlog.pools @? 'strict $[*] ? (@.type() != "object")' then
+		perform stepd._bad('pools', 'is not an array of objects');
 	end if;
 	return query
 		select p.pool, least(p.max, coalesce(sum(n.jobs), 0))::int
@@ -32,8 +32,8 @@ language plpgsql as $$
 begin
 	if node_pools.node_id is null then
 		perform stepd._bad('node_id', 'must not be null');
-	elsif coalesce(jsonb_typeof(node_pools.pools), '') <> 'array' then
-		perform stepd._bad('pools', 'is not an array');
+	elsif coalesce(jsonb_typeof(node_pools.pools), '') <> 'array' or node_pools.pools @? 'strict $[*] ? (@.type() != "object")' then
+		perform stepd._bad('pools', 'is not an array of objects');
 	end if;
 	delete from stepd.node_pool p
 	where p.node_id = node_pools.node_id and not exists (

@@ -31,6 +31,7 @@
 #define BATCH_MAX 512
 #define BATCH_MAX_BYTES (4u * 1024 * 1024)
 #define COMMIT_MS 10000
+#define BYTES_PER_MS 500 /* … and more time for what is large */
 #define KEY_MAX 255
 
 /* The key as it was sent, or NULL; *ok: it may be one. */
@@ -187,6 +188,7 @@ static void commit(struct sd_http *h, struct sd_http_batch *b)
 	struct sd_buf values[5] = {SD_BUF_INIT, SD_BUF_INIT, SD_BUF_INIT, SD_BUF_INIT, SD_BUF_INIT};
 	const char *texts[5];
 	const struct sd_db_call call = {&sd_sql_http_accept, texts};
+	int64_t bytes = 0;
 
 	for (int i = 0; i < 5; i++)
 		sd_buf_chr(&values[i], '{');
@@ -194,9 +196,10 @@ static void commit(struct sd_http *h, struct sd_http_batch *b)
 	for (int i = 0; i < 5; i++) {
 		sd_buf_chr(&values[i], '}');
 		texts[i] = values[i].data;
+		bytes += (int64_t)values[i].len;
 	}
 	if (b->nasked > 0)
-		sd_db_submit(b->db->db, &call, 1, 0, COMMIT_MS, on_stored, b);
+		sd_db_submit(b->db->db, &call, 1, 0, COMMIT_MS + bytes / BYTES_PER_MS, on_stored, b);
 	for (int i = 0; i < 5; i++)
 		sd_buf_fini(&values[i]);
 }

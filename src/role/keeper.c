@@ -51,7 +51,7 @@ static const struct sd_db_stmt st_join = {"node_join", "select stepd.node_join($
 static const struct sd_db_stmt st_leave = {"node_leave", "select stepd.node_leave($1)", 1};
 static const struct sd_db_stmt st_configure = {"configure", "select stepd.configure($1, $2, $3, $4)", 4};
 static const struct sd_db_stmt st_rescue = {"rescue", "select job_id, node_id, verdict from stepd.rescue()", 0};
-static const struct sd_db_stmt st_maintain = {"maintain", "select stepd.maintain($1)", 1};
+static const struct sd_db_stmt st_upkeep = {"upkeep", "select did, more from stepd.upkeep($1)", 1};
 
 static void join_step(struct sd_keeper *k);
 
@@ -281,6 +281,8 @@ static void on_join_timer(struct ev_loop *loop, ev_timer *t, int revents)
 
 /* ---- maintenance ---- */
 
+static void maintain(struct sd_keeper *k);
+
 static void on_maintained(void *arg, PGresult *const *results, size_t n, const struct sd_err *err)
 {
 	struct sd_keeper *k = arg;
@@ -288,6 +290,10 @@ static void on_maintained(void *arg, PGresult *const *results, size_t n, const s
 		sd_log_err(SD_LOG_WARN, err, "maintenance");
 	else if (*PQgetvalue(results[0], 0, 0))
 		sd_log(SD_LOG_INFO, "maintenance: %s", PQgetvalue(results[0], 0, 0));
+	if (!err && strcmp(PQgetvalue(results[0], 0, 1), "t") == 0 && !k->draining) {
+		maintain(k);
+		return;
+	}
 	k->upkeep_done = true;
 	start_timer(k, &k->upkeep_timer, 0.); /* not from within its own callback */
 }
@@ -296,13 +302,9 @@ static void maintain(struct sd_keeper *k)
 {
 	char keep[40];
 	const char *values[] = {keep};
-	const struct sd_db_call call = {&st_maintain, values};
+	const struct sd_db_call call = {&st_upkeep, values};
 
 	snprintf(keep, sizeof keep, "%lld milliseconds", (long long)k->child->conf->history_keep_ms);
-	k->upkeep_done = false;
-	k->upkeep_ev = sd_db_ev_new(k->loop, &k->upkeep_loop);
-	k->upkeep = sd_db_new(k->child->conninfo, "stepd maintenance", NULL, &k->upkeep_loop, NULL);
-	sd_db_start(k->upkeep);
 	sd_db_submit(k->upkeep, &call, 1, SD_DB_WAIT, UPKEEP_TIMEOUT_MS, on_maintained, k);
 }
 
@@ -310,8 +312,13 @@ static void on_upkeep_timer(struct ev_loop *loop, ev_timer *t, int revents)
 {
 	struct sd_keeper *k = t->data;
 	if (!k->upkeep) {
-		if (!k->draining)
-			maintain(k);
+		if (k->draining)
+			return;
+		k->upkeep_done = false;
+		k->upkeep_ev = sd_db_ev_new(k->loop, &k->upkeep_loop);
+		k->upkeep = sd_db_new(k->child->conninfo, "stepd maintenance", NULL, &k->upkeep_loop, NULL);
+		sd_db_start(k->upkeep);
+		maintain(k);
 	} else if (k->upkeep_done) {
 		sd_db_free(k->upkeep);
 		sd_db_ev_free(k->upkeep_ev);

@@ -35,7 +35,7 @@
 #define REFUSED_SECONDS 1.0
 /* How long an exchange may take: large effects get the time that a slow database needs for them. */
 #define EXCHANGE_MS 30000
-#define EFFECT_BYTES_PER_MS 64
+#define BYTES_PER_MS 64
 
 static const char *const outcome_names[] = {
 	[SD_OUTCOME_COMPLETED] = "completed", [SD_OUTCOME_ERROR] = "error",
@@ -233,7 +233,7 @@ void sd_worker_exchange(struct sd_worker *w, bool with_claim)
 	if (n == 0)
 		return;
 	w->busy = true;
-	sd_db_submit(w->db, calls, n, 0, EXCHANGE_MS + (int64_t)(w->finish.effects.len / EFFECT_BYTES_PER_MS), on_exchange, w);
+	sd_db_submit(w->db, calls, n, 0, EXCHANGE_MS + (int64_t)((w->finish.effects.len + w->finish.outputs.len) / BYTES_PER_MS), on_exchange, w);
 }
 
 /*

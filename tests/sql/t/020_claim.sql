@@ -28,7 +28,6 @@ select throws_ok($$select stepd.claim(t.n(), 4, 1, '{1}', '{0,0}', '{10}', 10)$$
 select is((select count(*)::int from stepd.claim(t.n(), 4, 1, '{}', '{}', '{}', 10)), 0, 'no lanes');
 select throws_ok($$select stepd.claim(t.n(), 4, 1, null, null, null, null)$$, '22023', 'lanes: must not be null', 'nulls');
 select is(t.claim(4, 'Std', 0), '{}', 'none wanted');
-select is(t.claim(4, 'Std', -1), '{}', 'fewer than none wanted');
 
 -- the cursor
 select stepd.enqueue_many('once', '[{}, {}, {}, {}]');

@@ -50,6 +50,15 @@ update stepd.job set bucket = bucket - 1 where id in (:j, :k);
 update stepd.queue set history_ms = 86400000 where name = 'once';
 select is(stepd.maintain('30 days'), 'forgot 1 jobs of queue once', 'its own keep');
 select is((select count(*)::int from stepd.jobs where id in (:j, :k)), 1, 'not that of others');
+
+-- many: one call takes 100,000 of them, and says that there are more
+insert into stepd.job (id, bucket, lane_id, trigger, trigger_index, priority, enqueued_at, trace_id, topic, input)
+select i, o.bucket, o.lane_id, 'queue', 0, 0, now() - interval '3 days', gen_random_uuid(), 'once', 'null'
+from (select o.bucket, l.id as lane_id from stepd.outcome o, stepd.lane l join stepd.queue q on q.id = l.queue_id where o.id = :k and q.name = 'once') o, generate_series(-100001, -1) i;
+insert into stepd.outcome (id, bucket, lane_id, status, attempt, max_attempts, started_at, finished_at)
+select j.id, j.bucket, j.lane_id, 'completed', 1, 4, now() - interval '3 days', now() - interval '3 days' from stepd.job j where j.id < 0;
+select is(u::text, '("forgot 100000 jobs of queue once",t)', 'there are more') from stepd.upkeep('30 days') u;
+select is(u::text, '("forgot 1 jobs of queue once",f)', 'that was all') from stepd.upkeep('30 days') u;
 select is(t.sound(), 'sound', 'sound');
 select is((select stepd.version()), (select max(version) from stepd.migration), 'version()');
 select * from finish();

@@ -28,7 +28,7 @@ select pg_temp.refused('stepd.enqueue(' || call || ')', said) from (values
 	($$'std', group_id => repeat('x', 1001)$$, 'group_id: is 1001 bytes long, at most 1000 are allowed'),
 	($$'std', unique_key => ''$$, 'unique_key: must not be empty'),
 	($$'std', unique_key => repeat('x', 1001)$$, 'unique_key: is 1001 bytes long, at most 1000 are allowed'),
-	($$'std', ('"' || repeat('x', 67108870) || '"')::jsonb$$, 'data: is 67108882 bytes large, at most 67108864 (64 MiB) are allowed'),
+	($$'std', ('"' || repeat('x', 100663300) || '"')::jsonb$$, 'data: is 100663302 bytes large as text, at most 100663296 (64 MiB, and half of that for blanks) are allowed'),
 	($$'std', (repeat('[', 513) || repeat(']', 513))::jsonb$$, 'data: is nested deeper than 512 levels'),
 	($$'std', (repeat('{"a": [', 257) || repeat(']}', 257))::jsonb$$, 'data: is nested deeper than 512 levels'),
 	($$'std', '"\u0000"'$$, '22P05 unsupported Unicode escape sequence'),
@@ -131,6 +131,21 @@ select pg_temp.refused('stepd.' || call, said) from (values
 	('promote(-1)', 'max: -1 is not a number from 0 on'),
 	('maintain(null)', 'keep: null is not at least a minute'),
 	($$maintain('-1 day')$$, 'keep: -1 days is not at least a minute'),
+	($$enqueue_many('x', '[{}, {"run_at": "2026-01-01 Foo/Bar"}]')$$, 'items[1].run_at: time zone "foo/bar" not recognized'),
+	($$enqueue_many('x', '[{"run_at": "2026-01-01 00:00:00+99"}]')$$, 'items[0].run_at: time zone displacement out of range: "2026-01-01 00:00:00+99"'),
+	($$enqueue_many('x', '[{}, {"priority": 40000}]')$$, 'items[1].priority: 40000 is not between -32768 and 32767'),
+	($$pause(repeat('x', 2000))$$, 'queue: there is no queue "' || repeat('x', 574) || ' ... ' || repeat('x', 299) || '"'),
+	($$state_update('g', 'k', '[{"type": "set", "pth": "a", "value": 1}]')$$, 'ops[0]: has the member "pth", which operations do not have'),
+	($$backlog('[1]')$$, 'pools: is not an array of objects'),
+	($$node_pools(1, '["x"]')$$, 'pools: is not an array of objects'),
+	($$progress_report(1, 1, 1, '{bad')$$, 'progress: invalid input syntax for type json'),
+	($$configure('x', '{"steps": [{"name": "zz", "triggers": 5}]}', '[]', '{}')$$, 'manifest: step "zz": triggers is not an array'),
+	($$configure('x', '{"steps": [{"name": "zz", "flows": 5}]}', '[]', '{}')$$, 'manifest: step "zz": flows is not an array'),
+	($$configure('x', '{"steps": []}', '[{"name": "q", "strategy": "z"}]', '{}')$$, 'queues: queue "q": strategy is not allowed'),
+	($$lanes('{a,null}')$$, 'steps: must not be null'),
+	($$cancelled('{1,null}')$$, 'job_ids: must not be null'),
+	($$claim(1, 1, 1, '{1}', '{0}', '{1}', -1)$$, 'total: -1 is not a number from 0 on'),
+	('node_join(gen_random_uuid(), ''a'', -1, ''v'', 1000)', 'pid: -1 is not the number of a process'),
 	($$release('{1}', '{}')$$, 'jobs: has another length than leases'),
 	($$claim(1, 1, 1, '{1}', '{}', '{}', 1)$$, 'lanes: has another length than cursors, maxes or mosts'),
 	($$node_join(null, 'a', 1, 'v', 1000)$$, 'boot_id: must not be null'),
@@ -187,13 +202,16 @@ select is((select string_agg(x.proname || '(' || x.args || ')', ' ' order by x.p
 -- what is stored compressed in a table of the caller's does not look large or deep
 create temp table zipped (d jsonb);
 insert into zipped select (repeat('[', n) || repeat(']', n))::jsonb from unnest('{512,520,600}'::int[]) n;
-insert into zipped values (to_jsonb(repeat('x', 68000000))), (to_jsonb(repeat('x', 67000000)));
+insert into zipped values (to_jsonb(repeat('x', 101000000))), (to_jsonb(repeat('x', 67108862)));
 select ok(bool_or(pg_column_size(d) < 2048), 'so small') from zipped where jsonb_typeof(d) = 'array';
 select is((select count(*)::int from (select stepd.enqueue('std', d) from zipped where d @? '$.**{511}' and not d @? '$.**{512}') x), 1, '512 levels');
 select throws_like($$select stepd.enqueue('std', d) from zipped where d @? '$.**{512}' and not d @? '$.**{530}'$$, 'data: is nested deeper%', '520');
 select throws_like($$select stepd.enqueue('std', d) from zipped where d @? '$.**{530}'$$, 'data: is nested deeper%', '600');
 select throws_like($$select stepd.state_set('g', 'k', d) from zipped where d @? '$.**{530}'$$, 'value: is nested deeper%', 'in state too');
-select throws_like($$select stepd.enqueue('std', d) from zipped where jsonb_typeof(d) = 'string'$$, 'data: is 68000002 bytes large%', '68 MB');
-select is((select count(*)::int from (select stepd.enqueue('std', d) from zipped where jsonb_typeof(d) = 'string' and length(d::text) < 67100000) x), 1, '67 MB');
+select throws_like($$select stepd.enqueue('std', d) from zipped where jsonb_typeof(d) = 'string'$$, 'data: is 101000002 bytes large%', '101 MB');
+select is((select count(*)::int from (select stepd.enqueue('std', d) from zipped where jsonb_typeof(d) = 'string' and length(d::text) < 68000000) x), 1, '64 MiB');
+select lives_ok($$select stepd.enqueue('std', (repeat('[', 512) || '1' || repeat(']', 512))::jsonb)$$, '512 levels around a number');
+select throws_like($$select stepd.enqueue('std', (repeat('{"a":', 513) || '1' || repeat('}', 513))::jsonb)$$, 'data: is nested deeper%', '513');
+select lives_ok($$select stepd._check_data('data', ('[1' || repeat(',1', 4500000) || ']')::jsonb)$$, 'as JSON these are 9 MB, in PostgreSQL''s form 72 MB');
 select * from finish();
 rollback;
