@@ -76,7 +76,7 @@ begin
 			first := l.ids[1] = j.id and not exists (select from stepd.lease x
 				where (x.node_id, x.slot, x.generation) = (l.node_id, l.slot, l.generation) and x.id < l.id);
 			perform pg_notify('stepd_cancel', j.id::text);
-			if first or q.strategy = 'fifo' or q.concurrency_per_group > 0 then
+			if first or q.strategy = 'fifo' or q.concurrency_per_group > 0 or q.max_concurrency > 0 then -- it may have begun, and keeps its place
 				insert into stepd.cancel_request (job_id) values (j.id) on conflict do nothing;
 				return true;
 			end if;

@@ -103,6 +103,8 @@ static void delivered(struct sd_worker *w, const PGresult *res)
 {
 	bool enqueued = false;
 	log_refused(w, res);
+	w->suspects -= w->sending.n < w->suspects ? w->sending.n : w->suspects;
+	w->suspects_most *= 2;
 	struct sd_attempt *list = sd_chain_take(&w->sending);
 	while (list != NULL) {
 		struct sd_attempt *a = list;
@@ -110,8 +112,6 @@ static void delivered(struct sd_worker *w, const PGresult *res)
 		enqueued |= a->nenqueues > 0;
 		sd_worker_forget(w, a);
 	}
-	if (w->one_by_one > 0)
-		w->one_by_one--;
 	if (enqueued || w->draining || w->ending) /* what our outcomes let start, we will not claim */
 		sd_worker_ring(w);
 }
@@ -135,18 +135,19 @@ static void turn_into_error(struct sd_attempt *a, const struct sd_err *err)
 
 static void refused(struct sd_worker *w, const struct sd_err *err)
 {
+	size_t n = w->sending.n;
 	struct sd_attempt *list = sd_chain_take(&w->sending);
 	if (list != NULL && list->next == NULL && w->claiming) {
-		w->one_by_one = 1; /* it may have been the claim */
+		w->suspects = w->suspects_most = 1; /* it may have been the claim */
 	} else if (list != NULL && list->next == NULL && !list->effects_refused) {
 		char job[24];
 		snprintf(job, sizeof job, "%" PRId64, list->job_id);
 		sd_log_kv(SD_LOG_WARN, "the database refused the effects of a job", "job", job, "error", err->message, NULL);
 		turn_into_error(list, err);
 	} else if (list != NULL && list->next != NULL) {
-		w->one_by_one = 0;
-		for (struct sd_attempt *a = list; a != NULL; a = a->next)
-			w->one_by_one++;
+		if (w->suspects < n)
+			w->suspects = n;
+		w->suspects_most = n / 2;
 	} else {
 		sd_log_err(SD_LOG_ERROR, err, "the database refused a plain call, trying again");
 		sd_worker_retry_later(w, REFUSED_SECONDS);
@@ -220,12 +221,12 @@ void sd_worker_exchange(struct sd_worker *w, bool with_claim)
 {
 	struct sd_db_call calls[2];
 	size_t n = 0;
-	size_t max = w->one_by_one > 0 ? 1 : SD_LANE_MAX_BATCH;
-	collect(w, max);
+	size_t few = w->suspects < w->suspects_most ? w->suspects : w->suspects_most;
+	collect(w, w->suspects > 0 ? few : SD_LANE_MAX_BATCH);
 	if (w->sending.n > 0)
 		calls[n++] = sd_finish_call(&w->finish, atomic_load(&w->child->scoreboard->node_id), (int)getpid());
 	w->exchange_us = sd_now_us();
-	w->claiming = with_claim && w->one_by_one == 0;
+	w->claiming = with_claim && w->suspects == 0;
 	if (w->claiming) {
 		take_wakeup(w);
 		calls[n++] = sd_worker_claim_call(w, w->exchange_us);

@@ -214,6 +214,25 @@ def test_effect_refused_by_the_database_fails_that_job_alone(kit, db):
     assert db.value("select count(*) from stepd.attempts") == len(bad)
 
 
+def test_refused_effect_is_found_by_halves(stepd, db):
+    """Its neighbours in a batch of hundreds are not stored one by one, a commit each."""
+    db.execute("do $$ begin execute format('alter database %I set track_functions = pl', current_database()); end $$")
+    stepd.step("kit", KIT)
+    stepd.start(config=stepd.config(queues=QUEUES, pools={"default": {"processes": 1, "serves": ["queue"]}}))
+    db.execute("alter table stepd.state add check (key <> 'forbidden')")
+    db.values("select stepd.enqueue('kit-once', '{}') from generate_series(1, 200)")
+    db.wait_value("select count(*) from stepd.jobs where status = 'completed'", 200)
+    calls = "select coalesce(sum(calls), 0)::int from pg_stat_user_functions where schemaname = 'stepd' and funcname = 'finish'"
+    harness.wait_for(lambda: db.value(calls) > 0, what="calls are counted")
+    before = db.value(calls)
+    jobs = db.values("select stepd.enqueue_many('kit-once', (select jsonb_agg(jsonb_build_object('data', case when i = 300 then '{\"key\": \"forbidden\"}'"
+                     " else '{}' end::jsonb) order by i) from generate_series(1, 500) i))")
+    db.wait_value("select count(*) from stepd.outcome where id = any(%s)", 500, jobs)
+    assert db.values("select id from stepd.jobs where status = 'failed'") == [jobs[299]]
+    assert stepd.stop() == 0
+    assert db.value(calls) - before < 60
+
+
 def test_endless_handler_is_timed_out(stepd, db):
     stepd.step("kit", KIT)
     stepd.start(config=stepd.config(queues={"kit": {"maxRetries": 0, "timeout": "300ms"}}, ))

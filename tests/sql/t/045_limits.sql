@@ -173,5 +173,15 @@ select is(t.claim(32, 'Hot', 50), '{}', 'nothing for somebody else');
 select is(current_setting('stepd.starves_since') <> '', true, 'which is remembered');
 rollback to hot;
 select is(t.sound(), 'sound', 'sound');
+
+-- so with maxConcurrency
+update stepd.queue set max_concurrency = 1 where name = 'lim';
+select array_agg(x) as m from t.many('lim', 3) x \gset
+select is(t.claim(51, 'Lim', 2), (:'m'::bigint[])[1:2], 'two are held');
+select is(stepd.cancel((:'m'::bigint[])[2]), true, 'cancel of the one behind, which may have begun');
+select is(t.finish((:'m'::bigint[])[1]), 'completed', 'the first has ended');
+select is(t.claim(52, 'Lim', 1), '{}', 'the place is still taken');
+select is(t.finish((:'m'::bigint[])[2]), 'cancelled', 'until that one has ended');
+select is(t.claim(52, 'Lim', 1), (:'m'::bigint[])[3:3], 'then it is free');
 select * from finish();
 rollback;
