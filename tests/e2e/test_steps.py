@@ -166,8 +166,9 @@ def test_order_workflow(stepd, db):
     reply = stepd.post("/orders", {"pet": {"name": "Rex", "photoUrl": "x"}, "foodOrder": {"quantity": 2}})
     pet = reply.json
     assert reply.status == 200 and pet["name"] == "Rex"
-    db.wait_value("select count(*) from stepd.jobs where trigger <> 'cron' and status = 'completed'", 3)
-    jobs = db.rows("select id, step, trigger, parent_id, trace_id from stepd.jobs where trigger <> 'cron' order by id")
+    run = "from stepd.jobs where trace_id = (select trace_id from stepd.jobs where step = 'CreateOrder')"  # and nothing that cron began
+    db.wait_value(f"select count(*) {run} and status = 'completed'", 3)
+    jobs = db.rows(f"select id, step, trigger, parent_id, trace_id {run} order by id")
     assert [j["step"] for j in jobs] == ["CreateOrder", "ProcessFoodOrder", "Notification"]
     assert [j["parent_id"] for j in jobs] == [None, jobs[0]["id"], jobs[1]["id"]]
     assert len({j["trace_id"] for j in jobs}) == 1
