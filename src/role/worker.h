@@ -63,8 +63,8 @@ struct sd_worker {
 	int64_t claim_us[2];	   /* how long the last two claims took, the latest first */
 	bool busy;		   /* an exchange, the reading of a claim, or the loading of lanes, is under way */
 	bool claiming;		   /* the exchange contains a claim */
-	size_t suspects;	   /* one of so many outcomes is refused by the database: they go in smaller batches, */
-	size_t suspects_most;	   /* of so many, halved each time until it is alone */
+	size_t suspects;	   /* one of so many outcomes is refused by the database; they go in batches of … */
+	size_t suspects_most;	   /* … so many, halved until it is alone, and doubled again */
 	int32_t claimed_node;	   /* whose claims the queued attempts are */
 	int backend;		   /* pid of the server process of the present connection, or of the last one */
 	bool lost_claim;	   /* a claim may have committed, or may yet commit, without our seeing it … */

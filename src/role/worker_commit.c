@@ -33,7 +33,7 @@
 #define RETRY_SECONDS 0.2
 #define RELEASE_AGAIN_SECONDS 1.0
 #define REFUSED_SECONDS 1.0
-/* How long an exchange may take: large effects get the time that a slow database needs for them. */
+/* How long an exchange may take: large effects and outputs get the time that a slow database needs for them. */
 #define EXCHANGE_MS 30000
 #define BYTES_PER_MS 64
 
@@ -137,14 +137,14 @@ static void refused(struct sd_worker *w, const struct sd_err *err)
 {
 	size_t n = w->sending.n;
 	struct sd_attempt *list = sd_chain_take(&w->sending);
-	if (list != NULL && list->next == NULL && w->claiming) {
+	if (n == 1 && w->claiming) {
 		w->suspects = w->suspects_most = 1; /* it may have been the claim */
-	} else if (list != NULL && list->next == NULL && !list->effects_refused) {
+	} else if (n == 1 && !list->effects_refused) {
 		char job[24];
 		snprintf(job, sizeof job, "%" PRId64, list->job_id);
 		sd_log_kv(SD_LOG_WARN, "the database refused the effects of a job", "job", job, "error", err->message, NULL);
 		turn_into_error(list, err);
-	} else if (list != NULL && list->next != NULL) {
+	} else if (n > 1) {
 		if (w->suspects < n)
 			w->suspects = n;
 		w->suspects_most = n / 2;
@@ -234,7 +234,8 @@ void sd_worker_exchange(struct sd_worker *w, bool with_claim)
 	if (n == 0)
 		return;
 	w->busy = true;
-	sd_db_submit(w->db, calls, n, 0, EXCHANGE_MS + (int64_t)((w->finish.effects.len + w->finish.outputs.len) / BYTES_PER_MS), on_exchange, w);
+	size_t bytes = w->finish.effects.len + w->finish.outputs.len;
+	sd_db_submit(w->db, calls, n, 0, EXCHANGE_MS + (int64_t)(bytes / BYTES_PER_MS), on_exchange, w);
 }
 
 /*

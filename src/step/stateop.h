@@ -11,7 +11,8 @@
 
 /*
  * value: JSON text, NULL when there is none.  ops: a JSON array of {"type", "path", "value" or "by"}, the path an array of
- * names and positions.  Appends the new value to out, nothing if there still is none.  An operation that does not fit the value is an error.
+ * names and positions.  Appends the new value to out, nothing if there still is none.  An operation that does not fit the
+ * value is an error.
  */
 int sd_stateops_apply(const char *value, const char *ops, struct sd_buf *out, struct sd_err *err) SD_MUST_CHECK;
 

@@ -321,9 +321,9 @@ static inline int stepd_state_clear(struct stepd_ctx *ctx, const char *group);
  * Change a value by operations, in order.  They are done on the value that is there when the outcome is stored, and no
  * two attempts' updates get lost.  A read in this attempt sees them, computed with doubles:
  *	stepd_state_update(ctx, "stats", "orders", stepd_op_increment("/count", 1), stepd_op_append("/ids", id))
- * A path is a JSON Pointer (RFC 6901): "" or NULL is the whole value, "/a/0" position 0 of member "a", -1 counts from the end;
- * objects are made on the way, at an array's end (or start) for a position beyond it.  -1: an operation that is wrong in itself.  One that does not fit the value that is there in the end
- * (append to a number) fails the attempt.
+ * A path is a JSON Pointer (RFC 6901): "" or NULL is the whole value, "/a/0" position 0 of member "a" ("/a/-1" its last);
+ * objects are made on the way, at an array's end (or start) for a position beyond it.  -1: an operation that is wrong in
+ * itself.  One that does not fit the value that is there in the end (append to a number) fails the attempt.
  */
 #define stepd_state_update(ctx, group, key, ...)                                                                       \
 	((ctx)->api->state_update((ctx), (group), (key), (const struct stepd_op[]){__VA_ARGS__},                       \
