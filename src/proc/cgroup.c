@@ -101,7 +101,7 @@ static bool find_mount(const char *mountinfo, char root[256], char point[256])
 	return false;
 }
 
-bool sd_cgroup_find(const char *cgroup, const char *mountinfo, char *out, size_t size)
+bool sd_cgroup_find(const char *cgroup, const char *mountinfo, char *out, size_t size, bool *top)
 {
 	const char *own = strncmp(cgroup, "0::", 3) == 0 ? cgroup : strstr(cgroup, "\n0::");
 	char root[256], point[256], path[512];
@@ -120,7 +120,8 @@ bool sd_cgroup_find(const char *cgroup, const char *mountinfo, char *out, size_t
 	n = strcmp(root, "/") == 0 ? 0 : strlen(root);
 	if (n > 0 && (strncmp(path, root, n) != 0 || (path[n] != '/' && path[n] != '\0')))
 		return false;
-	return (size_t)snprintf(out, size, "%s%s", point, strcmp(path + n, "/") == 0 ? "" : path + n) < size;
+	*top = strcmp(path + n, "") == 0 || strcmp(path + n, "/") == 0;
+	return (size_t)snprintf(out, size, "%s%s", point, *top ? "" : path + n) < size;
 }
 
 static bool is_delegated(const char *folder)
@@ -131,7 +132,7 @@ static bool is_delegated(const char *folder)
 	       (getxattr(folder, "trusted.delegate", v, sizeof v) == 1 && v[0] == '1');
 }
 
-/* Of all processes in it we are the only one: a container's. */
+/* Of all processes in it we are the only one. */
 static bool is_ours_alone(const char *folder)
 {
 	struct sd_buf b = SD_BUF_INIT;
@@ -149,9 +150,9 @@ struct sd_cgroup *sd_cgroup_open(struct sd_err *err)
 {
 	struct sd_buf cgroup = SD_BUF_INIT, mounts = SD_BUF_INIT;
 	char folder[512];
-	bool found = sd_read_file("/proc/self/cgroup", MAX_TEXT, &cgroup, NULL) == 0 &&
+	bool top = false, found = sd_read_file("/proc/self/cgroup", MAX_TEXT, &cgroup, NULL) == 0 &&
 		     sd_read_file("/proc/self/mountinfo", 16 * MAX_TEXT, &mounts, NULL) == 0 && cgroup.data != NULL &&
-		     mounts.data != NULL && sd_cgroup_find(cgroup.data, mounts.data, folder, sizeof folder);
+		     mounts.data != NULL && sd_cgroup_find(cgroup.data, mounts.data, folder, sizeof folder, &top);
 
 	sd_buf_fini(&cgroup);
 	sd_buf_fini(&mounts);
@@ -159,7 +160,7 @@ struct sd_cgroup *sd_cgroup_open(struct sd_err *err)
 		sd_err_set(err, SD_ERR_PERMANENT, "there is no cgroup version 2 here");
 		return NULL;
 	}
-	if (!is_delegated(folder) && !is_ours_alone(folder)) {
+	if (!is_delegated(folder) && !(top && is_ours_alone(folder))) {
 		sd_err_set(err, SD_ERR_PERMANENT, "%s is not delegated to stepd", folder);
 		return NULL;
 	}
@@ -210,13 +211,18 @@ static bool has_word(const char *text, const char *word)
 	return false;
 }
 
-static int take_over(const struct sd_cgroup *c, struct sd_err *err)
+static bool has_controller(const struct sd_cgroup *c, const char *name)
 {
 	char *have = get(c, "", "cgroup.controllers");
-	bool memory = have != NULL && has_word(have, "memory");
+	bool has = have != NULL && has_word(have, name);
 
 	free(have);
-	if (!memory)
+	return has;
+}
+
+static int take_over(const struct sd_cgroup *c, struct sd_err *err)
+{
+	if (!has_controller(c, "memory"))
 		return sd_err_set(err, SD_ERR_PERMANENT, "the memory controller is not available in %s", c->folder);
 	if (make(c, LEAF, err) != 0 || move_all(c, err) != 0 || put(c, "", "cgroup.subtree_control", "+memory", err) != 0)
 		return -1;
@@ -279,11 +285,13 @@ static bool try_remove(const struct sd_cgroup *c, const char *box)
 int sd_cgroup_box(struct sd_cgroup *c, const char *box, int64_t memory_max, struct sd_err *err)
 {
 	char max[24] = "max";
+	struct sd_err ignored; /* a kernel that does not count swap has no such file */
 
 	if (memory_max > 0)
 		snprintf(max, sizeof max, "%lld", (long long)memory_max);
 	if (make(c, box, err) != 0)
 		return -1;
+	put(c, box, "memory.swap.max", memory_max > 0 ? "0" : "max", &ignored);
 	if (put(c, box, "memory.max", max, err) == 0 && put(c, box, "memory.oom.group", "1", err) == 0)
 		return 0;
 	try_remove(c, box);
@@ -294,6 +302,8 @@ int sd_cgroup_cpus(struct sd_cgroup *c, const char *box, double cpus, struct sd_
 {
 	char quota[48];
 
+	if (!has_controller(c, "cpu"))
+		return sd_err_set(err, SD_ERR_PERMANENT, "the cpu controller is not available in %s (in a unit: Delegate=memory cpu)", c->folder);
 	snprintf(quota, sizeof quota, "%.0f %d", cpus * CPU_PERIOD_US, CPU_PERIOD_US);
 	if (put(c, "", "cgroup.subtree_control", "+cpu", err) != 0)
 		return -1;
@@ -329,7 +339,7 @@ bool sd_cgroup_usage(const struct sd_cgroup *c, const char *box, struct sd_usage
 
 bool sd_cgroup_out_of_memory(const struct sd_cgroup *c, const char *box)
 {
-	return number(c, box, "memory.events", "oom_kill") > 0;
+	return number(c, box, "memory.events", "oom_kill") > 0 && number(c, box, "memory.events", "oom") > 0;
 }
 
 void sd_cgroup_drop(struct sd_cgroup *c, const char *box)

@@ -4,7 +4,7 @@
  * what is faster than we look.
  *
  * Only where the daemon's own group was handed to it: systemd's Delegate=, or
- * a container whose only process it is.  A group that holds processes can have
+ * a container whose only process it is, which sees no group above its own.  A group that holds processes can have
  * no limited children, so the daemon moves itself and what it started into one
  * leaf, "stepd", and each box is another, "worker-SLOT-LIFE".
  *
@@ -30,7 +30,7 @@ int sd_cgroup_give(struct sd_cgroup *c, uid_t uid, gid_t gid, struct sd_err *err
 const char *sd_cgroup_folder(const struct sd_cgroup *c);
 void sd_cgroup_close(struct sd_cgroup *c); /* boxes that are empty go; NULL is fine */
 
-/* A box with this much memory at most (0: any); when that is used up all that is in it is killed. */
+/* A box with this much memory at most (0: any), and no swap beside it; when that is used up all that is in it is killed. */
 int sd_cgroup_box(struct sd_cgroup *c, const char *box, int64_t memory_max, struct sd_err *err) SD_MUST_CHECK;
 /* What is in it gets that many CPUs at most. */
 int sd_cgroup_cpus(struct sd_cgroup *c, const char *box, double cpus, struct sd_err *err) SD_MUST_CHECK;
@@ -38,7 +38,7 @@ int sd_cgroup_cpus(struct sd_cgroup *c, const char *box, double cpus, struct sd_
 int sd_cgroup_enter(const struct sd_cgroup *c, const char *box, pid_t pid, struct sd_err *err) SD_MUST_CHECK;
 /* As sd_usage_of, of all that ever was in it; peak is not told.  false: it cannot be read. */
 bool sd_cgroup_usage(const struct sd_cgroup *c, const char *box, struct sd_usage *out);
-/* Did the kernel kill somebody in it because its memory was used up? */
+/* Did the kernel kill somebody in it because its own memory was used up?  Not that of a group above, or the machine's. */
 bool sd_cgroup_out_of_memory(const struct sd_cgroup *c, const char *box);
 /* Kill what is left in it and remove it, now or with a later sweep. */
 void sd_cgroup_drop(struct sd_cgroup *c, const char *box);
@@ -46,7 +46,7 @@ void sd_cgroup_sweep(struct sd_cgroup *c);
 
 /* The number behind a name in a file of "name number" lines; -1: it is not there. */
 int64_t sd_cgroup_field(const char *text, const char *name);
-/* The folder of our group from the texts of /proc/self/cgroup and /proc/self/mountinfo; false: there is none. */
-bool sd_cgroup_find(const char *cgroup, const char *mountinfo, char *out, size_t size);
+/* The folder of our group from the texts of /proc/self/cgroup and /proc/self/mountinfo; top: we see none above. false: there is none. */
+bool sd_cgroup_find(const char *cgroup, const char *mountinfo, char *out, size_t size, bool *top);
 
 #endif

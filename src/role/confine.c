@@ -24,26 +24,45 @@ static bool has_limits(const struct sd_conf *conf)
 	return false;
 }
 
-static void open_cgroup(struct sd_super *su, const struct sd_user *user)
+static void tell(struct sd_super *su, const char *why_not)
 {
-	struct sd_err err;
-
-	su->cgroup_tried = true;
-	su->cgroup = sd_cgroup_open(&err);
-	if (su->cgroup != NULL && user != NULL && sd_cgroup_give(su->cgroup, user->uid, user->gid, &err) != 0) {
-		sd_cgroup_close(su->cgroup);
-		su->cgroup = NULL;
-	}
+	su->cgroup_told = true;
 	if (su->cgroup != NULL)
 		sd_log(SD_LOG_INFO, "limits of pools: in cgroups under %s", sd_cgroup_folder(su->cgroup));
 	else
-		sd_log(SD_LOG_INFO, "limits of pools: by looking at processes and rlimits; no cgroups: %s", err.message);
+		sd_log(SD_LOG_INFO, "limits of pools: by looking at processes and rlimits; no cgroups: %s", why_not);
 }
 
+static void open_cgroup(struct sd_super *su, const struct sd_user *user, struct sd_err *err)
+{
+	su->cgroup_tried = true;
+	su->cgroup = sd_cgroup_open(err);
+	if (su->cgroup != NULL && user != NULL && sd_cgroup_give(su->cgroup, user->uid, user->gid, err) != 0) {
+		sd_cgroup_close(su->cgroup);
+		su->cgroup = NULL;
+	}
+}
+
+/* Who is going to leave root does it in any case: limits may come with a reload, and it could not do it then. */
 void sd_confine_prepare(struct sd_super *su, const struct sd_conf *conf, const struct sd_user *user)
 {
+	struct sd_err err;
+
+	if (!has_limits(conf) && user == NULL)
+		return;
+	open_cgroup(su, user, &err);
 	if (has_limits(conf))
-		open_cgroup(su, user);
+		tell(su, err.message);
+	else if (su->cgroup == NULL)
+		su->cgroup_tried = false;
+}
+
+/* Once for each pool, not for each of its workers. */
+static void warn_of_cpus(const struct sd_kid *kid, const char *why)
+{
+	if (!kid->group->cpus_told)
+		sd_log(SD_LOG_WARN, "%s: maxCpus is not kept: %s", kid->group->name, why);
+	kid->group->cpus_told = true;
 }
 
 /* The rest of the box is worth having without it. */
@@ -53,7 +72,7 @@ static void limit_cpus(const struct sd_kid *kid)
 
 	if (kid->group->pool->max_cpus > 0 &&
 	    sd_cgroup_cpus(kid->su->cgroup, kid->box, kid->group->pool->max_cpus, &err) != 0)
-		sd_log_err(SD_LOG_WARN, &err, "%s (pid %d): maxCpus is not kept", kid->name, kid->pid);
+		warn_of_cpus(kid, err.message);
 }
 
 static int put_into_box(struct sd_kid *kid, struct sd_err *err)
@@ -73,9 +92,29 @@ static int put_into_box(struct sd_kid *kid, struct sd_err *err)
 
 bool sd_confine_in_cgroups(const struct sd_kid *kid)
 {
-	if (sd_limit_any(kid->group->pool) && !kid->su->cgroup_tried) /* limits that came with a reload */
-		open_cgroup(kid->su, NULL);
-	return kid->su->cgroup != NULL;
+	struct sd_super *su = kid->su;
+	struct sd_err err = {0};
+
+	if (sd_limit_any(kid->group->pool) && !su->cgroup_told) { /* limits that came with a reload */
+		if (!su->cgroup_tried)
+			open_cgroup(su, NULL, &err);
+		tell(su, err.message);
+	}
+	return su->cgroup != NULL;
+}
+
+/* The hard limit too, so that the handler does not lift it.  pid 0: our own. */
+static void set_wall(pid_t pid, const struct sd_conf_pool *pool)
+{
+	rlim_t max = (rlim_t)sd_limit_wall(pool);
+	struct rlimit wall;
+
+	if (prlimit(pid, RLIMIT_DATA, NULL, &wall) != 0)
+		return;
+	wall.rlim_max = wall.rlim_max < max ? wall.rlim_max : max;
+	wall.rlim_cur = wall.rlim_cur < max ? wall.rlim_cur : max;
+	if (prlimit(pid, RLIMIT_DATA, &wall, NULL) != 0)
+		sd_log(SD_LOG_WARN, "limiting the memory failed: %m");
 }
 
 void sd_confine(struct sd_kid *kid)
@@ -85,23 +124,13 @@ void sd_confine(struct sd_kid *kid)
 
 	if (!sd_limit_any(pool))
 		return;
-	if (kid->su->cgroup != NULL && put_into_box(kid, &err) != 0)
-		sd_log_err(SD_LOG_WARN, &err, "%s (pid %d): no cgroup for it: its memory is only looked at", kid->name, kid->pid);
+	if (kid->su->cgroup != NULL && put_into_box(kid, &err) != 0) {
+		sd_log_err(SD_LOG_WARN, &err, "%s (pid %d): no cgroup for it: its memory is looked at, and RLIMIT_DATA", kid->name, kid->pid);
+		if (pool->max_memory > 0)
+			set_wall(kid->pid, pool);
+	}
 	if (pool->max_cpus > 0 && kid->box[0] == '\0')
-		sd_log(SD_LOG_WARN, "%s (pid %d): maxCpus is not kept: there is no cgroup for it", kid->name, kid->pid);
-}
-
-/* The hard limit too, so that the handler does not lift it. */
-static void set_wall(rlim_t max)
-{
-	struct rlimit wall;
-
-	if (getrlimit(RLIMIT_DATA, &wall) != 0)
-		return;
-	wall.rlim_max = wall.rlim_max < max ? wall.rlim_max : max;
-	wall.rlim_cur = wall.rlim_cur < max ? wall.rlim_cur : max;
-	if (setrlimit(RLIMIT_DATA, &wall) != 0)
-		sd_log(SD_LOG_WARN, "limiting the memory failed: %m");
+		warn_of_cpus(kid, "there is no cgroup for its workers");
 }
 
 /*
@@ -114,7 +143,7 @@ void sd_confine_self(const struct sd_conf_pool *pool, bool cgroups)
 		return;
 	prctl(PR_SET_DUMPABLE, 1);
 	if (!cgroups)
-		set_wall((rlim_t)sd_limit_wall(pool));
+		set_wall(0, pool);
 }
 
 void sd_confine_usage(struct sd_kid *kid, const struct sd_orphan *orphans, size_t n, struct sd_usage *out)
@@ -131,6 +160,6 @@ void sd_confine_dead(struct sd_kid *kid)
 {
 	if (kid->box[0] == '\0')
 		return;
-	kid->out_of_memory = sd_cgroup_out_of_memory(kid->su->cgroup, kid->box);
+	kid->out_of_memory = kid->group->pool->max_memory > 0 && sd_cgroup_out_of_memory(kid->su->cgroup, kid->box);
 	sd_cgroup_drop(kid->su->cgroup, kid->box);
 }

@@ -103,6 +103,14 @@ const char *sd_limit_text(int reason, int64_t limit, int64_t used, char out[SD_L
 	return out;
 }
 
+void sd_limit_correct(int reason, int64_t used, int64_t *rss_kb, int64_t *cpu_ms)
+{
+	if (reason == SD_SLOT_REASON_MEMORY && *rss_kb < used / 1024)
+		*rss_kb = used / 1024;
+	if (reason == SD_SLOT_REASON_CPU && *cpu_ms < used)
+		*cpu_ms = used;
+}
+
 const char *sd_limit_of_slot(const struct sd_slot *slot, int64_t run, char out[SD_LIMIT_TEXT])
 {
 	int32_t reason = atomic_load(&slot->ending);

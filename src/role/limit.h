@@ -60,6 +60,9 @@ static inline bool sd_limit_any(const struct sd_conf_pool *pool)
 /* "memory limit 64MiB exceeded (71 MiB in use)", "CPU time limit 2s exceeded (2.10 s used)". */
 const char *sd_limit_text(int reason, int64_t limit, int64_t used, char out[SD_LIMIT_TEXT]);
 
+/* The record of who passed a limit is not to contradict it: what was used counts processes that rusage of the worker does not. */
+void sd_limit_correct(int reason, int64_t used, int64_t *rss_kb, int64_t *cpu_ms);
+
 /* The worker's side: was run ended for a limit?  The text why, or NULL. */
 const char *sd_limit_of_slot(const struct sd_slot *slot, int64_t run, char out[SD_LIMIT_TEXT]);
 

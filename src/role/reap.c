@@ -78,6 +78,7 @@ static void describe_death(const struct sd_kid *kid, int status, const struct ru
 	};
 	blame(kid, seen, WIFSIGNALED(status), d);
 	blame_limit(kid, seen, d);
+	sd_limit_correct(d->reason, d->used, &d->max_rss_kb, &d->cpu_ms);
 }
 
 static void log_death(const struct sd_kid *kid, int status, const struct sd_seen *seen, const struct sd_msg_death *d)

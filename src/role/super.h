@@ -45,6 +45,7 @@ struct sd_group {
 	char name[64];			 /* "worker default" */
 	struct sd_health health;
 	struct sd_size size;
+	bool cpus_told;			 /* that maxCpus is not kept */
 	unsigned waiting;		 /* work that waits for it, as it was told since the last look */
 	struct sd_gen *gen;		 /* NULL: postgres, which belongs to none */
 };
@@ -125,7 +126,7 @@ struct sd_super {
 	const struct sd_user *child_user; /* who children become, as the supervisor stays root; NULL: they stay who they are */
 	struct sd_deaths deaths;
 	struct sd_cgroup *cgroup; /* NULL: none, limits are kept by looking */
-	bool cgroup_tried;
+	bool cgroup_tried, cgroup_told; /* so far; and the log says which it is */
 	struct sd_embedded *embedded; /* NULL: none */
 	struct sd_group postgres;
 	struct sd_loader *loader;

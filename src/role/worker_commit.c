@@ -375,12 +375,16 @@ static void on_ended(void *arg, PGresult *const *results, size_t n, const struct
 void sd_worker_end_attempt(struct sd_worker *w, struct sd_attempt *a, const char *outcome, const char *error)
 {
 	struct sd_db_numbers b = {0};
+	const struct sd_slot *slot = w->child->slot;
 	struct rusage ru = {0};
 	getrusage(RUSAGE_SELF, &ru);
+	int64_t rss_kb = ru.ru_maxrss;
 	int64_t cpu_ms = (int64_t)(ru.ru_utime.tv_sec + ru.ru_stime.tv_sec) * 1000 + (ru.ru_utime.tv_usec + ru.ru_stime.tv_usec) / 1000;
+	if (atomic_load(&slot->ending_run) == a->job_id)
+		sd_limit_correct(atomic_load(&slot->ending), atomic_load(&slot->ending_used), &rss_kb, &cpu_ms);
 	const char *values[] = {sd_db_number(&b, atomic_load(&w->child->scoreboard->node_id)), sd_db_number(&b, w->child->slot_index),
 				sd_db_number(&b, w->child->slot_generation), sd_db_number(&b, a->job_id), outcome, error, NULL, NULL,
-				sd_db_number(&b, ru.ru_maxrss), sd_db_number(&b, cpu_ms), sd_db_number(&b, sd_now_us() - a->started_us),
+				sd_db_number(&b, rss_kb), sd_db_number(&b, cpu_ms), sd_db_number(&b, sd_now_us() - a->started_us),
 				sd_db_number(&b, a->finished_us - a->started_us), sd_db_number(&b, getpid())};
 	struct sd_db_call call = {&sd_sql_died, values};
 	w->busy = true;

@@ -239,6 +239,16 @@ def test_limits_in_cgroups(delegated, stepd, db, user):
     harness.wait_for(lambda: [b.name for b in delegated.glob("worker-*")] != [box.name] and len(list(delegated.glob("worker-*"))) == 1, 5,
                      lambda: f"the boxes of the dead are gone: {list(delegated.glob('*'))}")
     assert len([p for p in stepd.procs() if p.comm == "stepd-worker" or "worker default" in p.cmdline]) == 1, stepd.procs()
+    # what ends for want of the group's memory has passed no limit of its own, and no record contradicts its error
+    rows = db.rows("select error, max_rss_kb, cpu_ms from stepd.attempts where outcome = 'timeout'")
+    for r in rows:
+        used = re.search(r"exceeded \(([\d.]+) (MiB in use|s used)", r["error"])
+        assert float(used[1]) <= (r["max_rss_kb"] / 1024 + 1 if used[2] == "MiB in use" else r["cpu_ms"] / 1000 + 0.01), r
+    (delegated / "memory.max").write_text("90M")
+    stepd.write_config(dict(conf, pools={"default": dict(conf["pools"]["default"], maxMemory="1GiB")}))
+    stepd.reload()
+    a = ended(db, db.enqueue("hog", {"mib": 400, "ms": 60000})[0])
+    assert (a["outcome"], a["signal"]) == ("crashed", 9) and "limit" not in a["error"], a
     assert stepd.stop() == 0 and not list(delegated.glob("worker-*"))
 
 

@@ -70,7 +70,7 @@ def test_pools_by_queue_and_step(stepd, db):
         for job in db.enqueue("a", {}) + db.enqueue("b", {}):
             row = db.wait_status(job, "completed")
             late.append((row["started_at"] - row["enqueued_at"]).total_seconds())
-    assert sorted(late)[len(late) * 3 // 4] < 0.1 * harness.SLOW and sorted(late)[-2] < 1.0 * harness.SLOW, late
+    assert sorted(late)[len(late) * 3 // 4] < 0.1 * harness.SLOW and sorted(late)[-2:][0] < 1.0 * harness.SLOW, late
 
     # a pool full of long jobs delays no other
     long = [db.enqueue("b", {"ms": 1500})[0] for _ in range(4)]

@@ -283,6 +283,22 @@ static void test_family(void **state)
 	assert_int_equal(u.processes, 0);
 }
 
+static void test_record(void **state)
+{
+	int64_t rss = 6112, cpu = 209;
+
+	(void)state;
+	sd_limit_correct(SD_SLOT_REASON_NONE, 999999999, &rss, &cpu);
+	assert_true(rss == 6112 && cpu == 209);
+	sd_limit_correct(SD_SLOT_REASON_CPU, 3090, &rss, &cpu);
+	assert_true(rss == 6112 && cpu == 3090);
+	sd_limit_correct(SD_SLOT_REASON_MEMORY, 93 * MIB, &rss, &cpu);
+	assert_true(rss == 93 * 1024 && cpu == 3090);
+	sd_limit_correct(SD_SLOT_REASON_MEMORY, 70 * MIB, &rss, &cpu);
+	sd_limit_correct(SD_SLOT_REASON_CPU, 3000, &rss, &cpu);
+	assert_true(rss == 93 * 1024 && cpu == 3090);
+}
+
 /* ---- cgroups ---- */
 
 #define HYBRID                                                                                                         \
@@ -292,25 +308,32 @@ static void test_family(void **state)
 static void test_cgroup_found(void **state)
 {
 	char out[128];
+	bool top;
 
 	(void)state;
-	assert_true(sd_cgroup_find("0::/system.slice/stepd.service\n", "30 25 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n", out, sizeof out));
+	assert_true(sd_cgroup_find("0::/system.slice/stepd.service\n", "30 25 0:26 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n", out, sizeof out, &top));
 	assert_string_equal(out, "/sys/fs/cgroup/system.slice/stepd.service");
-	assert_true(sd_cgroup_find("4:memory:/x\n0::/a b\n", HYBRID, out, sizeof out));
+	assert_false(top);
+	assert_true(sd_cgroup_find("4:memory:/x\n0::/a b\n", HYBRID, out, sizeof out, &top));
 	assert_string_equal(out, "/sys/fs/cgroup/unified/a b");
-	assert_true(sd_cgroup_find("0::/\n", HYBRID, out, sizeof out));
+	assert_true(sd_cgroup_find("0::/\n", HYBRID, out, sizeof out, &top));
 	assert_string_equal(out, "/sys/fs/cgroup/unified");
+	assert_true(top);
 	/* a part of the tree is mounted */
-	assert_true(sd_cgroup_find("0::/pod/c1/x\n", "1 0 0:1 /pod/c1 /cg rw - cgroup2 none rw\n", out, sizeof out));
+	assert_true(sd_cgroup_find("0::/pod/c1/x\n", "1 0 0:1 /pod/c1 /cg rw - cgroup2 none rw\n", out, sizeof out, &top));
 	assert_string_equal(out, "/cg/x");
-	assert_false(sd_cgroup_find("0::/pod/c12\n", "1 0 0:1 /pod/c1 /cg rw - cgroup2 none rw\n", out, sizeof out));
+	assert_false(top);
+	assert_true(sd_cgroup_find("0::/pod/c1\n", "1 0 0:1 /pod/c1 /cg rw - cgroup2 none rw\n", out, sizeof out, &top));
+	assert_string_equal(out, "/cg");
+	assert_true(top);
+	assert_false(sd_cgroup_find("0::/pod/c12\n", "1 0 0:1 /pod/c1 /cg rw - cgroup2 none rw\n", out, sizeof out, &top));
 	/* not to be seen from here, none, nonsense, too long */
-	assert_false(sd_cgroup_find("0::/../x\n", HYBRID, out, sizeof out));
-	assert_false(sd_cgroup_find("1:memory:/x\n", HYBRID, out, sizeof out));
-	assert_false(sd_cgroup_find("0::/x\n", "25 1 0:22 / /sys rw - sysfs sysfs rw\n", out, sizeof out));
-	assert_false(sd_cgroup_find("0::x\n", HYBRID, out, sizeof out));
-	assert_false(sd_cgroup_find("", "", out, sizeof out));
-	assert_false(sd_cgroup_find("0::/system.slice\n", HYBRID, out, 20));
+	assert_false(sd_cgroup_find("0::/../x\n", HYBRID, out, sizeof out, &top));
+	assert_false(sd_cgroup_find("1:memory:/x\n", HYBRID, out, sizeof out, &top));
+	assert_false(sd_cgroup_find("0::/x\n", "25 1 0:22 / /sys rw - sysfs sysfs rw\n", out, sizeof out, &top));
+	assert_false(sd_cgroup_find("0::x\n", HYBRID, out, sizeof out, &top));
+	assert_false(sd_cgroup_find("", "", out, sizeof out, &top));
+	assert_false(sd_cgroup_find("0::/system.slice\n", HYBRID, out, 20, &top));
 }
 
 static void test_cgroup_field(void **state)
@@ -368,7 +391,7 @@ static void test_cgroup_files(void **state)
 	assert_non_null(strstr(err.message, "memory controller"));
 	write_file(folder, "cgroup.controllers", "cpu memory_x pids\n");
 	assert_null(sd_cgroup_open_at(folder, &err));
-	write_file(folder, "cgroup.controllers", "cpu memory pids\n");
+	write_file(folder, "cgroup.controllers", "memory pids\n");
 	assert_null(sd_cgroup_open_at(folder, &err));
 	assert_non_null(strstr(err.message, "cgroup.subtree_control"));
 	write_file(folder, "cgroup.subtree_control", "");
@@ -384,7 +407,14 @@ static void test_cgroup_files(void **state)
 	assert_int_equal(sd_cgroup_box(c, "worker-1-1", 80 * MIB, &err), 0);
 	expect_file(box, "memory.max", "83886080");
 	expect_file(box, "memory.oom.group", "1");
+	write_file(box, "memory.swap.max", "");
+	assert_int_equal(sd_cgroup_box(c, "worker-1-1", 80 * MIB, &err), 0);
+	expect_file(box, "memory.swap.max", "0");
 	assert_int_equal(sd_cgroup_cpus(c, "worker-1-1", 1.5, &err), -1);
+	assert_non_null(strstr(err.message, "the cpu controller is not available"));
+	write_file(folder, "cgroup.controllers", "cpu memory pids\n");
+	assert_int_equal(sd_cgroup_cpus(c, "worker-1-1", 1.5, &err), -1);
+	assert_non_null(strstr(err.message, "cpu.max"));
 	write_file(box, "cpu.max", "");
 	assert_int_equal(sd_cgroup_cpus(c, "worker-1-1", 1.5, &err), 0);
 	expect_file(box, "cpu.max", "150000 100000");
@@ -405,6 +435,8 @@ static void test_cgroup_files(void **state)
 	assert_false(sd_cgroup_out_of_memory(c, "worker-1-1"));
 	write_file(box, "memory.events", "oom 1\noom_kill 0\n");
 	assert_false(sd_cgroup_out_of_memory(c, "worker-1-1"));
+	write_file(box, "memory.events", "oom 0\noom_kill 3\n"); /* a group above, or the machine, ran out */
+	assert_false(sd_cgroup_out_of_memory(c, "worker-1-1"));
 	write_file(box, "memory.events", "oom 1\noom_kill 3\n");
 	assert_true(sd_cgroup_out_of_memory(c, "worker-1-1"));
 	write_file(box, "cgroup.kill", "");
@@ -420,7 +452,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_memory), cmocka_unit_test(test_cpu), cmocka_unit_test(test_wall),
 		cmocka_unit_test(test_who_died_of_it), cmocka_unit_test(test_shared_pages), cmocka_unit_test(test_text_and_slot), cmocka_unit_test(test_proc_texts),
-		cmocka_unit_test(test_family),	cmocka_unit_test(test_cgroup_found), cmocka_unit_test(test_cgroup_field),
+		cmocka_unit_test(test_family),	cmocka_unit_test(test_record), cmocka_unit_test(test_cgroup_found), cmocka_unit_test(test_cgroup_field),
 		cmocka_unit_test(test_cgroup_files),
 	};
 
