@@ -141,7 +141,8 @@ comment on function stepd._holders(int, int, int, int) is
 'Other workers that hold jobs of a queue: how many, and how many of them come before this one; and where in the order of jobs they are, on average, and from where to where one goes.
 held: the stripes, a bit each, of which anybody holds jobs. free: those in which no group can be full, but for these groups (null: none).';
 
-create or replace function stepd._stripe_at(lane_id int, out arc bigint, out cursor bigint, out until bigint, out took bigint, out n bigint)
+drop function if exists stepd._stripe_at(int);
+create or replace function stepd._stripe_at(lane_id int, out arc bigint, out cursor bigint, out until bigint, out took bigint, out n bigint, out gap bigint)
 language plpgsql stable as $$
 declare
 	kept bigint[] := string_to_array(nullif(current_setting('stepd.at_' || lane_id, true), ''), ' ', '-');
@@ -151,16 +152,18 @@ begin
 	until := kept[3];
 	took := coalesce(kept[4], 0);
 	n := kept[5];
+	gap := kept[6];
 end $$;
 comment on function stepd._stripe_at(int) is
-'What this session knows of a lane: the stripes that it took or looked for last, up to where nothing of them is left, and until when it may go on with them; cursor null: of all, up to the worker''s own cursor. took: the stripes in its last batch; n: how many others held jobs then. until negative: before that time it need not look from the start again. Times in ms since the epoch.';
+'What this session knows of a lane: the stripes that it took or looked for last, up to where nothing of them is left, and until when it may go on with them; cursor null: of all, up to the worker''s own cursor. took: the stripes in its last batch; n: how many others held jobs then; gap: from one job of it to the next. until negative: before that time it need not look from the start again. Times in ms since the epoch.';
 
-create or replace function stepd._stripe_keep(lane_id int, arc bigint, cursor bigint, until bigint, took bigint, n bigint default null) returns void
+drop function if exists stepd._stripe_keep(int, bigint, bigint, bigint, bigint, bigint);
+create or replace function stepd._stripe_keep(lane_id int, arc bigint, cursor bigint, until bigint, took bigint, n bigint default null, gap bigint default null) returns void
 language plpgsql as $$
 begin
-	perform set_config('stepd.at_' || lane_id, array_to_string(array[arc, cursor, until, took, n], ' ', '-'), false);
+	perform set_config('stepd.at_' || lane_id, array_to_string(array[arc, cursor, until, took, n, gap], ' ', '-'), false);
 end $$;
-comment on function stepd._stripe_keep(int, bigint, bigint, bigint, bigint, bigint) is 'What _stripe_at is to tell.';
+comment on function stepd._stripe_keep(int, bigint, bigint, bigint, bigint, bigint, bigint) is 'What _stripe_at is to tell.';
 
 create or replace function stepd._stripe_again(queue_id int, lanes int[], cursors bigint[]) returns bigint[]
 language plpgsql stable as $$
@@ -297,23 +300,42 @@ end $$;
 comment on function stepd._stripe_choose(int, int, int, int, stepd._holding, int, bigint, boolean, int, boolean, bigint) is
 	'The stripes of a lane that a worker goes for, and one of them that has jobs (null: none has), as one of so many workers who share these occupied ones.';
 
+create or replace function stepd._stripe_deep(own int[], whole boolean, lanes int[], cursors bigint[]) returns boolean
+language plpgsql stable as $$
+#variable_conflict use_column
+begin
+	return exists (select from unnest(lanes, cursors) u (lane, cur)
+		cross join lateral (select from stepd.ready x
+			where x.lane_id = u.lane and (x.rank, x.pos) > (case when whole then -2147483648 else 0 end, greatest(u.cur, (stepd._stripe_at(u.lane)).cursor, 0))
+			order by x.lane_id, x.rank, x.pos offset 63 limit 1) x
+		where u.lane = any (own));
+end $$;
+comment on function stepd._stripe_deep(int[], boolean, int[], bigint[]) is 'Has any of these lanes, of those that are given with cursors, jobs enough for several workers, from the worker''s or the session''s cursor on?';
+
+drop function if exists stepd._stripe_plan(int, boolean, int, int, int, int[], bigint[], int[], bigint, boolean);
 create or replace function stepd._stripe_plan(queue_id int, whole boolean, per_group int, node_id int, slot int, lanes int[], cursors bigint[], maxes int[],
-	kept bigint, single boolean, out calm boolean, out later boolean, out arcs bigint[], out first int)
+	kept bigint, most int, idle int[], out calm boolean, out later boolean, out arcs bigint[], out first int)
 language plpgsql as $$
 #variable_conflict use_column
 declare
-	own int[];
-	many boolean; -- are to be claimed
+	own int[] := array(select a.id from stepd.lane a where a.queue_id = _stripe_plan.queue_id);
+	many boolean := exists (select from unnest(lanes, maxes) u (lane, most) where u.lane = any (own) and u.most >= 64); -- are to be claimed
 	h stepd._holding;
-	starving int;
+	starving int := stepd._starving(_stripe_plan.queue_id);
+	coming int := starving; -- others who hold nothing, and are going to take some
+	ahead int := 0; -- of those, before this one
 	workers int;
 	occupied bigint;
 	c record;
 begin
-	starving := stepd._starving(_stripe_plan.queue_id);
 	h := stepd._holders(_stripe_plan.queue_id, per_group, _stripe_plan.node_id, _stripe_plan.slot);
-	calm := h.n < per_group and starving = 0;
-	if kept is null and (calm or single) or kept <> -1 and calm then -- one after the other
+	if many and cardinality(idle) > 0 and stepd._stripe_deep(own, whole, lanes, cursors) then
+		select greatest(starving, least(count(*), case when most > 0 then most - h.n - 1 end)), count(*) filter (where i < _stripe_plan.slot) into coming, ahead
+		from unnest(idle) i
+		where not exists (select from stepd.lease l where l.node_id = _stripe_plan.node_id and l.slot = i and l.lane_id = any (own));
+	end if;
+	calm := h.n < per_group and (coming = 0 or starving = 0 and h.n + coming < per_group);
+	if kept is null and (calm or most > 0) or kept <> -1 and calm then -- one after the other
 		perform pg_advisory_xact_lock(1937007987, _stripe_plan.queue_id);
 		h := stepd._holders(_stripe_plan.queue_id, per_group, _stripe_plan.node_id, _stripe_plan.slot);
 		calm := calm and h.n < per_group;
@@ -321,25 +343,24 @@ begin
 		perform pg_advisory_xact_lock_shared(1937007987, _stripe_plan.queue_id);
 		h := stepd._holders(_stripe_plan.queue_id, per_group, _stripe_plan.node_id, _stripe_plan.slot);
 	end if;
-	own := array(select a.id from stepd.lane a where a.queue_id = _stripe_plan.queue_id);
-	many := exists (select from unnest(lanes, maxes) u (lane, most) where u.lane = any (own) and u.most >= 64);
 	later := many and h.free <> -1 and stepd._starves_ms() < 60 and not exists (select from stepd.lease l -- one that it can make tell its groups
 		where l.lane_id = any (own) and (l.node_id, l.slot) <> (_stripe_plan.node_id, _stripe_plan.slot) and l.groups is null and cardinality(l.ids) <= 32);
 	if calm or h.free = 0 or not many then
 		return;
 	end if;
-	workers := greatest(h.n + 1 + starving, per_group + 1);
+	workers := greatest(h.n + 1 + coming, per_group + 1);
+	h.ahead := least(h.ahead + ahead, workers - 1);
 	occupied := h.held | (select bit_or((stepd._stripe_at(o)).took) from unnest(own) o);
 	for i in 1 .. cardinality(lanes) loop
 		continue when lanes[i] <> all (own);
-		c := stepd._stripe_choose(_stripe_plan.queue_id, per_group, _stripe_plan.node_id, _stripe_plan.slot, h, workers, occupied, starving > 0,
+		c := stepd._stripe_choose(_stripe_plan.queue_id, per_group, _stripe_plan.node_id, _stripe_plan.slot, h, workers, occupied, coming > 0,
 			lanes[i], whole, coalesce(cursors[i], 0));
 		arcs[i] := c.arc;
 		first := coalesce(first, c.first);
 	end loop;
 end $$;
-comment on function stepd._stripe_plan(int, boolean, int, int, int, int[], bigint[], int[], bigint, boolean) is
-	'How to claim of a queue with concurrencyPerGroup; whole: its lanes are always read from the start; kept: the stripes that the worker has, null: it holds nothing there; single: such newcomers claim one after the other, as for maxConcurrency. calm: as if there were no groups. first not null: by stripes, one that has a job for us, and arcs the stripes that we go for, by position of the lane. Else by groups; later: but not now, since it wants a large batch, has not been looking for a free stripe for long, and others have such batches.';
+comment on function stepd._stripe_plan(int, boolean, int, int, int, int[], bigint[], int[], bigint, int, int[]) is
+	'How to claim of a queue with concurrencyPerGroup; whole: its lanes are always read from the start; kept: the stripes that the worker has, null: it holds nothing there; most: maxConcurrency, under which such newcomers claim one after the other, or 0; idle: slots of the node whose workers have nothing to do. calm: as if there were no groups. first not null: by stripes, one that has a job for us, and arcs the stripes that we go for, by position of the lane. Else by groups; later: but not now, since it wants a large batch, has not been looking for a free stripe for long, and others have such batches.';
 
 create or replace function stepd._stripe_lock(queue_id int, per_group int, node_id int, slot int, arc bigint, kept bigint, first int, out got bigint, out groups bigint[], out n int)
 language plpgsql as $$
@@ -369,8 +390,9 @@ comment on function stepd._stripe_lock(int, int, int, int, bigint, bigint, int) 
 	'Get hold of stripes until the end of the transaction: of those that the worker has (kept), and those that nobody else has locked; first (if not null), or else one, in any case. got: those of them that are free, but for these groups (null: none); n: how many others hold jobs. Waits, so it is for _claim_lock only.';
 
 -- Of an arc some stripes of which are somebody else's now the cursor stays before their jobs.
+drop function if exists stepd._take_striped(int, text, bigint, int, bigint, bigint, bigint[], int);
 create or replace function stepd._take_striped(lane_id int, strategy text, cursor bigint, want int, arc bigint, share bigint, busy bigint[], others int,
-	out ids bigint[], out buckets date[], out attempts smallint[], out last bigint, out stripes bigint)
+	out ids bigint[], out buckets date[], out attempts smallint[], out last bigint, out stripes bigint, out more boolean)
 language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -379,9 +401,15 @@ declare
 	whole boolean := strategy <> 'standard' or cursor = 0;
 	start bigint := least(cursor, at.cursor, case when arc & ~at.arc <> 0 then coalesce(stepd._stripe_least(_take_striped.lane_id), 0) end);
 	same boolean := arc = at.arc and now < at.until;
+	most bigint;
 	took bigint;
 	t record;
 begin
+	if others > 0 and at.gap > 0 and not whole and want > 64 then -- towards the end ever less, so that all end together
+		most := greatest(128, ((select s.last_value from stepd.job_id s) - start) / at.gap / 2);
+		more := case when most < want then true end;
+		want := least(want, most);
+	end if;
 	if share <> 0 then
 		t := stepd._take(_take_striped.lane_id, whole, start, want, share, busy);
 		ids := t.ids;
@@ -391,6 +419,7 @@ begin
 		took := t.stripes | case when same then at.took & share else 0 end;
 		stripes := case when cardinality(ids) < 64 then t.stripes else took end; -- a few slow jobs shall not be in the way of others
 	end if;
+	more := case when cardinality(ids) = want then more end;
 	if ids is null then
 		if at.until > 0 then
 			perform stepd._stripe_keep(_take_striped.lane_id, at.arc, at.cursor, 0, at.took);
@@ -407,27 +436,30 @@ begin
 			when cardinality(ids) < want then 0
 			when same and others > at.n then 0
 			when same then at.until
-			else now + 200 end, took, case when same then at.n else others end);
+			else now + 200 end, took, case when same then at.n else others end, (t.last - ids[1]) / cardinality(ids));
 	end if;
 end $$;
 comment on function stepd._take_striped(int, text, bigint, int, bigint, bigint, bigint[], int) is
-	'_take of the stripes of share, which we have, but for groups that are busy; arc: those that the session''s cursor is about; others: how many workers hold jobs of the queue. stripes: for the lease.';
+	'_take of the stripes of share, which we have, but for groups that are busy; arc: those that the session''s cursor is about; others: how many workers hold jobs of the queue. stripes: for the lease; more: it took less than it was to take, since little is left for all.';
 
-create or replace function stepd._take_calm(lane_id int, strategy text, cursor bigint, want int,
-	out ids bigint[], out buckets date[], out attempts smallint[], out last bigint, out stripes bigint)
+drop function if exists stepd._take_calm(int, text, bigint, int);
+create or replace function stepd._take_calm(lane_id int, strategy text, cursor bigint, want int, others boolean,
+	out ids bigint[], out buckets date[], out attempts smallint[], out last bigint, out stripes bigint, out groups bigint[])
 language plpgsql as $$
 declare
 	at record := stepd._stripe_at(_take_calm.lane_id);
 	start bigint := least(cursor, at.cursor, case when at.arc <> -1 then coalesce(stepd._stripe_least(_take_calm.lane_id), 0) end);
 	whole boolean := strategy <> 'standard' or start = 0;
-	t record := stepd._take(_take_calm.lane_id, whole, start, want);
+	t record := stepd._take(_take_calm.lane_id, whole, start, want, tell => others and want <= 32);
 begin
 	ids := t.ids;
 	buckets := t.buckets;
 	attempts := t.attempts;
 	last := t.last;
+	groups := t.groups;
+	stripes := case when groups is not null then coalesce((select bit_or(1::bigint << (g & 63)::int) from unnest(groups) g where g is not null), 0) end;
 	if start < cursor or at.arc <> -1 then
 		perform stepd._stripe_keep(_take_calm.lane_id, -1, case when t.ids is not null or start > 0 then nullif(least(coalesce(t.last, start), cursor), cursor) end, 0, 0);
 	end if;
 end $$;
-comment on function stepd._take_calm(int, text, bigint, int) is '_take where no group can be full, from where the session''s cursor is.';
+comment on function stepd._take_calm(int, text, bigint, int, boolean) is '_take where no group can be full, from where the session''s cursor is. others: others are about to claim, too. groups, stripes: then, if there are only few jobs, for the lease, so that it is not in their way.';

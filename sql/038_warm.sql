@@ -34,7 +34,7 @@ begin
 	end if;
 	for size in 1 .. 3 loop -- one alone, some by their stripes, and some as before
 		c := stepd.claim(_warm_flow.node_id, _warm_flow.slot, 0, array[lane], array[case when size = 1 then 0 else -9000000000000 end],
-			array[case when size = 1 then 1 else 64 end], case size when 1 then 1 when 2 then jobs / 10 else 64 end, case when size > 1 then 1 end, '{64}');
+			array[case when size = 1 then 1 else 64 end], case size when 1 then 1 when 2 then jobs / 10 else 64 end, case when size > 1 then 1 end, '{64}', case when size > 1 then '{-2}'::int[] end);
 		exit when c is null;
 		held := case when size = 1 then array[c.job_id]
 			else array(select d.job_id from stepd.claimed(_warm_flow.node_id, _warm_flow.slot, 0, array[c.lease_id]) d) end;

@@ -14,7 +14,7 @@
 #include <string.h>
 #include <unistd.h>
 
-enum { FIRST_BLOCK = 4096, LAST_BLOCK = 256 * 1024 };
+enum { FIRST_BLOCK = 1024, LAST_BLOCK = 256 * 1024 };
 
 /* No formatting, no heap: this must work when nothing else does. */
 static void __attribute__((noreturn)) out_of_memory(void)

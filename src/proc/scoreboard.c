@@ -75,7 +75,7 @@ uint32_t sd_slot_renew(struct sd_slot *slot)
 	atomic_store(&slot->jobs_done, 0);
 	atomic_store(&slot->jobs_failed, 0);
 	atomic_store(&slot->db_up, 0);
-	atomic_store(&slot->asleep, 0);
+	atomic_store(&slot->asleep, SD_AWAKE);
 	atomic_store(&slot->cancel_job, 0);
 	atomic_store(&slot->relieved, 0);
 	atomic_store(&slot->ending, 0);

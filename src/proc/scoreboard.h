@@ -20,6 +20,9 @@
 #include <stdint.h>
 #include <sys/types.h>
 
+/* A worker that has nothing to do: one that claims may come back empty, and is to hear of what comes meanwhile. */
+enum sd_sleep { SD_AWAKE, SD_CLAIMING, SD_ASLEEP };
+
 enum sd_slot_state {
 	SD_SLOT_FREE,
 	SD_SLOT_STARTING, /* forked, not ready */
@@ -64,7 +67,7 @@ struct sd_slot {
 	_Atomic uint64_t jobs_done;
 	_Atomic uint64_t jobs_failed;
 	_Atomic uint32_t db_up;
-	_Atomic uint32_t asleep;     /* worker: waits on the pool's eventfd for work */
+	_Atomic uint32_t asleep;     /* worker: enum sd_sleep */
 
 	/* keeper, and the worker itself, which clears it before each handler */
 	_Atomic int64_t cancel_job;  /* this job is to be cancelled; the handler sees it when it equals job */

@@ -27,20 +27,24 @@ void sd_wake_close(struct sd_wake *w)
 		sd_close(&w->fd[i]);
 }
 
-uint64_t sd_wake_ring(const struct sd_wake *w, const struct sd_scoreboard *sb, int64_t except)
+uint64_t sd_wake_ring(const struct sd_wake *w, const struct sd_scoreboard *sb, int64_t except, uint64_t most)
 {
-	const uint64_t one = 1;
-	uint64_t rung = 0;
+	uint64_t asleep[SD_GROUPS] = {0}, rung = 0;
 
 	for (uint32_t i = 0; i < sb->nslots; i++) {
 		const struct sd_slot *s = &sb->slot[i];
 		int32_t group = atomic_load(&s->group);
 
-		if (!atomic_load(&s->asleep) || atomic_load(&s->state) != SD_SLOT_READY || i == except || group < 0 ||
-		    group >= SD_GROUPS || (rung & UINT64_C(1) << group))
+		uint32_t sleep = atomic_load(&s->asleep);
+
+		if (sleep == SD_AWAKE || atomic_load(&s->state) != SD_SLOT_READY || i == except || group < 0 || group >= SD_GROUPS)
 			continue;
 		rung |= UINT64_C(1) << group;
-		if (write(w->fd[group], &one, sizeof one) < 0 && errno != EAGAIN)
+		asleep[group] += sleep == SD_ASLEEP;
+	}
+	for (int i = 0; i < SD_GROUPS; i++) {
+		uint64_t tokens = asleep[i] == 0 ? 1 : asleep[i] < most ? asleep[i] : most;
+		if ((rung >> i & 1) && write(w->fd[i], &tokens, sizeof tokens) < 0 && errno != EAGAIN)
 			sd_log(SD_LOG_WARN, "waking a worker failed: %s", strerror(errno));
 	}
 	return rung;

@@ -55,6 +55,7 @@ struct sd_db_call sd_claim_call(struct sd_claim *c)
 	c->values[6] = sd_db_number(n, c->asked);
 	c->values[7] = sd_db_number(n, LARGE);
 	c->values[8] = c->strict ? NULL : c->mosts.data;
+	c->values[9] = c->idle.data;
 	return (struct sd_db_call){&sd_sql_claim, c->values};
 }
 

@@ -13,7 +13,6 @@
 #define RESCAN_SHARE 20 /* at most 1/20 of the time is spent reading from the start */
 #define DATABASE_US 10.0 /* what claiming, reading and finishing take for each job of a batch */
 #define GROWTH 64.0	/* of a batch against the one before */
-#define LONG_RUN 6	/* full batches in a row, before they become larger than usual: few jobs are shared out better in small ones */
 #define WEIGHT 0.3	/* of the newest value in a moving mean */
 
 void sd_lane_init(struct sd_lane *l, int id, int step_index, int64_t timeout_ms)
@@ -37,8 +36,6 @@ int sd_lane_want(const struct sd_lane *l, int64_t budget_us)
 		n = BATCH_BYTES / l->mean_bytes;
 	if (n > GROWTH * l->last_batch)
 		n = GROWTH * l->last_batch;
-	if (n > SD_LANE_BATCH && l->full_in_a_row < LONG_RUN)
-		n = SD_LANE_BATCH;
 	return n < 1 ? 1 : (int)n;
 }
 
@@ -101,7 +98,6 @@ void sd_lane_end(struct sd_lane *l, int64_t now_us, int64_t took_us)
 		l->cursor = l->got_cursor;
 	sample_cursor(l, now_us);
 	l->full = l->more == SD_MORE || (l->asked > 0 && l->got >= l->asked);
-	l->full_in_a_row = l->full ? l->full_in_a_row + 1 : 0;
 	if (l->got > 0)
 		l->last_batch = l->asked;
 }

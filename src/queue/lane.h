@@ -38,7 +38,6 @@ struct sd_lane {
 	} sample[SD_LANE_SAMPLES]; /* a ring, about one a second */
 	int newest;
 	bool full;	     /* the last claim gave all that was asked */
-	int full_in_a_row;   /* so many claims did */
 	int64_t rescan_us;   /* when the next reading from the start is due */
 	bool rescanning;     /* the claim under way reads from the start */
 

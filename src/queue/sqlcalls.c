@@ -7,7 +7,7 @@ const struct sd_db_stmt sd_sql_warm_up = {"warm_up", "select stepd.warm_up($1, $
 #define CLAIMED                                                                                                        \
 	"select lease_id, lane_id, job_id, attempt, max_attempts, trigger, trigger_index, queue, group_id, parent_id,"   \
 	" trace_id, enqueued_at_us, cursor, input, more from "
-const struct sd_db_stmt sd_sql_claim = {"claim", CLAIMED "stepd.claim($1, $2, $3, $4, $5, $6, $7, $8, $9)", 9};
+const struct sd_db_stmt sd_sql_claim = {"claim", CLAIMED "stepd.claim($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)", 10};
 const struct sd_db_stmt sd_sql_claimed = {"claimed", CLAIMED "stepd.claimed($1, $2, $3, $4)", 4};
 const struct sd_db_stmt sd_sql_finish = {
 	"finish", "select job_id, verdict from stepd.finish($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11)", 11};

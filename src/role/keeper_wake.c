@@ -52,7 +52,7 @@ static const struct sd_db_stmt st_beat = {"node_beat", "select stepd.node_beat($
 /* There is work: wake a worker of each pool, or have more of them. */
 static void ring(struct sd_keeper *k)
 {
-	sd_wake_ring(k->child->wake, k->child->scoreboard, -1);
+	sd_wake_ring(k->child->wake, k->child->scoreboard, -1, 1);
 	sd_keeper_demand(k);
 }
 

@@ -380,7 +380,7 @@ void sd_kid_free(struct sd_kid *kid)
 		*p = kid->next;
 	close_channel(kid);
 	atomic_store(&sd_kid_slot(kid)->state, SD_SLOT_FREE);
-	atomic_store(&sd_kid_slot(kid)->asleep, 0);
+	atomic_store(&sd_kid_slot(kid)->asleep, SD_AWAKE);
 	atomic_store(&sd_kid_slot(kid)->pid, 0);
 	kid->su->kid_of_slot[kid->slot] = NULL;
 	free(kid);

@@ -54,7 +54,7 @@ static void look(struct sd_super *su, struct sd_kid *kid, bool *worked, int64_t 
 	const struct sd_slot *slot = sd_kid_slot(kid);
 	uint64_t done = atomic_load(&slot->jobs_done);
 	bool idle = kid->group->role == SD_ROLE_WEB ? !atomic_load(&slot->serving)
-						    : atomic_load(&slot->asleep) && atomic_load(&slot->job) == 0;
+						    : atomic_load(&slot->asleep) != SD_AWAKE && atomic_load(&slot->job) == 0;
 
 	if (done != kid->jobs_seen)
 		kid->idle_us = 0;

@@ -60,22 +60,29 @@ struct sd_attempt *sd_chain_take(struct sd_chain *c)
 	return list;
 }
 
-bool sd_worker_others_sleep(const struct sd_worker *w)
+int sd_worker_idle_peers(const struct sd_worker *w, struct sd_buf *slots)
 {
 	const struct sd_scoreboard *sb = w->child->scoreboard;
+	int n = 0;
+
+	sd_buf_reset(slots);
+	sd_buf_chr(slots, '{');
 	for (uint32_t i = 0; i < sb->nslots; i++) {
 		const struct sd_slot *s = &sb->slot[i];
 		if (i != w->child->slot_index && atomic_load(&s->state) == SD_SLOT_READY && atomic_load(&s->asleep) &&
 		    atomic_load(&s->conf_generation) == atomic_load(&w->child->slot->conf_generation) &&
-		    sd_worker_is_peer(w, atomic_load(&s->pool)))
-			return true;
+		    sd_worker_is_peer(w, atomic_load(&s->pool))) {
+			sd_buf_pgarray_i64(slots, i);
+			n++;
+		}
 	}
-	return false;
+	sd_buf_chr(slots, '}');
+	return n;
 }
 
-void sd_worker_ring(struct sd_worker *w)
+void sd_worker_ring(struct sd_worker *w, size_t most)
 {
-	sd_wake_ring(w->child->wake, w->child->scoreboard, w->child->slot_index);
+	sd_wake_ring(w->child->wake, w->child->scoreboard, w->child->slot_index, most);
 }
 
 /* We leave: what we were woken for, or give back, is for others; when none of them sleeps, the pool may have to grow. */
@@ -84,7 +91,7 @@ void sd_worker_hand_over(struct sd_worker *w)
 	struct sd_msg msg = {.type = SD_MSG_DEMAND, .demand = {.group = w->group, .waiting = 1}};
 	struct sd_err err;
 
-	if (sd_wake_ring(w->child->wake, w->child->scoreboard, w->child->slot_index) == 0 &&
+	if (sd_wake_ring(w->child->wake, w->child->scoreboard, w->child->slot_index, 1) == 0 &&
 	    sd_chan_send(w->child->chan, &msg, &err) != 0)
 		sd_log(SD_LOG_DEBUG, "work to hand over not told: %s", err.message);
 }
@@ -151,10 +158,14 @@ static bool may_warm_up(const struct sd_worker *w, bool idle)
 
 static void watch_wake(struct sd_worker *w, bool on)
 {
-	if (on)
+	uint32_t claiming = SD_CLAIMING;
+
+	if (on) {
+		atomic_compare_exchange_strong(&w->child->slot->asleep, &claiming, SD_ASLEEP);
 		ev_io_start(w->loop, &w->wake_io);
-	else
+	} else {
 		ev_io_stop(w->loop, &w->wake_io);
+	}
 }
 
 /* ---- what the runner hands back ---- */
@@ -292,14 +303,16 @@ void sd_worker_pump(struct sd_worker *w)
 		sd_child_ready(w->child);
 	}
 	if (may_warm_up(w, idle)) {
-		atomic_store(&w->child->slot->asleep, 0); /* what comes meanwhile is for others, or for the claim that follows */
+		atomic_store(&w->child->slot->asleep, SD_AWAKE); /* what comes meanwhile is for others, or for the claim that follows */
 		w->sleeping = false;
 		sd_worker_warm_up(w);
 		return;
 	}
 	/* asleep is said before the claim that may come back empty, so that no wake-up falls between the two */
-	if (idle && !atomic_exchange(&w->child->slot->asleep, 1))
+	if (idle && atomic_load(&w->child->slot->asleep) == SD_AWAKE) {
+		atomic_store(&w->child->slot->asleep, SD_CLAIMING);
 		w->sleeping = false;
+	}
 	talk(w, idle);
 	arm_timers(w, idle);
 	leave_when_done(w, idle);
@@ -332,6 +345,7 @@ static void on_wake(struct ev_loop *loop, ev_io *io, int revents)
 		sd_worker_hand_over(w);
 	w->sleeping = false;
 	w->woken = true;
+	atomic_store(&w->child->slot->asleep, SD_CLAIMING);
 	sd_worker_pump(w);
 }
 
@@ -352,7 +366,7 @@ static void on_slow_timer(struct ev_loop *loop, ev_timer *t, int revents)
 	struct sd_worker *w = t->data;
 	int64_t since;
 	bool running = sd_runner_current(w->runner, &since) != NULL;
-	if (running && sd_now_us() - since >= (sd_worker_others_sleep(w) ? SLOW_US : LONG_US))
+	if (running && sd_now_us() - since >= (sd_worker_idle_peers(w, &w->claim.idle) > 0 ? SLOW_US : LONG_US))
 		sd_worker_release(w, sd_runner_recall(w->runner));
 	int32_t node = atomic_load(&w->child->scoreboard->node_id);
 	if (node > 0 && node != w->claimed_node) /* declared dead and joined anew: the queued ones are others' */
@@ -365,7 +379,7 @@ static void drain(struct sd_worker *w)
 	uint64_t one;
 	w->draining = true;
 	ev_timer_start(w->loop, &w->patience_timer);
-	if (atomic_exchange(&w->child->slot->asleep, 0) && read(w->wake_io.fd, &one, sizeof one) == sizeof one)
+	if (atomic_exchange(&w->child->slot->asleep, SD_AWAKE) != SD_AWAKE && read(w->wake_io.fd, &one, sizeof one) == sizeof one)
 		sd_worker_hand_over(w);
 	sd_runner_set_stopping(w->runner);
 	if (sd_worker_halted(w))

@@ -100,9 +100,10 @@ bool sd_worker_stopping(const struct sd_worker *w); /* it takes no more work */
 bool sd_worker_halted(const struct sd_worker *w);   /* nor begins what it holds */
 void sd_worker_take_finished(struct sd_worker *w);
 void sd_worker_retry_later(struct sd_worker *w, double seconds);
-bool sd_worker_others_sleep(const struct sd_worker *w);
-/* Wake one more worker of each pool, if one sleeps. */
-void sd_worker_ring(struct sd_worker *w);
+/* Other workers that could run what this one can, and sleep: how many, and their slots as SQL's array. */
+int sd_worker_idle_peers(const struct sd_worker *w, struct sd_buf *slots);
+/* Wake up to `most` more workers of each pool, of those that sleep. */
+void sd_worker_ring(struct sd_worker *w, size_t most);
 void sd_worker_hand_over(struct sd_worker *w);
 
 /* worker_claim.c */

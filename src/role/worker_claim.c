@@ -17,6 +17,7 @@
  */
 #define BUDGET_SHARED_US (2 * SD_MS)
 #define BUDGET_US (50 * SD_MS)
+#define JOBS_A_WAKE 64 /* who gets so many more jobs wakes one more */
 #define LARGE_INPUT (1 << 20)
 #define SINGLE_CLAIMS 100 /* then batches are tried again */
 #define READ_MS 30000
@@ -150,10 +151,12 @@ static int64_t shared_budget(const struct sd_worker *w)
 
 struct sd_db_call sd_worker_claim_call(struct sd_worker *w, int64_t now_us)
 {
+	int idle = sd_worker_idle_peers(w, &w->claim.idle);
+
 	w->claimed_node = atomic_load(&w->child->scoreboard->node_id);
 	sd_claim_build(&w->claim, w->claimed_node, (int)w->child->slot_index,
 		       w->child->slot_generation, w->lanes, w->nlanes, w->first_lane,
-		       sd_worker_others_sleep(w) ? shared_budget(w) : BUDGET_US, BUDGET_US, now_us);
+		       idle > 0 ? shared_budget(w) : BUDGET_US, BUDGET_US, now_us);
 	if (w->singly > 0) {
 		w->singly--;
 		w->claim.asked = 1;
@@ -281,7 +284,8 @@ static void take_rows(struct sd_worker *w, const PGresult *res)
 	}
 	w->first_lane = (l != NULL ? (size_t)(l - w->lanes) + 1 : w->first_lane + 1) % w->nlanes;
 
-	bool more = w->nlanes > 1 && (int)chain.n >= w->claim.asked;
+	size_t got = chain.n;
+	bool more = w->nlanes > 1 && (int)got >= w->claim.asked;
 	int64_t now = sd_now_us();
 	w->claim_us[1] = w->claim_us[0];
 	w->claim_us[0] = now - w->exchange_us;
@@ -296,7 +300,7 @@ static void take_rows(struct sd_worker *w, const PGresult *res)
 		sd_runner_give(w->runner, sd_chain_take(&chain));
 	}
 	if (more)
-		sd_worker_ring(w);
+		sd_worker_ring(w, 1 + got / JOBS_A_WAKE);
 }
 
 bool sd_worker_is_unread(const struct sd_err *err)

@@ -113,7 +113,7 @@ static void delivered(struct sd_worker *w, const PGresult *res)
 		sd_worker_forget(w, a);
 	}
 	if (enqueued || w->draining || w->ending) /* what our outcomes let start, we will not claim */
-		sd_worker_ring(w);
+		sd_worker_ring(w, 1);
 }
 
 /* The database refuses this attempt's effects: it becomes an error that says so. */
@@ -197,7 +197,7 @@ static void on_exchange(void *arg, PGresult *const *results, size_t n, const str
 	if (claimed) {
 		int rows = PQntuples(results[k]);
 		if (rows > 0)
-			atomic_store(&w->child->slot->asleep, 0);
+			atomic_store(&w->child->slot->asleep, SD_AWAKE);
 		w->sleeping = rows == 0;
 		sd_worker_claimed(w, results[k]);
 	}
@@ -271,7 +271,7 @@ static void on_release(void *arg, PGresult *const *results, size_t n, const stru
 	else if (sd_worker_stopping(w))
 		sd_worker_hand_over(w);
 	else
-		sd_worker_ring(w);
+		sd_worker_ring(w, 1);
 	w->releasing--;
 	sd_buf_fini(&r->leases);
 	sd_buf_fini(&r->jobs);

@@ -203,5 +203,65 @@ select is(array_agg(pg_temp.turn(s, 'Std', 100)), '{100,32,100,100}', 'two take 
 select t.finish_held(2, 'Std');
 select is(pg_temp.turn(1, 'Std', 500), 268, 'when one is gone the other has all that is left, though it lies before its cursor');
 select is(t.sound(), 'sound', 'sound');
+-- who claims while others are about to leaves them their part, from the first claim on
+select t.finish_held(l.slot, l.step) from (select distinct l.slot, s.name as step from stepd.lease l join stepd.lane a on a.id = l.lane_id join stepd.step s on s.id = a.step_id) l;
+create function pg_temp.new_turn(slot int, idle int[], most int) returns int language plpgsql as $$
+begin
+	perform t.forget('Std');
+	perform stepd.claim(t.n(), slot, 1, array[t.lane('Std')], '{0}', array[most], most, 1, null, idle);
+	return (select cardinality(l.ids) from stepd.lease l where l.slot = new_turn.slot);
+end $$;
+select count(*) from stepd.enqueue_many('std', (select jsonb_agg(jsonb_build_object('group', 'i' || i % 500)) from generate_series(1, 2000) i));
+select is(array_agg(pg_temp.new_turn(s, array_remove('{1,2,3,4}', s), 100)), '{100,100,100,100}', 'four that come at once get all they want')
+	from unnest('{3,1,4,2}'::int[]) s;
+select is(array_agg(bit_count(stripes::bit(64)) order by slot), '{16,16,16,16}', 'a quarter of the stripes each, whoever came first') from stepd.lease;
+select is(pg_temp.held_twice('std', 1), 0::bigint, 'no group is held twice');
+select is(pg_temp.told(), true, 'each lease tells its stripes');
+select t.finish_held(s, 'Std') from generate_series(1, 4) s;
+select is(pg_temp.new_turn(1, null, 100), 100, 'with nobody idle');
+select is((select stripes from stepd.lease), null, 'it is of all');
+select t.finish_held(1, 'Std');
+select is(pg_temp.new_turn(1, '{2,3,4}', 20), 20, 'a few jobs');
+select is((select cardinality(groups) from stepd.lease), 20, 'tell their groups, while somebody is idle');
+select is((select stripes from stepd.lease), (select bit_or(1::bigint << stepd._stripe(g, 0)) from stepd.lease, unnest(groups) g), 'and stripes');
+select is(pg_temp.new_turn(2, '{3,4}', 100), 100, 'so the next has no need to ask');
+select is((select bit_count(stripes::bit(64)) from stepd.lease where slot = 2), 16::bigint, 'of its quarter, the first is counted');
+select is(pg_temp.held_twice('std', 1), 0::bigint, 'no group is held twice');
+select t.finish_held(s, 'Std') from generate_series(1, 4) s;
+select stepd.queue_set('std', '{"maxConcurrency": 2}');
+select is(pg_temp.new_turn(1, '{2,3,4}', 100), 100, 'where only two may work');
+select is(bit_count((stepd._stripe_at(t.lane('Std'))).arc::bit(64)), 32::bigint, 'it is one half');
+select stepd.queue_set('std', '{"maxConcurrency": "none", "concurrencyPerGroup": 2}');
+select t.finish_held(1, 'Std');
+select is(pg_temp.new_turn(1, '{2}', 100), 100, 'where two may work on each group, and are two');
+select is((select stripes from stepd.lease), null, 'all are for both');
+select stepd.cancel(j.id) from stepd.jobs j where j.queue = 'std' and j.status = 'ready';
+select t.finish_held(1, 'Std');
+select stepd.queue_set('std', '{"concurrencyPerGroup": 1}');
+select count(*) from stepd.enqueue_many('std', (select jsonb_agg(jsonb_build_object('group', 'j' || i)) from generate_series(1, 50) i));
+select is(pg_temp.new_turn(1, '{2,3,4}', 100), 50, 'who finds few jobs takes them');
+select t.finish_held(1, 'Std');
+
+-- towards the end batches become smaller
+select count(*) from stepd.enqueue_many('std', (select jsonb_agg(jsonb_build_object('group', 'k' || i % 640)) from generate_series(1, 4000) i));
+select set_config('t.at_' || t.lane('Std') || '_' || s, '', true) from generate_series(1, 4) s;
+create function pg_temp.sizes(rounds int) returns text language plpgsql as $$
+declare
+	sizes int[] := '{}';
+begin
+	for i in 1 .. rounds loop
+		perform pg_temp.turn(2, 'Std', 300);
+		sizes := sizes || pg_temp.turn(1, 'Std', 300);
+	end loop;
+	return (select string_agg(case when s = 300 then 'full' when s > 128 then 'less' when s = 128 then 'least' else 'rest' end, ',' order by ord) from unnest(sizes) with ordinality u (s, ord));
+end $$;
+select matches(pg_temp.sizes(12), '^rest,(full,){4,}(less,)+(least,)*(rest,?)+$', 'never more than half of what is left of a worker''s stripes, but for the last few');
+select t.finish_held(s, 'Std') from generate_series(1, 4) s;
+select t.forget('Std');
+select count(*) from stepd.enqueue_many('std', (select jsonb_agg(jsonb_build_object('group', 'm' || i % 640)) from generate_series(1, 1000) i));
+select is((select pg_temp.turn(1, 'Std', 300)), 300, 'one that is alone');
+select is((select pg_temp.turn(1, 'Std', 300)), 300, 'takes what it wants');
+select is((select pg_temp.turn(1, 'Std', 300)), 300, 'to the end');
+select is(t.sound(), 'sound', 'sound');
 select * from finish();
 rollback;

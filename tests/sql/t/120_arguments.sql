@@ -178,7 +178,7 @@ select is((select string_agg(x.proname || '(' || x.args || ')', ' ' order by x.p
 		select p.proname, string_agg(pg_temp.takes_null(p.oid, n), ' ' order by n) as args
 		from pg_proc p cross join generate_series(1, p.pronargs) n
 		where p.pronamespace = 'stepd'::regnamespace and p.proname !~ '^_' and p.prokind = 'f' group by p.oid, p.proname) x where x.args <> ''),
-	'claim(large mosts)'
+	'claim(large mosts idle)'
 	|| ' configure(defaults)'
 	|| ' cron_fire(revisions fired_at)'
 	|| ' cron_next(descriptions)'
