@@ -252,7 +252,7 @@ begin
 			kept := (select bit_or(u.m) from unnest(has, stripes) u (q, m) where u.q = s.id);
 			wanted := case when kept <> 0 then stepd._stripe_again(s.id, lanes, cursors) end;
 			if wanted is not null then
-				select false as calm, false as later, wanted as arcs, null::int as first into p;
+				select false as calm, false as later, wanted as arcs, null::int as first, null::int as others into p;
 			else
 				p := stepd._stripe_plan(s.id, s.strategy <> 'standard', s.concurrency_per_group, _claim_lock.node_id, _claim_lock.slot, lanes, cursors, maxes, kept,
 					s.max_concurrency, idle);
@@ -279,7 +279,7 @@ begin
 			for i in 1 .. cardinality(lanes) loop
 				arcs[i] := coalesce(arcs[i], wanted[i]);
 				shares[i] := coalesce(shares[i], wanted[i] & g.got);
-				others[i] := case when wanted[i] is not null then g.n else others[i] end;
+				others[i] := case when wanted[i] is not null then greatest(g.n, p.others) else others[i] end;
 			end loop;
 			busy := busy || g.groups;
 			busy_of := busy_of || array(select s.id from unnest(g.groups));
@@ -287,7 +287,7 @@ begin
 	end loop;
 end $$;
 comment on function stepd._claim_lock(int, int, int[], bigint[], int[], int[]) is
-	'Take the locks of those queues of these lanes that have limits or letters. alone: nobody else claims there; shared: others may, as far as limits go; shut: not now; early: but in a moment (_stripe_plan: later). calm: groups cannot be full. By position of the lane: arcs, the stripes of groups that it goes for, and shares, those of them that it has, but for the groups that are busy, of the queues busy_of, and others, how many workers hold jobs there. far: what all sessions of the server together may take of a queue while none sees the others.';
+	'Take the locks of those queues of these lanes that have limits or letters. alone: nobody else claims there; shared: others may, as far as limits go; shut: not now; early: but in a moment (_stripe_plan: later). calm: groups cannot be full. By position of the lane: arcs, the stripes of groups that it goes for, and shares, those of them that it has, but for the groups that are busy, of the queues busy_of, and others, how many workers hold jobs there, or are about to. far: what all sessions of the server together may take of a queue while none sees the others.';
 
 drop type if exists stepd._claimed cascade;
 create type stepd._claimed as (lease_id bigint, lane_id int, job_id bigint, attempt int, max_attempts int, trigger text, trigger_index int,

@@ -272,7 +272,7 @@ language plpgsql as $$
 declare
 	at record := stepd._stripe_at(_stripe_choose.lane_id);
 	had bigint := case when at.arc <> -1 then at.arc else 0 end;
-	seen bigint := stepd._stripe_seen(_stripe_choose.lane_id, whole or cursor = 0, least(cursor, at.cursor), h.groups, 1000);
+	seen bigint := stepd._stripe_seen(_stripe_choose.lane_id, whole or cursor = 0, least(cursor, at.cursor), h.groups, 400);
 	lean float8 := 1; -- who is behind the others takes less, who is ahead more
 	grow boolean;
 	home bigint;
@@ -314,7 +314,7 @@ comment on function stepd._stripe_deep(int[], boolean, int[], bigint[]) is 'Has 
 
 drop function if exists stepd._stripe_plan(int, boolean, int, int, int, int[], bigint[], int[], bigint, boolean);
 create or replace function stepd._stripe_plan(queue_id int, whole boolean, per_group int, node_id int, slot int, lanes int[], cursors bigint[], maxes int[],
-	kept bigint, most int, idle int[], out calm boolean, out later boolean, out arcs bigint[], out first int)
+	kept bigint, most int, idle int[], out calm boolean, out later boolean, out arcs bigint[], out first int, out others int)
 language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -350,6 +350,7 @@ begin
 	end if;
 	workers := greatest(h.n + 1 + coming, per_group + 1);
 	h.ahead := least(h.ahead + ahead, workers - 1);
+	others := workers - 1;
 	occupied := h.held | (select bit_or((stepd._stripe_at(o)).took) from unnest(own) o);
 	for i in 1 .. cardinality(lanes) loop
 		continue when lanes[i] <> all (own);
@@ -360,7 +361,7 @@ begin
 	end loop;
 end $$;
 comment on function stepd._stripe_plan(int, boolean, int, int, int, int[], bigint[], int[], bigint, int, int[]) is
-	'How to claim of a queue with concurrencyPerGroup; whole: its lanes are always read from the start; kept: the stripes that the worker has, null: it holds nothing there; most: maxConcurrency, under which such newcomers claim one after the other, or 0; idle: slots of the node whose workers have nothing to do. calm: as if there were no groups. first not null: by stripes, one that has a job for us, and arcs the stripes that we go for, by position of the lane. Else by groups; later: but not now, since it wants a large batch, has not been looking for a free stripe for long, and others have such batches.';
+	'How to claim of a queue with concurrencyPerGroup; whole: its lanes are always read from the start; kept: the stripes that the worker has, null: it holds nothing there; most: maxConcurrency, under which such newcomers claim one after the other, or 0; idle: slots of the node whose workers have nothing to do. calm: as if there were no groups. first not null: by stripes, one that has a job for us, and arcs the stripes that we go for, by position of the lane, as one beside so many others. Else by groups; later: but not now, since it wants a large batch, has not been looking for a free stripe for long, and others have such batches.';
 
 create or replace function stepd._stripe_lock(queue_id int, per_group int, node_id int, slot int, arc bigint, kept bigint, first int, out got bigint, out groups bigint[], out n int)
 language plpgsql as $$
@@ -406,7 +407,7 @@ declare
 	t record;
 begin
 	if others > 0 and at.gap > 0 and not whole and want > 64 then -- towards the end ever less, so that all end together
-		most := greatest(128, ((select s.last_value from stepd.job_id s) - start) / at.gap / 2);
+		most := greatest(200, ((select s.last_value from stepd.job_id s) - start) / at.gap / 2);
 		more := case when most < want then true end;
 		want := least(want, most);
 	end if;
@@ -440,7 +441,7 @@ begin
 	end if;
 end $$;
 comment on function stepd._take_striped(int, text, bigint, int, bigint, bigint, bigint[], int) is
-	'_take of the stripes of share, which we have, but for groups that are busy; arc: those that the session''s cursor is about; others: how many workers hold jobs of the queue. stripes: for the lease; more: it took less than it was to take, since little is left for all.';
+	'_take of the stripes of share, which we have, but for groups that are busy; arc: those that the session''s cursor is about; others: how many workers hold jobs of the queue, or were expected to. stripes: for the lease; more: it took less than it was to take, since little is left for all.';
 
 drop function if exists stepd._take_calm(int, text, bigint, int);
 create or replace function stepd._take_calm(lane_id int, strategy text, cursor bigint, want int, others boolean,
