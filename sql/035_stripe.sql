@@ -9,7 +9,9 @@
 --     and the lease says nothing of groups.  (It is for who has a place by such a
 --     lease already, see stepd.kept in 006_claim.sql, or has the lock of
 --     newcomers: of two of these one waits for the other.  So maxConcurrency may
---     rely on it.)
+--     rely on it.)  While others are about to come, since they starve or since
+--     claim() was told that they are idle, large batches are not for it, and the
+--     lease of a small one tells its groups: nobody is to meet a lease of all.
 --   - by stripes, for large batches, here;
 --   - by groups, for small ones, and for who finds no stripe: see 037_group.sql.
 --     Its lease tells the groups of its jobs.
@@ -34,13 +36,15 @@
 -- counts all others, and is counted in each group.
 --
 -- Arcs are a matter of taste: two workers that count differently meet at a lock
--- or find a stripe full, no more.  They go by who holds jobs of the queue now,
--- and by which stripes have jobs, so that ten groups are shared out as well as
--- thousands.  Who has about his share keeps it, and who has less takes more about
+-- or find a stripe full, no more.  They go by who holds jobs of the queue now or
+-- is about to, and by which stripes have jobs, so that ten groups are shared out
+-- as well as thousands.  Who has about his share keeps it, and who has less takes more about
 -- once a second, when he reads from the start, or when he runs out of jobs: so
 -- the place of a worker that is replaced is still free for the new one.  Who is
 -- behind the others by some batches gives stripes up, and who is ahead takes
--- them: else the last of the jobs would be one worker's.
+-- them: else the last of the jobs would be one worker's.  And nobody takes more
+-- than half of what seems to be left of his arc, down to 200 jobs, so that who
+-- has run out does not wait long for a part of it.
 --
 -- Cursors.  A worker's cursor (006_claim.sql) says that nothing is left before
 -- it, which is true of his arc only.  So the session keeps, for each lane, the
