@@ -4,6 +4,7 @@
 #include "proc/listen.h"
 #include "proc/notify.h"
 #include "proc/spawn.h"
+#include "proc/wake.h"
 #include "role/deaths.h"
 
 #include <setjmp.h>
@@ -284,9 +285,61 @@ static void test_orphans_end(void **state)
 	close(fd[0]);
 }
 
+static int tokens(int fd)
+{
+	uint64_t one;
+	int n = 0;
+
+	while (read(fd, &one, sizeof one) == sizeof one)
+		n++;
+	return n;
+}
+
+static void test_wake(void **state)
+{
+	static const struct {
+		int group;
+		uint32_t sleep, slot_state;
+	} slots[] = {{0, SD_ASLEEP, SD_SLOT_READY},   {0, SD_ASLEEP, SD_SLOT_READY}, {0, SD_ASLEEP, SD_SLOT_DRAINING},
+		     {0, SD_CLAIMING, SD_SLOT_READY}, {1, SD_CLAIMING, SD_SLOT_READY}, {1, SD_CLAIMING, SD_SLOT_READY},
+		     {2, SD_AWAKE, SD_SLOT_READY},    {-1, SD_ASLEEP, SD_SLOT_READY}};
+	uint32_t n = sizeof slots / sizeof slots[0];
+	struct sd_err err;
+	struct sd_wake w;
+	struct sd_scoreboard *sb = sd_scoreboard_new(n, &err);
+
+	(void)state;
+	assert_non_null(sb);
+	assert_int_equal(sd_wake_open(&w, &err), 0);
+	for (uint32_t i = 0; i < n; i++) {
+		atomic_store(&sb->slot[i].group, slots[i].group);
+		atomic_store(&sb->slot[i].asleep, slots[i].sleep);
+		atomic_store(&sb->slot[i].state, slots[i].slot_state);
+	}
+	/* so many are woken, of those that sleep; one where somebody only may be about to */
+	assert_int_equal(sd_wake_ring(&w, sb, -1, 1), 3);
+	assert_int_equal(tokens(w.fd[0]), 1);
+	assert_int_equal(tokens(w.fd[1]), 1);
+	assert_int_equal(tokens(w.fd[2]), 0);
+	sd_wake_ring(&w, sb, -1, 9);
+	assert_int_equal(tokens(w.fd[0]), 2);
+	assert_int_equal(tokens(w.fd[1]), 1);
+	sd_wake_ring(&w, sb, 0, 9);
+	assert_int_equal(tokens(w.fd[0]), 1);
+	assert_int_equal(tokens(w.fd[1]), 1);
+	/* nobody */
+	for (uint32_t i = 0; i < n; i++)
+		atomic_store(&sb->slot[i].asleep, SD_AWAKE);
+	assert_int_equal(sd_wake_ring(&w, sb, -1, 9), 0);
+	assert_int_equal(tokens(w.fd[0]) + tokens(w.fd[1]) + tokens(w.fd[2]), 0);
+	sd_wake_close(&w);
+	sd_scoreboard_free(sb);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_wake),
 		cmocka_unit_test(test_channel),
 		cmocka_unit_test(test_channel_refuses_other_sizes),
 		cmocka_unit_test(test_deaths_are_told_until_acknowledged),
