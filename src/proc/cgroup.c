@@ -132,6 +132,17 @@ static bool is_delegated(const char *folder)
 	       (getxattr(folder, "trusted.delegate", v, sizeof v) == 1 && v[0] == '1');
 }
 
+/* systemd before 251 says so to root alone; but it gives the group, and not the one above, to the unit's user. */
+static bool was_given(const char *folder)
+{
+	struct stat own, above;
+	char parent[600];
+
+	snprintf(parent, sizeof parent, "%s/..", folder);
+	return geteuid() != 0 && stat(folder, &own) == 0 && stat(parent, &above) == 0 && own.st_uid == geteuid() &&
+	       above.st_uid != geteuid();
+}
+
 /* Of all processes in it we are the only one. */
 static bool is_ours_alone(const char *folder)
 {
@@ -160,7 +171,7 @@ struct sd_cgroup *sd_cgroup_open(struct sd_err *err)
 		sd_err_set(err, SD_ERR_PERMANENT, "there is no cgroup version 2 here");
 		return NULL;
 	}
-	if (!is_delegated(folder) && !(top && is_ours_alone(folder))) {
+	if (!is_delegated(folder) && !was_given(folder) && !(top && is_ours_alone(folder))) {
 		sd_err_set(err, SD_ERR_PERMANENT, "%s is not delegated to stepd", folder);
 		return NULL;
 	}
