@@ -23,7 +23,8 @@
 -- without a group by their id).  With W workers that hold jobs and N jobs of a
 -- group allowed, a worker has an arc of N / W of the stripes that have jobs, and
 -- of the others, so that N workers share each, and takes jobs of its arc only.
--- A lease says which stripes it is of; one that is calm is of all.
+-- A lease says which stripes it is of; one that is calm is of all, unless it tells
+-- its groups.
 --
 -- Why the limit is kept.  Of a group no more are held than there are workers that
 -- tell it, and workers that tell its stripe and no groups.  Who has told a stripe
@@ -33,14 +34,15 @@
 -- By stripes, he locks it alone; by groups, shared, and each of his groups alone.
 -- (The lease tells just the stripes of its jobs and, if it is not small, of those
 -- a moment before: the others are free again with their locks.)  Who is calm
--- counts all others, and is counted in each group.
+-- counts all others, and is counted in each group (or in those that he tells).
 --
 -- Arcs are a matter of taste: two workers that count differently meet at a lock
 -- or find a stripe full, no more.  They go by who holds jobs of the queue now or
 -- is about to, and by which stripes have jobs, so that ten groups are shared out
--- as well as thousands.  Who has about his share keeps it, and who has less takes more about
--- once a second, when he reads from the start, or when he runs out of jobs: so
--- the place of a worker that is replaced is still free for the new one.  Who is
+-- as well as thousands.  Who has about his share keeps it, and who has less takes
+-- more about once a second, when he reads from the start, or when he runs out of
+-- jobs: so the place of a worker that is replaced is still free for the new one.
+-- By then he also takes what nobody came for.  Who is
 -- behind the others by some batches gives stripes up, and who is ahead takes
 -- them: else the last of the jobs would be one worker's.  And nobody takes more
 -- than half of what seems to be left of his arc, down to 200 jobs, so that who
@@ -159,7 +161,7 @@ begin
 	gap := kept[6];
 end $$;
 comment on function stepd._stripe_at(int) is
-'What this session knows of a lane: the stripes that it took or looked for last, up to where nothing of them is left, and until when it may go on with them; cursor null: of all, up to the worker''s own cursor. took: the stripes in its last batch; n: how many others held jobs then; gap: from one job of it to the next. until negative: before that time it need not look from the start again. Times in ms since the epoch.';
+'What this session knows of a lane: the stripes that it took or looked for last, up to where nothing of them is left, and until when it may go on with them; cursor null: of all, up to the worker''s own cursor. took: the stripes in its last batch; n: how many others held jobs then; gap: a thousand times what is from one job of it to the next. until negative: before that time it need not look from the start again. Times in ms since the epoch.';
 
 drop function if exists stepd._stripe_keep(int, bigint, bigint, bigint, bigint, bigint);
 create or replace function stepd._stripe_keep(lane_id int, arc bigint, cursor bigint, until bigint, took bigint, n bigint default null, gap bigint default null) returns void
@@ -269,8 +271,20 @@ begin
 end $$;
 comment on function stepd._stripe_share(bigint, int, int, float8) is 'How many of these stripes are for one of so many workers, where so many may share one; lean: that much more or less.';
 
+create or replace function stepd._stripe_passed(lane_id int, cursor bigint) returns bigint
+language plpgsql stable as $$
+#variable_conflict use_column
+begin
+	return (select coalesce(bit_or(1::bigint << (coalesce(x.group_hash, x.pos) & 63)::int), 0)
+		from (select y.group_hash, y.pos from stepd.ready y
+			where y.lane_id = _stripe_passed.lane_id and (y.rank, y.pos) <= (0, cursor) and y.xmax = 0
+			order by y.lane_id, y.rank, y.pos limit 1000) x);
+end $$;
+comment on function stepd._stripe_passed(int, bigint) is 'The stripes, a bit each, of the first thousand jobs of a lane that stand before a cursor or come again.';
+
+drop function if exists stepd._stripe_choose(int, int, int, int, stepd._holding, int, bigint, boolean, int, boolean, bigint);
 create or replace function stepd._stripe_choose(queue_id int, per_group int, node_id int, slot int, h stepd._holding, workers int, occupied bigint, starved boolean,
-	lane_id int, whole boolean, cursor bigint, out arc bigint, out first int)
+	expects boolean, lane_id int, whole boolean, cursor bigint, out arc bigint, out first int)
 language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -280,12 +294,13 @@ declare
 	lean float8 := 1; -- who is behind the others takes less, who is ahead more
 	grow boolean;
 	home bigint;
+	left_over bigint;
 begin
 	if h.free & seen = 0 then -- in front of all is what others are behind with
 		seen := stepd._stripe_seen(_stripe_choose.lane_id, whole or cursor = 0, least(cursor, at.cursor), h.groups, 20000);
 	end if;
 	if at.arc <> -1 and at.cursor is not null and not whole and h.span >= 500 then -- where others have large batches too
-		lean := greatest(0.5, least(case when starved then 1 else 1.5 end, 1 + (at.cursor - h.at) / (8 * h.span)));
+		lean := greatest(0.5, least(case when starved or expects then 1 else 1.5 end, 1 + (at.cursor - h.at) / (8 * h.span)));
 	end if;
 	grow := cursor = 0 or at.until = 0 or lean > 1.2;
 	occupied := occupied | seen;
@@ -293,7 +308,11 @@ begin
 	arc := stepd._stripe_arc(had & occupied, h.free & occupied, home, stepd._stripe_share(occupied, workers, per_group, lean), grow)
 		| stepd._stripe_arc(had & ~occupied, h.free & ~occupied, home, stepd._stripe_share(~occupied, workers, per_group, 1), grow);
 	if cursor = 0 and (at.cursor is not null or whole and random() < 0.05) and not starved then
-		arc := arc | (stepd._holders(_stripe_choose.queue_id, 1, _stripe_choose.node_id, _stripe_choose.slot)).free;
+		left_over := (stepd._holders(_stripe_choose.queue_id, 1, _stripe_choose.node_id, _stripe_choose.slot)).free;
+		if expects and not whole then -- what is new is left to those who come; what we have passed nobody came for
+			left_over := left_over & stepd._stripe_passed(_stripe_choose.lane_id, at.cursor);
+		end if;
+		arc := arc | left_over;
 	end if;
 	seen := h.free & seen;
 	if arc & seen = 0 then
@@ -301,8 +320,8 @@ begin
 	end if;
 	first := (select min(s) from generate_series(0, 63) s where arc & seen >> s & 1 = 1);
 end $$;
-comment on function stepd._stripe_choose(int, int, int, int, stepd._holding, int, bigint, boolean, int, boolean, bigint) is
-	'The stripes of a lane that a worker goes for, and one of them that has jobs (null: none has), as one of so many workers who share these occupied ones.';
+comment on function stepd._stripe_choose(int, int, int, int, stepd._holding, int, bigint, boolean, boolean, int, boolean, bigint) is
+	'The stripes of a lane that a worker goes for, and one of them that has jobs (null: none has), as one of so many workers who share these occupied ones; starved: some of them find nothing; expects: some are only about to come.';
 
 create or replace function stepd._stripe_deep(own int[], whole boolean, lanes int[], cursors bigint[]) returns boolean
 language plpgsql stable as $$
@@ -334,9 +353,10 @@ declare
 begin
 	h := stepd._holders(_stripe_plan.queue_id, per_group, _stripe_plan.node_id, _stripe_plan.slot);
 	if many and cardinality(idle) > 0 and stepd._stripe_deep(own, whole, lanes, cursors) then
-		select greatest(starving, least(count(*), case when most > 0 then most - h.n - 1 end)), count(*) filter (where i < _stripe_plan.slot) into coming, ahead
+		select greatest(starving, least(count(distinct i), case when most > 0 then most - h.n - 1 end)), count(distinct i) filter (where i < _stripe_plan.slot)
+		into coming, ahead
 		from unnest(idle) i
-		where not exists (select from stepd.lease l where l.node_id = _stripe_plan.node_id and l.slot = i and l.lane_id = any (own));
+		where i <> _stripe_plan.slot and not exists (select from stepd.lease l where l.node_id = _stripe_plan.node_id and l.slot = i and l.lane_id = any (own));
 	end if;
 	calm := h.n < per_group and (coming = 0 or starving = 0 and h.n + coming < per_group);
 	if kept is null and (calm or most > 0) or kept <> -1 and calm then -- one after the other
@@ -353,13 +373,13 @@ begin
 		return;
 	end if;
 	workers := greatest(h.n + 1 + coming, per_group + 1);
-	h.ahead := least(h.ahead + ahead, workers - 1);
+	h.ahead := least(h.ahead + least(ahead, coming), workers - 1);
 	others := workers - 1;
 	occupied := h.held | (select bit_or((stepd._stripe_at(o)).took) from unnest(own) o);
 	for i in 1 .. cardinality(lanes) loop
 		continue when lanes[i] <> all (own);
-		c := stepd._stripe_choose(_stripe_plan.queue_id, per_group, _stripe_plan.node_id, _stripe_plan.slot, h, workers, occupied, coming > 0,
-			lanes[i], whole, coalesce(cursors[i], 0));
+		c := stepd._stripe_choose(_stripe_plan.queue_id, per_group, _stripe_plan.node_id, _stripe_plan.slot, h, workers, occupied, starving > 0,
+			coming > 0,			lanes[i], whole, coalesce(cursors[i], 0));
 		arcs[i] := c.arc;
 		first := coalesce(first, c.first);
 	end loop;
@@ -411,7 +431,7 @@ declare
 	t record;
 begin
 	if others > 0 and at.gap > 0 and not whole and want > 64 then -- towards the end ever less, so that all end together
-		most := greatest(200, ((select s.last_value from stepd.job_id s) - start) / at.gap / 2);
+		most := greatest(200, ((select s.last_value from stepd.job_id s) - start) * 1000 / at.gap / 2);
 		more := case when most < want then true end;
 		want := least(want, most);
 	end if;
@@ -441,7 +461,8 @@ begin
 			when cardinality(ids) < want then 0
 			when same and others > at.n then 0
 			when same then at.until
-			else now + 200 end, took, case when same then at.n else others end, (t.last - ids[1]) / cardinality(ids));
+			else now + 200 end, took, case when same then at.n else others end, 
+			(t.last - ids[(cardinality(ids) + 1) / 2]) * 1000 / greatest(1, cardinality(ids) / 2)); -- without those that come again, which stand first
 	end if;
 end $$;
 comment on function stepd._take_striped(int, text, bigint, int, bigint, bigint, bigint[], int) is
@@ -455,7 +476,7 @@ declare
 	at record := stepd._stripe_at(_take_calm.lane_id);
 	start bigint := least(cursor, at.cursor, case when at.arc <> -1 then coalesce(stepd._stripe_least(_take_calm.lane_id), 0) end);
 	whole boolean := strategy <> 'standard' or start = 0;
-	t record := stepd._take(_take_calm.lane_id, whole, start, want, tell => others and want <= 32);
+	t record := stepd._take(_take_calm.lane_id, whole, start, want, tell => others and want < 64);
 begin
 	ids := t.ids;
 	buckets := t.buckets;

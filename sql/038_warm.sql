@@ -51,7 +51,7 @@ set lock_timeout = '20ms' as $$
 declare
 	mine int := 28000000 + pg_backend_pid();
 	q stepd.queue;
-	jobs int := 40;
+	jobs int := 80; -- enough for several workers, see _stripe_deep
 begin
 	perform stepd._required('{node_id,slot,lanes}', warm_up.node_id is null, warm_up.slot is null, warm_up.lanes is null);
 	select * into q from stepd.queue x

@@ -3,7 +3,7 @@
  *
  * NOTIFY stepd_ready says that something was made ready ('' ) or put aside for
  * later ('due').  It wakes one sleeping worker of this node; a worker whose
- * claim came back full wakes the next.  stepd.promote moves what is due into
+ * claim came back full, or left something to others, wakes some more.  stepd.promote moves what is due into
  * place and says when the next job is due, so there is a timer for that moment;
  * every half second it runs anyway, as the fallback for whatever was missed.
  *

@@ -9,7 +9,7 @@
  *   - a claim goes out when the runner has nothing left, a little earlier
  *     when what runs is fast;
  *   - after an empty claim the worker sleeps on the node's eventfd.  Its slot
- *     says "asleep" from before the claim was sent, so that a wake-up between
+ *     says "claiming" from before the claim was sent, so that a wake-up between
  *     the claim's snapshot and the sleep is never lost;
  *   - when the running handler proves slow, what waits behind it is given back.
  */
@@ -69,12 +69,15 @@ int sd_worker_idle_peers(const struct sd_worker *w, struct sd_buf *slots)
 	sd_buf_chr(slots, '{');
 	for (uint32_t i = 0; i < sb->nslots; i++) {
 		const struct sd_slot *s = &sb->slot[i];
-		if (i != w->child->slot_index && atomic_load(&s->state) == SD_SLOT_READY && atomic_load(&s->asleep) &&
-		    atomic_load(&s->conf_generation) == atomic_load(&w->child->slot->conf_generation) &&
-		    sd_worker_is_peer(w, atomic_load(&s->pool))) {
+		int pool = atomic_load(&s->pool);
+
+		if (i == w->child->slot_index || atomic_load(&s->state) != SD_SLOT_READY || atomic_load(&s->asleep) == SD_AWAKE ||
+		    atomic_load(&s->conf_generation) != atomic_load(&w->child->slot->conf_generation) ||
+		    !sd_worker_is_peer(w, pool))
+			continue;
+		n++;
+		if ((w->equals >> pool & 1) && atomic_load(&s->db_up))
 			sd_buf_pgarray_i64(slots, i);
-			n++;
-		}
 	}
 	sd_buf_chr(slots, '}');
 	return n;

@@ -48,7 +48,8 @@ struct sd_worker {
 	ev_signal term;
 
 	int group;	/* in the scoreboard */
-	uint32_t peers; /* the pools that serve one of our lanes too, by index */
+	uint32_t peers;	 /* the pools that serve one of our lanes too, by index */
+	uint32_t equals; /* those that serve all of them */
 	struct sd_lane *lanes;
 	size_t nlanes, first_lane;
 	uint32_t settings_version;
@@ -100,7 +101,7 @@ bool sd_worker_stopping(const struct sd_worker *w); /* it takes no more work */
 bool sd_worker_halted(const struct sd_worker *w);   /* nor begins what it holds */
 void sd_worker_take_finished(struct sd_worker *w);
 void sd_worker_retry_later(struct sd_worker *w, double seconds);
-/* Other workers that could run what this one can, and sleep: how many, and their slots as SQL's array. */
+/* Other workers that sleep: how many could run some of what this one can, and the slots of those that could run all, as SQL's array. */
 int sd_worker_idle_peers(const struct sd_worker *w, struct sd_buf *slots);
 /* Wake up to `most` more workers of each pool, of those that sleep. */
 void sd_worker_ring(struct sd_worker *w, size_t most);

@@ -36,9 +36,13 @@ struct sd_lane *sd_worker_lane(struct sd_worker *w, int lane_id)
 static void note_peers(struct sd_worker *w, const char *queue, const char *step)
 {
 	const struct sd_conf *conf = w->child->conf;
+	uint32_t pools = 0;
+
 	for (size_t i = 0; i < conf->npools; i++)
 		if (sd_conf_pool_runs(&conf->pools[i], queue, step))
-			w->peers |= UINT32_C(1) << i;
+			pools |= UINT32_C(1) << i;
+	w->peers |= pools;
+	w->equals &= pools;
 }
 
 bool sd_worker_is_peer(const struct sd_worker *w, int pool)
@@ -53,6 +57,7 @@ static void set_lanes(struct sd_worker *w, const PGresult *res)
 	struct sd_lane *lanes = sd_xcalloc((size_t)n + 1, sizeof *lanes);
 	size_t k = 0;
 	w->peers = 0;
+	w->equals = UINT32_MAX;
 	for (int i = 0; i < n; i++) {
 		size_t index;
 		const char *step = PQgetvalue(res, i, 1), *queue = PQgetvalue(res, i, 2);

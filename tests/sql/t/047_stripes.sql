@@ -241,21 +241,61 @@ select stepd.queue_set('std', '{"concurrencyPerGroup": 1}');
 select count(*) from stepd.enqueue_many('std', (select jsonb_agg(jsonb_build_object('group', 'j' || i)) from generate_series(1, 50) i));
 select is(pg_temp.new_turn(1, '{2,3,4}', 100), 50, 'who finds few jobs takes them');
 select t.finish_held(1, 'Std');
-
--- towards the end batches become smaller
-select count(*) from stepd.enqueue_many('std', (select jsonb_agg(jsonb_build_object('group', 'k' || i % 640)) from generate_series(1, 4000) i));
-select set_config('t.at_' || t.lane('Std') || '_' || s, '', true) from generate_series(1, 4) s;
-create function pg_temp.sizes(rounds int) returns text language plpgsql as $$
+-- what is left to others they are to be told of
+select count(*) from stepd.enqueue_many('std', (select jsonb_agg(jsonb_build_object('group', 'l' || i)) from generate_series(1, 300) i));
+select t.forget('Std');
+select is((select array_agg(more) from stepd.claim(t.n(), 1, 1, array[t.lane('Std')], '{0}', '{500}', 500, 1, null, '{2,3,4}')), '{t}', 'something is left');
+select cmp_ok((select count(*)::int from stepd.ready r where r.lane_id = t.lane('Std')), '>', 150, 'most of it');
+select t.finish_held(1, 'Std');
+select is((select array_agg(more) from stepd.claim(t.n(), 1, 1, array[t.lane('Std')], '{0}', '{500}', 500, 1, null, '{1,1,null}')), '{null}', 'not where nobody else is named');
+select is((select count(*)::int from stepd.ready r where r.lane_id = t.lane('Std')), 0, 'nothing');
+select t.finish_held(1, 'Std');
+-- if they never come, the oldest do not wait for ever
+select count(*) from stepd.enqueue_many('std', (select jsonb_agg(jsonb_build_object('group', 'single' || i)) from generate_series(1, 12) i));
+select count(*) from stepd.enqueue_many('std', (select jsonb_agg('{"group": "hot"}'::jsonb) from generate_series(1, 4000) i));
+select t.forget('Std');
+create function pg_temp.on(rounds int) returns int language plpgsql as $$
 declare
-	sizes int[] := '{}';
+	cursor bigint := 0;
 begin
 	for i in 1 .. rounds loop
-		perform pg_temp.turn(2, 'Std', 300);
-		sizes := sizes || pg_temp.turn(1, 'Std', 300);
+		perform t.finish_held(1, 'Std');
+		cursor := coalesce((select max(c.cursor) from stepd.claim(t.n(), 1, 1, array[t.lane('Std')], array[case when i % 5 = 0 then 0 else cursor end], '{100}', 100, 1, null, '{2,3,4}') c), 0);
+		perform set_config('stepd.at_' || t.lane('Std'), regexp_replace(current_setting('stepd.at_' || t.lane('Std')), '^(\S+ \S+) \d+', '\1 1'), true); -- 200 ms later
 	end loop;
-	return (select string_agg(case when s = 300 then 'full' when s > 128 then 'less' when s = 128 then 'least' else 'rest' end, ',' order by ord) from unnest(sizes) with ordinality u (s, ord));
+	return (select count(*) from stepd.ready r join stepd.job j on j.id = r.pos and j.bucket = r.bucket where j.group_id like 'single%');
 end $$;
-select matches(pg_temp.sizes(12), '^rest,(full,){4,}(less,)+(least,)*(rest,?)+$', 'never more than half of what is left of a worker''s stripes, but for the last few');
+select is(pg_temp.on(12), 0, 'a reading from the start finds them all');
+select stepd.cancel(j.id) from stepd.jobs j where j.queue = 'std' and j.status = 'ready';
+select t.finish_held(1, 'Std');
+
+-- towards the end batches become smaller
+select count(*) from stepd.enqueue_many('std', (select jsonb_agg(jsonb_build_object('group', 'k' || i % 640)) from generate_series(1, 8000) i));
+select set_config('t.at_' || t.lane('Std') || '_' || s, '', true) from generate_series(1, 4) s;
+create function pg_temp.sizes() returns int[] language plpgsql as $$
+declare
+	lane text := t.lane('Std')::text;
+	cursors bigint[] := '{0,0}';
+	sizes int[] := '{}';
+	c record;
+begin
+	for i in 1 .. 12 loop
+		for s in 1 .. 2 loop
+			perform set_config('stepd.starves_since', '1', true), set_config('stepd.at_' || lane, coalesce(current_setting('t.at_' || lane || '_' || s, true), ''), true);
+			perform t.finish_held(s, 'Std');
+			select max(x.cursor) as cursor, count(*)::int as n into c
+			from stepd.claim(t.n(), s, 1, array[lane::int], array[cursors[s]], '{1000}', 1000, null, null, case when i = 1 then '{1,2}'::int[] end) x;
+			cursors[s] := coalesce(c.cursor, 0);
+			sizes := sizes || c.n;
+			perform set_config('t.at_' || lane || '_' || s, current_setting('stepd.at_' || lane), true);
+		end loop;
+	end loop;
+	return array_remove(sizes, 0);
+end $$;
+select pg_temp.sizes() as sizes \gset
+select is((select min(s) from unnest((:'sizes'::int[])[1:3]) s), 1000, 'first what they want');
+select cmp_ok((select count(*)::int from unnest(:'sizes'::int[]) s where s between 200 and 700), '>=', 4, 'then half of what is left of their stripes: ' || :'sizes');
+select cmp_ok((select max(s) from unnest((:'sizes'::int[])[cardinality(:'sizes'::int[]) - 3:]) s), '<=', 300, 'and little in the end');
 select t.finish_held(s, 'Std') from generate_series(1, 4) s;
 select t.forget('Std');
 select count(*) from stepd.enqueue_many('std', (select jsonb_agg(jsonb_build_object('group', 'm' || i % 640)) from generate_series(1, 1000) i));
