@@ -208,7 +208,7 @@ comment on function stepd._take(int, boolean, bigint, int, bigint, bigint[], boo
 -- The locks that the claim of these lanes needs; see above.
 drop function if exists stepd._claim_lock(int, int, int[], bigint[], int[]);
 create or replace function stepd._claim_lock(node_id int, slot int, lanes int[], cursors bigint[], maxes int[], idle int[],
-	out alone int[], out shared int[], out shut int[], out early int[], out calm int[], out far int, out arcs bigint[], out shares bigint[], out busy bigint[], out busy_of int[], out others int[], out awaited int[])
+	out alone int[], out shared int[], out shut int[], out early int[], out calm int[], out far int, out arcs bigint[], out shares bigint[], out busy bigint[], out busy_of int[], out others int[], out awaited boolean[])
 language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -252,7 +252,7 @@ begin
 			kept := (select bit_or(u.m) from unnest(has, stripes) u (q, m) where u.q = s.id);
 			wanted := case when kept <> 0 then stepd._stripe_again(s.id, lanes, cursors) end;
 			if wanted is not null then
-				select false as calm, false as later, wanted as arcs, null::int as first, null::int as others into p;
+				select false as calm, false as later, wanted as arcs, null::int as first, null::int as others, false as awaited into p;
 			else
 				p := stepd._stripe_plan(s.id, s.strategy <> 'standard', s.concurrency_per_group, _claim_lock.node_id, _claim_lock.slot, lanes, cursors, maxes, kept,
 					s.max_concurrency, idle);
@@ -280,7 +280,7 @@ begin
 				arcs[i] := coalesce(arcs[i], wanted[i]);
 				shares[i] := coalesce(shares[i], wanted[i] & g.got);
 				others[i] := case when wanted[i] is not null then greatest(g.n, p.others) else others[i] end;
-				awaited[i] := case when wanted[i] is not null then p.others - g.n else awaited[i] end;
+				awaited[i] := coalesce(wanted[i] is not null and p.awaited, awaited[i]);
 			end loop;
 			busy := busy || g.groups;
 			busy_of := busy_of || array(select s.id from unnest(g.groups));
@@ -288,7 +288,7 @@ begin
 	end loop;
 end $$;
 comment on function stepd._claim_lock(int, int, int[], bigint[], int[], int[]) is
-	'Take the locks of those queues of these lanes that have limits or letters. alone: nobody else claims there; shared: others may, as far as limits go; shut: not now; early: but in a moment (_stripe_plan: later). calm: groups cannot be full. By position of the lane: arcs, the stripes of groups that it goes for, and shares, those of them that it has, but for the groups that are busy, of the queues busy_of, and others, how many workers hold jobs there, or are about to, which awaited do. far: what all sessions of the server together may take of a queue while none sees the others.';
+	'Take the locks of those queues of these lanes that have limits or letters. alone: nobody else claims there; shared: others may, as far as limits go; shut: not now; early: but in a moment (_stripe_plan: later). calm: groups cannot be full. By position of the lane: arcs, the stripes of groups that it goes for, and shares, those of them that it has, but for the groups that are busy, of the queues busy_of, and others, how many workers hold jobs there, or are about to, and awaited, whether any is and sleeps. far: what all sessions of the server together may take of a queue while none sees the others.';
 
 drop type if exists stepd._claimed cascade;
 create type stepd._claimed as (lease_id bigint, lane_id int, job_id bigint, attempt int, max_attempts int, trigger text, trigger_index int,
@@ -398,7 +398,7 @@ begin
 			t := stepd._take_striped(l.lane, l.strategy, l.cur, most, locks.arcs[l.ord], locks.shares[l.ord],
 				case when locks.busy is not null then array(select u.g from unnest(locks.busy, locks.busy_of) u (g, q) where u.q = l.queue_id) end, locks.others[l.ord]);
 			stripes := t.stripes;
-			more := coalesce(t.more, case when locks.awaited[l.ord] > 0 then true end); -- to them something was left
+			more := coalesce(t.more, case when locks.awaited[l.ord] then true end); -- to them something was left
 		else
 			t := stepd._take_grouped(claim.node_id, claim.slot, l.queue_id, l.strategy, l.concurrency_per_group, l.lane, l.cur, most,
 				case when l.rate_limit = 0 then mosts[l.ord] end);

@@ -337,7 +337,7 @@ comment on function stepd._stripe_deep(int[], boolean, int[], bigint[]) is 'Has 
 
 drop function if exists stepd._stripe_plan(int, boolean, int, int, int, int[], bigint[], int[], bigint, boolean);
 create or replace function stepd._stripe_plan(queue_id int, whole boolean, per_group int, node_id int, slot int, lanes int[], cursors bigint[], maxes int[],
-	kept bigint, most int, idle int[], out calm boolean, out later boolean, out arcs bigint[], out first int, out others int)
+	kept bigint, most int, idle int[], out calm boolean, out later boolean, out arcs bigint[], out first int, out others int, out awaited boolean)
 language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -375,6 +375,7 @@ begin
 	workers := greatest(h.n + 1 + coming, per_group + 1);
 	h.ahead := least(h.ahead + least(ahead, coming), workers - 1);
 	others := workers - 1;
+	awaited := coming > 0 and starving = 0;
 	occupied := h.held | (select bit_or((stepd._stripe_at(o)).took) from unnest(own) o);
 	for i in 1 .. cardinality(lanes) loop
 		continue when lanes[i] <> all (own);
@@ -385,7 +386,7 @@ begin
 	end loop;
 end $$;
 comment on function stepd._stripe_plan(int, boolean, int, int, int, int[], bigint[], int[], bigint, int, int[]) is
-	'How to claim of a queue with concurrencyPerGroup; whole: its lanes are always read from the start; kept: the stripes that the worker has, null: it holds nothing there; most: maxConcurrency, under which such newcomers claim one after the other, or 0; idle: slots of the node whose workers have nothing to do. calm: as if there were no groups. first not null: by stripes, one that has a job for us, and arcs the stripes that we go for, by position of the lane, as one beside so many others. Else by groups; later: but not now, since it wants a large batch, has not been looking for a free stripe for long, and others have such batches.';
+	'How to claim of a queue with concurrencyPerGroup; whole: its lanes are always read from the start; kept: the stripes that the worker has, null: it holds nothing there; most: maxConcurrency, under which such newcomers claim one after the other, or 0; idle: slots of the node whose workers have nothing to do. calm: as if there were no groups. first not null: by stripes, one that has a job for us, and arcs the stripes that we go for, by position of the lane, as one beside so many others, some of whom are awaited, and sleep. Else by groups; later: but not now, since it wants a large batch, has not been looking for a free stripe for long, and others have such batches.';
 
 create or replace function stepd._stripe_lock(queue_id int, per_group int, node_id int, slot int, arc bigint, kept bigint, first int, out got bigint, out groups bigint[], out n int)
 language plpgsql as $$
