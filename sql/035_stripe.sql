@@ -462,7 +462,7 @@ begin
 			when cardinality(ids) < want then 0
 			when same and others > at.n then 0
 			when same then at.until
-			else now + 200 end, took, case when same then at.n else others end, 
+			else now + 200 end, took, case when same then at.n else others end,
 			(t.last - ids[(cardinality(ids) + 1) / 2]) * 1000 / greatest(1, cardinality(ids) / 2)); -- without those that come again, which stand first
 	end if;
 end $$;
