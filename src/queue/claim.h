@@ -13,13 +13,12 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* The parameters of one claim; the buffers are reused. */
+/* The parameters of one claim; the buffers are reused.  idle is the caller's to fill: slots of workers who have nothing to do, as an array. */
 struct sd_claim {
 	struct sd_buf lanes, cursors, maxes, mosts, idle, leases;
 	int node_id, slot;
 	uint32_t generation;
 	int asked;   /* in total; the caller may lower it before the call */
-	/* idle: slots of workers who have nothing to do, as an array; the caller fills it */
 	bool strict; /* and set this: no more, in any case */
 	struct sd_db_numbers numbers;
 	const char *values[10];
