@@ -342,9 +342,10 @@ begin
 		where n.id = claim.node_id and n.left_at is null and n.lost_at is null
 			and greatest(n.heartbeat_at, pg_postmaster_start_time()) + n.lease_ms * interval '1 ms' > clock_timestamp()
 			and u.most > 0 and not q.paused
-			and (case when q.strategy <> 'standard' or coalesce(u.cur, 0) = 0 or q.concurrency_per_group > 0
+			and (case when q.strategy <> 'standard' or coalesce(u.cur, 0) = 0
 					then exists (select from stepd.ready r where r.lane_id = u.lane)
-					else exists (select from stepd.ready r where r.lane_id = u.lane and r.rank = 0 and r.pos > u.cur)
+					else exists (select from stepd.ready r where r.lane_id = u.lane and r.rank = 0 and r.pos > least(u.cur,
+							case when q.concurrency_per_group > 0 then (stepd._stripe_at(u.lane)).cursor end))
 						or exists (select from stepd.ready r where r.lane_id = u.lane and r.rank < 0) end
 				or q.strategy = 'fifo' and stepd._fifo_mail(q.id))
 		order by u.ord

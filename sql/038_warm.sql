@@ -67,7 +67,7 @@ begin
 		select mine, mine, a.step_id from stepd.lane a where a.id = lanes[1];
 		with j as (
 			insert into stepd.job (id, bucket, lane_id, trigger, trigger_index, priority, group_id, enqueued_at, trace_id, topic, input)
-			select -(64::bigint * mine + i), stepd._today(), mine, 'queue', 0, 0, 'g' || i, clock_timestamp(), gen_random_uuid(), '', 'null'
+			select -(128::bigint * mine + i), stepd._today(), mine, 'queue', 0, 0, 'g' || i, clock_timestamp(), gen_random_uuid(), '', 'null'
 			from generate_series(1, jobs) i
 			returning id, bucket, group_id)
 		insert into stepd.ready (lane_id, rank, pos, bucket, attempt, group_hash)
