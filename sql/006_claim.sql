@@ -311,6 +311,7 @@ declare
 	beside int := 1000; -- how many it may take beside others of queues with a rate limit, see far
 	at timestamptz;
 	most int;
+	wide int; -- so many where nobody else could take them
 	sorted int;
 	used int;
 	cold boolean;
@@ -376,13 +377,15 @@ begin
 			end if;
 		end if;
 		most := least(l.most, room);
+		wide := greatest(most, mosts[l.ord]);
 		if l.rate_limit > 0 then
 			used := stepd._rate_used(l.queue_id, l.rate_window_ms);
-			most := least(most, l.rate_limit - used);
+			wide := least(wide, l.rate_limit - used);
 			if l.queue_id <> all (locks.alone) then
 				continue when l.rate_limit - used <= locks.far; -- next time alone
-				most := least(most, beside);
+				wide := least(wide, beside);
 			end if;
+			most := least(most, wide);
 			continue when most <= 0;
 		end if;
 
@@ -396,10 +399,10 @@ begin
 			stripes := t.stripes;
 			groups := t.groups;
 		elsif locks.arcs[l.ord] is not null then
-			t := stepd._take_striped(l.lane, l.strategy, l.cur, most, locks.arcs[l.ord], locks.shares[l.ord],
+			t := stepd._take_striped(l.lane, l.strategy, l.cur, wide, locks.arcs[l.ord], locks.shares[l.ord],
 				case when locks.busy is not null then array(select u.g from unnest(locks.busy, locks.busy_of) u (g, q) where u.q = l.queue_id) end, locks.others[l.ord]);
 			stripes := t.stripes;
-			more := coalesce(t.more, case when locks.awaited[l.ord] then true end); -- to them something was left
+			more := case when locks.awaited[l.ord] then true else t.more end; -- to them something was left
 		else
 			t := stepd._take_grouped(claim.node_id, claim.slot, l.queue_id, l.strategy, l.concurrency_per_group, l.lane, l.cur, most,
 				case when l.rate_limit = 0 then mosts[l.ord] end);

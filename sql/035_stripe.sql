@@ -445,7 +445,7 @@ begin
 		took := t.stripes | case when same then at.took & share else 0 end;
 		stripes := case when cardinality(ids) < 64 then t.stripes else took end; -- a few slow jobs shall not be in the way of others
 	end if;
-	more := case when cardinality(ids) = want then more end;
+	more := case when cardinality(ids) = want then more else false end;
 	if ids is null then
 		if at.until > 0 then
 			perform stepd._stripe_keep(_take_striped.lane_id, at.arc, at.cursor, 0, at.took);
@@ -459,7 +459,7 @@ begin
 		end if;
 		last := case when whole then last else greatest(last, start) end;
 		perform stepd._stripe_keep(_take_striped.lane_id, arc, last, case
-			when cardinality(ids) < want then 0
+			when cardinality(ids) < want or share <> arc then 0 -- somebody was faster: it looks for others
 			when same and others > at.n then 0
 			when same then at.until
 			else now + 200 end, took, case when same then at.n else others end,
