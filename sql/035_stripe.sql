@@ -108,7 +108,7 @@ comment on function stepd._stripe_arc(bigint, bigint, bigint, int, boolean) is
 	'The stripes, a bit each, that one goes for whose share are so many, of those that are free, who had these. Who has somewhat less takes more if he is to grow.';
 
 drop type if exists stepd._holding cascade;
-create type stepd._holding as (n int, ahead int, held bigint, free bigint, groups bigint[], at float8, span float8);
+create type stepd._holding as (n int, ahead int, slots int[], held bigint, free bigint, groups bigint[], at float8, span float8);
 comment on type stepd._holding is 'What other workers hold of a queue, see _holders.';
 
 create or replace function stepd._holders(queue_id int, per_group int, node_id int, slot int) returns stepd._holding
@@ -120,9 +120,9 @@ declare
 	told boolean;
 	untold int[]; -- by stripe, how many
 begin
-	select count(*), count(*) filter (where (x.node_id, x.slot) < (_holders.node_id, _holders.slot)),
+	select count(*), count(*) filter (where (x.node_id, x.slot) < (_holders.node_id, _holders.slot)), array_agg(x.slot) filter (where x.node_id = _holders.node_id),
 		coalesce(bit_or(x.stripes), 0), avg(x.first), avg(x.last - x.first), array_agg(x.untold), bool_or(x.told)
-	into h.n, h.ahead, h.held, h.at, h.span, masks, told
+	into h.n, h.ahead, h.slots, h.held, h.at, h.span, masks, told
 	from (select l.node_id, l.slot, bit_or(coalesce(l.stripes, -1)) as stripes, min(u.ids[1]) as first, max(u.ids[cardinality(u.ids)]) as last,
 			bit_or(case when l.groups is null then coalesce(l.stripes, -1) else 0 end) as untold, bool_or(l.groups is not null) as told
 		from stepd.lease l cross join lateral (select l.ids || '{}'::bigint[] as ids offset 0) u -- taken out of its compression once
@@ -144,7 +144,7 @@ begin
 	return h;
 end $$;
 comment on function stepd._holders(int, int, int, int) is
-'Other workers that hold jobs of a queue: how many, and how many of them come before this one; and where in the order of jobs they are, on average, and from where to where one goes.
+'Other workers that hold jobs of a queue: how many, how many of them come before this one, and the slots of those of its node; and where in the order of jobs they are, on average, and from where to where one goes.
 held: the stripes, a bit each, of which anybody holds jobs. free: those in which no group can be full, but for these groups (null: none).';
 
 drop function if exists stepd._stripe_at(int);
@@ -335,6 +335,17 @@ begin
 end $$;
 comment on function stepd._stripe_deep(int[], boolean, int[], bigint[]) is 'Has any of these lanes, of those that are given with cursors, jobs enough for several workers, from the worker''s or the session''s cursor on?';
 
+create or replace function stepd._stripe_coming(h stepd._holding, idle int[], slot int, starving int, most int, out n int, out ahead int)
+language plpgsql immutable parallel safe as $$
+declare
+	slots int[] := array(select distinct i from unnest(idle) i where i <> _stripe_coming.slot and i <> all (coalesce(h.slots, '{}')));
+begin
+	n := greatest(starving, least(cardinality(slots), case when most > 0 then most - h.n - 1 end));
+	ahead := least(n, (select count(*) from unnest(slots) i where i < _stripe_coming.slot));
+end $$;
+comment on function stepd._stripe_coming(stepd._holding, int[], int, int, int) is
+	'Of those who hold nothing: how many are going to take some, and how many of them come before this one. idle: slots of those of its node who could; starving: how many look for some; most: maxConcurrency, or 0.';
+
 drop function if exists stepd._stripe_plan(int, boolean, int, int, int, int[], bigint[], int[], bigint, boolean);
 create or replace function stepd._stripe_plan(queue_id int, whole boolean, per_group int, node_id int, slot int, lanes int[], cursors bigint[], maxes int[],
 	kept bigint, most int, idle int[], out calm boolean, out later boolean, out arcs bigint[], out first int, out others int, out awaited boolean)
@@ -345,42 +356,41 @@ declare
 	many boolean := exists (select from unnest(lanes, maxes) u (lane, most) where u.lane = any (own) and u.most >= 64); -- are to be claimed
 	h stepd._holding;
 	starving int := stepd._starving(_stripe_plan.queue_id);
-	coming int := starving; -- others who hold nothing, and are going to take some
-	ahead int := 0; -- of those, before this one
+	come record;
 	workers int;
 	occupied bigint;
 	c record;
 begin
 	h := stepd._holders(_stripe_plan.queue_id, per_group, _stripe_plan.node_id, _stripe_plan.slot);
-	if many and cardinality(idle) > 0 and stepd._stripe_deep(own, whole, lanes, cursors) then
-		select greatest(starving, least(count(distinct i), case when most > 0 then most - h.n - 1 end)), count(distinct i) filter (where i < _stripe_plan.slot)
-		into coming, ahead
-		from unnest(idle) i
-		where i <> _stripe_plan.slot and not exists (select from stepd.lease l where l.node_id = _stripe_plan.node_id and l.slot = i and l.lane_id = any (own));
+	if not many or coalesce(cardinality(idle), 0) = 0 or not stepd._stripe_deep(own, whole, lanes, cursors) then
+		idle := null;
 	end if;
-	calm := h.n < per_group and (coming = 0 or starving = 0 and h.n + coming < per_group);
+	come := stepd._stripe_coming(h, idle, _stripe_plan.slot, starving, most);
+	calm := h.n < per_group and (come.n = 0 or starving = 0 and h.n + come.n < per_group);
 	if kept is null and (calm or most > 0) or kept <> -1 and calm then -- one after the other
 		perform pg_advisory_xact_lock(1937007987, _stripe_plan.queue_id);
-		h := stepd._holders(_stripe_plan.queue_id, per_group, _stripe_plan.node_id, _stripe_plan.slot);
-		calm := calm and h.n < per_group;
 	elsif kept is null then -- after those, but beside each other
 		perform pg_advisory_xact_lock_shared(1937007987, _stripe_plan.queue_id);
+	end if;
+	if kept is null or kept <> -1 and calm then
 		h := stepd._holders(_stripe_plan.queue_id, per_group, _stripe_plan.node_id, _stripe_plan.slot);
+		calm := calm and h.n < per_group;
+		come := stepd._stripe_coming(h, idle, _stripe_plan.slot, starving, most);
 	end if;
 	later := many and h.free <> -1 and stepd._starves_ms() < 60 and not exists (select from stepd.lease l -- one that it can make tell its groups
 		where l.lane_id = any (own) and (l.node_id, l.slot) <> (_stripe_plan.node_id, _stripe_plan.slot) and l.groups is null and cardinality(l.ids) <= 32);
 	if calm or h.free = 0 or not many then
 		return;
 	end if;
-	workers := greatest(h.n + 1 + coming, per_group + 1);
-	h.ahead := least(h.ahead + least(ahead, coming), workers - 1);
+	workers := greatest(h.n + 1 + come.n, per_group + 1);
+	h.ahead := least(h.ahead + come.ahead, workers - 1);
 	others := workers - 1;
-	awaited := coming > 0 and starving = 0;
+	awaited := come.n > 0 and starving = 0;
 	occupied := h.held | (select bit_or((stepd._stripe_at(o)).took) from unnest(own) o);
 	for i in 1 .. cardinality(lanes) loop
 		continue when lanes[i] <> all (own);
 		c := stepd._stripe_choose(_stripe_plan.queue_id, per_group, _stripe_plan.node_id, _stripe_plan.slot, h, workers, occupied, starving > 0,
-			coming > 0,			lanes[i], whole, coalesce(cursors[i], 0));
+			come.n > 0, lanes[i], whole, coalesce(cursors[i], 0));
 		arcs[i] := c.arc;
 		first := coalesce(first, c.first);
 	end loop;
