@@ -311,7 +311,7 @@ declare
 	beside int := 1000; -- how many it may take beside others of queues with a rate limit, see far
 	at timestamptz;
 	most int;
-	wide int; -- so many where nobody else could take them
+	wide int; -- its number of mosts, within limits
 	sorted int;
 	used int;
 	cold boolean;
@@ -460,7 +460,7 @@ end $$;
 comment on function stepd.claim(int, int, bigint, int[], bigint[], int[], int, int, int[], int[]) is
 'Take up to total jobs, of each lane up to its max, for one life of one worker, in the order of the given lanes; one lease a lane. Rows come in the order in which they are to run.
 A batch of more than large, or of one that would be slow to read now (a session''s first), comes as one row without a job: when the claim is committed, and its locks are free, claimed() tells what is in it. large null: all come at once.
-mosts: of a lane so many where nobody else could take them, as with concurrencyPerGroup 1 what is of the same group; null: no more than its max.
+mosts: of a lane so many where nobody else could take them: with concurrencyPerGroup 1 what is of the same group, and in a large batch what is of the worker''s own stripes; null: no more than its max.
 idle: slots of the node whose workers have nothing to do and would take jobs of these lanes: large batches under concurrencyPerGroup leave groups to them. Null: none.
 attempt counts from 1. cursor is what to give for that lane next time; 0 reads the whole lane and is to be given before the worker sleeps, and about once a second.
 Returns nothing when the node is unknown, has left or was silent for longer than its lease. In one transaction with finish() it comes last.';

@@ -22,6 +22,10 @@ begin
 end $$;
 comment on function stepd._warm(text) is 'Is this the first time that the session does this? It plans it then, which takes ten times as long as doing it.';
 
+create or replace function stepd._warm_ids(pid int) returns bigint[]
+language sql immutable parallel safe as $$ select array_agg(-(128 * (28000000 + pid)::bigint + i) order by i) from generate_series(1, 80) i $$;
+comment on function stepd._warm_ids(int) is 'The numbers of the jobs with which a server process warms up: no other''s, and enough for several workers, see _stripe_deep.';
+
 create or replace function stepd._warm_flow(node_id int, slot int, lane int, per_group int, jobs int) returns void
 language plpgsql as $$
 #variable_conflict use_column
@@ -51,7 +55,7 @@ set lock_timeout = '20ms' as $$
 declare
 	mine int := 28000000 + pg_backend_pid();
 	q stepd.queue;
-	jobs int := 80; -- enough for several workers, see _stripe_deep
+	ids bigint[] := stepd._warm_ids(pg_backend_pid());
 begin
 	perform stepd._required('{node_id,slot,lanes}', warm_up.node_id is null, warm_up.slot is null, warm_up.lanes is null);
 	select * into q from stepd.queue x
@@ -67,12 +71,11 @@ begin
 		select mine, mine, a.step_id from stepd.lane a where a.id = lanes[1];
 		with j as (
 			insert into stepd.job (id, bucket, lane_id, trigger, trigger_index, priority, group_id, enqueued_at, trace_id, topic, input)
-			select -(128::bigint * mine + i), stepd._today(), mine, 'queue', 0, 0, 'g' || i, clock_timestamp(), gen_random_uuid(), '', 'null'
-			from generate_series(1, jobs) i
+			select i, stepd._today(), mine, 'queue', 0, 0, 'g' || i, clock_timestamp(), gen_random_uuid(), '', 'null' from unnest(ids) i
 			returning id, bucket, group_id)
 		insert into stepd.ready (lane_id, rank, pos, bucket, attempt, group_hash)
 		select mine, 0, j.id, j.bucket, 0, stepd._group_hash(j.group_id) from j;
-		perform stepd._warm_flow(warm_up.node_id, warm_up.slot, mine, q.concurrency_per_group, jobs);
+		perform stepd._warm_flow(warm_up.node_id, warm_up.slot, mine, q.concurrency_per_group, cardinality(ids));
 		raise sqlstate 'WARM0';
 	exception when others then
 		-- what is wrong will be so, and be said, when it is done in earnest

@@ -126,6 +126,8 @@ static void on_warm(void *arg, PGresult *const *results, size_t n, const struct 
 	w->busy = false;
 	if (results == NULL)
 		sd_log_err(SD_LOG_DEBUG, err, "planning ahead failed");
+	else if (strcmp(PQgetvalue(results[0], 0, 0), "t") != 0)
+		sd_log(SD_LOG_DEBUG, "planning ahead could not be done; the first claims take longer");
 	sd_worker_pump(w);
 }
 

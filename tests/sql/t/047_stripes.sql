@@ -22,6 +22,15 @@ select is(array_agg(to_hex(stepd._stripe_home(r, 4, 1, x'8421001'::bigint))), '{
 select is(bit_or(stepd._stripe_home(r, w, g, m)), m, 'all of those, and no others')
 	from generate_series(1, 9, 4) w cross join generate_series(1, w, 3) g cross join generate_series(0, w - 1) r cross join unnest('{1,-2,255,1229782938247303441}'::bigint[]) m group by w, g, m;
 select is(array_agg(stepd._stripe_share(m, 4, 1, 1.0)), '{16,1,1,2,0}', 'how many that is') from unnest(array[-1, 1, 15, 31, 0]::bigint[]) m;
+create function pg_temp.coming(idle int[], slot int, starving int, most int) returns text language sql as $$
+	select c.n || ' ' || c.ahead from stepd._stripe_coming(row(2, 0, '{1,3}'::int[], 0, -1, null, null, null)::stepd._holding, idle, slot, starving, most) c
+$$;
+select is(pg_temp.coming('{1,2,3,4,5,5}', 4, 0, 0), '2 1', 'who is idle and holds nothing is going to come, once');
+select is(pg_temp.coming('{1,3,4}', 4, 0, 0), '0 0', 'who has come meanwhile is not');
+select is(pg_temp.coming('{2,5,6}', 7, 0, 4), '1 1', 'no more than maxConcurrency lets');
+select is(pg_temp.coming('{2,5,6}', 7, 0, 2), '0 0', 'which may be nobody');
+select is(pg_temp.coming('{5}', 4, 3, 0), '3 0', 'nor fewer than those who look for jobs');
+select is(pg_temp.coming(null, 4, 1, 0), '1 0', 'who may be all that is known of');
 select is(stepd._stripe_arc(x'ffff0'::bigint, -1, 1, 16, true), x'ffff0'::bigint, 'who has his share keeps it');
 select is(stepd._stripe_arc(x'fff00'::bigint, -1, 1, 16, false), x'fff00'::bigint, 'also somewhat less');
 select is(stepd._stripe_arc(x'fff00'::bigint, -1, x'ff'::bigint, 16, true), x'fff0f'::bigint, 'until he is to grow: from home first');
@@ -297,6 +306,40 @@ select is((select min(s) from unnest((:'sizes'::int[])[1:3]) s), 1000, 'first wh
 select cmp_ok((select count(*)::int from unnest(:'sizes'::int[]) s where s between 200 and 700), '>=', 4, 'then half of what is left of their stripes: ' || :'sizes');
 select cmp_ok((select max(s) from unnest((:'sizes'::int[])[cardinality(:'sizes'::int[]) - 3:]) s), '<=', 300, 'and little in the end');
 select t.finish_held(s, 'Std') from generate_series(1, 4) s;
+select t.forget('Std');
+
+select last_value as mark from stepd.job_id \gset
+-- who goes for stripes others have locked looks for others the next time
+select count(*) from stepd.enqueue_many('std', (select jsonb_agg(jsonb_build_object('group', 'k' || i % 640)) from generate_series(1, 1000) i));
+create function pg_temp.until(share bigint) returns bool language plpgsql as $$
+begin
+	perform stepd._take_striped(t.lane('Std'), 'standard', 0, 10, x'ff'::bigint, share, null, 2);
+	return (stepd._stripe_at(t.lane('Std'))).until > 0;
+end $$;
+select is(pg_temp.until(x'ff'::bigint), true, 'stripes that one has got one keeps for a while');
+select t.forget('Std');
+select is(pg_temp.until(x'7f'::bigint), false, 'but for one that somebody else was faster at: then it looks again');
+delete from stepd.ready;
+delete from stepd.job j where j.id > :mark and not exists (select from stepd.outcome o where o.id = j.id);
+select t.forget('Std');
+
+-- of one's own stripes one takes what one would if nobody were idle
+select count(*) from stepd.enqueue_many('std', (select jsonb_agg(jsonb_build_object('group', 'w' || i % 640)) from generate_series(1, 6000) i));
+create function pg_temp.wide(slot int, max int, most int, idle int[]) returns int language plpgsql as $$
+begin
+	perform set_config('stepd.starves_since', '1', true), t.forget('Std');
+	return (select count(*) from stepd.claim(t.n(), slot, 1, array[t.lane('Std')::int], '{0}', array[max], max, null, array[most], idle) where job_id is not null);
+end $$;
+select is(pg_temp.wide(1, 100, 900, '{1,2,3}'), 900, 'a third of all, beside two who are idle');
+select is(pg_temp.wide(2, 100, null, '{2,3}'), 100, 'but where jobs are to be strictly so many');
+select t.finish_held(2, 'Std');
+select stepd.queue_set('std', '{"rateLimit": "1150/1h"}');
+select is(pg_temp.wide(2, 100, 900, '{2,3}'), 250, 'nor more than a rate lets');
+select stepd.queue_set('std', '{"rateLimit": "none"}');
+select t.finish_held(s, 'Std') from generate_series(1, 2) s;
+delete from stepd.ready;
+delete from stepd.job j where j.id > :mark and not exists (select from stepd.outcome o where o.id = j.id);
+select is(pg_temp.held_twice('std', 1), 0::bigint, 'no group is held twice');
 select t.forget('Std');
 select count(*) from stepd.enqueue_many('std', (select jsonb_agg(jsonb_build_object('group', 'm' || i % 640)) from generate_series(1, 1000) i));
 select is((select pg_temp.turn(1, 'Std', 300)), 300, 'one that is alone');
