@@ -328,9 +328,6 @@ begin
 	elsif total < 0 then
 		perform stepd._bad('total', format('%s is not a number from 0 on', total));
 	end if;
-	if current_setting('stepd.starves', true) <> '' then
-		perform stepd._starve(null);
-	end if;
 	for l in
 		select u.ord, u.lane, coalesce(u.cur, 0) as cur, least(u.most, room) as most, q.id as queue_id, q.name, q.strategy, q.max_concurrency,
 			q.max_retries, q.rate_limit, q.rate_window_ms, q.concurrency_per_group,
@@ -346,7 +343,7 @@ begin
 			and (case when q.strategy <> 'standard' or coalesce(u.cur, 0) = 0
 					then exists (select from stepd.ready r where r.lane_id = u.lane)
 					else exists (select from stepd.ready r where r.lane_id = u.lane and r.rank = 0 and r.pos > least(u.cur,
-							case when q.concurrency_per_group > 0 then (stepd._stripe_at(u.lane)).cursor end))
+							case when q.concurrency_per_group > 0 then stepd._stripe_start(u.lane) end))
 						or exists (select from stepd.ready r where r.lane_id = u.lane and r.rank < 0) end
 				or q.strategy = 'fifo' and stepd._fifo_mail(q.id))
 		order by u.ord
@@ -377,7 +374,7 @@ begin
 			end if;
 		end if;
 		most := least(l.most, room);
-		wide := greatest(most, mosts[l.ord]);
+		wide := greatest(most, case when l.concurrency_per_group = 1 and room = total then mosts[l.ord] end); -- elsewhere others could take them
 		if l.rate_limit > 0 then
 			used := stepd._rate_used(l.queue_id, l.rate_window_ms);
 			wide := least(wide, l.rate_limit - used);
@@ -453,8 +450,8 @@ begin
 	end if;
 	if locked and room = total and cardinality(starving) > 0 then
 		perform stepd._starve(starving);
-	elsif current_setting('stepd.starves_since', true) <> '' then
-		perform set_config('stepd.starves_since', '', false);
+	elsif (room < total or (0 < any (cursors)) is not true) and (current_setting('stepd.starves', true) <> '' or current_setting('stepd.starves_since', true) <> '') then
+		perform stepd._starve(null), set_config('stepd.starves_since', '', false); -- else it has not seen all there is
 	end if;
 end $$;
 comment on function stepd.claim(int, int, bigint, int[], bigint[], int[], int, int, int[], int[]) is

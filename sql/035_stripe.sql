@@ -218,6 +218,16 @@ begin
 end $$;
 comment on function stepd._stripe_least(int) is 'Before the jobs of a lane that are held now; where a worker reads on who takes over stripes.';
 
+create or replace function stepd._stripe_start(lane_id int) returns bigint
+language plpgsql stable as $$
+declare
+	at record := stepd._stripe_at(_stripe_start.lane_id);
+begin
+	return least(at.cursor, case when at.arc <> -1 then coalesce(stepd._stripe_least(_stripe_start.lane_id), 0) end);
+end $$;
+comment on function stepd._stripe_start(int) is
+	'From where on a lane can have jobs for this session, if it takes over stripes, too; null: from the worker''s cursor on.';
+
 -- Who finds nothing at all, though there are jobs, says so by a lock of his session until he claims again.  The others would not
 -- know of him, who holds nothing: as many as N could keep all groups for themselves.  Nobody waits for this lock; of two who look
 -- for it at once one may see the other.  A rollback takes the setting back and not the lock, so a claim that reads from the
@@ -329,11 +339,11 @@ language plpgsql stable as $$
 begin
 	return exists (select from unnest(lanes, cursors) u (lane, cur)
 		cross join lateral (select from stepd.ready x
-			where x.lane_id = u.lane and (x.rank, x.pos) > (case when whole then -2147483648 else 0 end, greatest(u.cur, (stepd._stripe_at(u.lane)).cursor, 0))
+			where x.lane_id = u.lane and (x.rank, x.pos) > (case when whole then -2147483648 else 0 end, greatest(coalesce(stepd._stripe_start(u.lane), u.cur), 0))
 			order by x.lane_id, x.rank, x.pos offset 63 limit 1) x
 		where u.lane = any (own));
 end $$;
-comment on function stepd._stripe_deep(int[], boolean, int[], bigint[]) is 'Has any of these lanes, of those that are given with cursors, jobs enough for several workers, from the worker''s or the session''s cursor on?';
+comment on function stepd._stripe_deep(int[], boolean, int[], bigint[]) is 'Has any of these lanes, of those that are given with cursors, jobs enough for several workers, from where on the session could take some?';
 
 create or replace function stepd._stripe_coming(h stepd._holding, idle int[], slot int, starving int, most int, out n int, out ahead int)
 language plpgsql immutable parallel safe as $$
@@ -385,7 +395,7 @@ begin
 	workers := greatest(h.n + 1 + come.n, per_group + 1);
 	h.ahead := least(h.ahead + come.ahead, workers - 1);
 	others := workers - 1;
-	awaited := come.n > 0 and starving = 0;
+	awaited := come.n > 0;
 	occupied := h.held | (select bit_or((stepd._stripe_at(o)).took) from unnest(own) o);
 	for i in 1 .. cardinality(lanes) loop
 		continue when lanes[i] <> all (own);
@@ -396,7 +406,7 @@ begin
 	end loop;
 end $$;
 comment on function stepd._stripe_plan(int, boolean, int, int, int, int[], bigint[], int[], bigint, int, int[]) is
-	'How to claim of a queue with concurrencyPerGroup; whole: its lanes are always read from the start; kept: the stripes that the worker has, null: it holds nothing there; most: maxConcurrency, under which such newcomers claim one after the other, or 0; idle: slots of the node whose workers have nothing to do. calm: as if there were no groups. first not null: by stripes, one that has a job for us, and arcs the stripes that we go for, by position of the lane, as one beside so many others, some of whom are awaited, and sleep. Else by groups; later: but not now, since it wants a large batch, has not been looking for a free stripe for long, and others have such batches.';
+	'How to claim of a queue with concurrencyPerGroup; whole: its lanes are always read from the start; kept: the stripes that the worker has, null: it holds nothing there; most: maxConcurrency, under which such newcomers claim one after the other, or 0; idle: slots of the node whose workers have nothing to do. calm: as if there were no groups. first not null: by stripes, one that has a job for us, and arcs the stripes that we go for, by position of the lane, as one beside so many others, some of whom are awaited, and are to be woken. Else by groups; later: but not now, since it wants a large batch, has not been looking for a free stripe for long, and others have such batches.';
 
 create or replace function stepd._stripe_lock(queue_id int, per_group int, node_id int, slot int, arc bigint, kept bigint, first int, out got bigint, out groups bigint[], out n int)
 language plpgsql as $$

@@ -72,6 +72,7 @@ int64_t sd_lane_begin(struct sd_lane *l, int asked, int64_t now_us)
 	l->got_cursor = 0;
 	l->more = SD_MORE_IF_FULL;
 	l->rescanning = l->cursor == 0 || now_us >= l->rescan_us;
+	l->ahead = l->full && !l->rescanning;
 	if (l->rescanning)
 		return 0;
 	return l->full ? l->cursor : lagged_cursor(l, now_us);

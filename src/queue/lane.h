@@ -40,6 +40,7 @@ struct sd_lane {
 	bool full;	     /* the last claim gave all that was asked */
 	int64_t rescan_us;   /* when the next reading from the start is due */
 	bool rescanning;     /* the claim under way reads from the start */
+	bool ahead;	     /* … or goes on where the last one ended: what stands before that it does not see */
 
 	double mean_us;	     /* moving mean of the handler's time; < 0: not known */
 	double mean_bytes;   /* moving mean of the input's size */

@@ -113,6 +113,7 @@ void sd_worker_warm_up(struct sd_worker *w);
 struct sd_db_call sd_worker_claim_call(struct sd_worker *w, int64_t now_us);
 bool sd_worker_is_peer(const struct sd_worker *w, int pool); /* does that pool of our generation serve a lane of ours? */
 void sd_worker_claimed(struct sd_worker *w, const PGresult *res); /* large batches are read now; busy until then */
+bool sd_worker_saw_all(const struct sd_worker *w);
 bool sd_worker_is_unread(const struct sd_err *err);
 void sd_worker_claim_lost(struct sd_worker *w, const struct sd_err *err, int backend);
 void sd_worker_claim_failed(struct sd_worker *w);

@@ -310,6 +310,15 @@ static void take_rows(struct sd_worker *w, const PGresult *res)
 		sd_worker_ring(w, 1 + got / JOBS_A_WAKE);
 }
 
+/* Did the claim look for all there is?  Else another one does, before the worker sleeps. */
+bool sd_worker_saw_all(const struct sd_worker *w)
+{
+	for (size_t i = 0; i < w->nlanes; i++)
+		if (w->lanes[i].ahead)
+			return false;
+	return true;
+}
+
 bool sd_worker_is_unread(const struct sd_err *err)
 {
 	return strcmp(err->sqlstate, SD_DB_UNREAD) == 0;

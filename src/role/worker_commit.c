@@ -198,7 +198,7 @@ static void on_exchange(void *arg, PGresult *const *results, size_t n, const str
 		int rows = PQntuples(results[k]);
 		if (rows > 0)
 			atomic_store(&w->child->slot->asleep, SD_AWAKE);
-		w->sleeping = rows == 0;
+		w->sleeping = rows == 0 && sd_worker_saw_all(w);
 		sd_worker_claimed(w, results[k]);
 	}
 	sd_worker_pump(w);

@@ -97,6 +97,16 @@ static void others_are_woken_for_what_is_left(void **state)
 	}
 }
 
+static void who_finds_nothing_where_it_went_on_has_not_seen_all(void **state)
+{
+	lane.rescan_us = 100 * SD_SEC;
+	claim(8, 8, 50, SD_SEC);
+	assert_int_equal(claim(8, 0, 0, SD_SEC), 50);
+	assert_true(lane.ahead);
+	assert_int_equal(claim(8, 0, 0, SD_SEC), 0);
+	assert_false(lane.ahead);
+}
+
 static void large_inputs_bound_the_batch(void **state)
 {
 	lane.last_batch = 500;
@@ -155,6 +165,7 @@ int main(void)
 		cmocka_unit_test_setup(slow_jobs_are_claimed_singly, fresh),
 		cmocka_unit_test_setup(jobs_that_are_nobody_elses_come_in_whole_batches, fresh),
 		cmocka_unit_test_setup(others_are_woken_for_what_is_left, fresh),
+		cmocka_unit_test_setup(who_finds_nothing_where_it_went_on_has_not_seen_all, fresh),
 		cmocka_unit_test_setup(large_inputs_bound_the_batch, fresh),
 		cmocka_unit_test_setup(cursor_advances_while_full, fresh),
 		cmocka_unit_test_setup(short_claim_looks_back, fresh),
