@@ -28,7 +28,8 @@
 -- maxConcurrency counts workers that hold a lease of the queue: a worker runs
 -- one job at a time, so no more of its jobs can run than there are holders.
 -- A worker that dies keeps its leases, and so its place, until died() or
--- rescue() has taken them back: never exceeded, and nothing to leak.
+-- rescue() has taken them back, and who follows it in its slot waits for that:
+-- never exceeded, and nothing to leak.
 -- A worker that finishes jobs of the queue in the same transaction keeps the
 -- place it has (stepd.kept: its node and slot, then by pairs the queue and the
 -- stripes it has there, see 035_stripe.sql): finish() holds its lease's row, so
@@ -362,6 +363,9 @@ begin
 			-- a fifo queue that is not among them has been sorted by somebody else meanwhile: its heads are there to be taken
 			continue when l.queue_id <> all (locks.alone || locks.shared) and (l.max_concurrency > 0 or l.rate_limit > 0 or l.concurrency_per_group > 0);
 			continue when l.max_concurrency > 0 and l.max_concurrency <= stepd._others(l.queue_id, claim.node_id, claim.slot);
+			continue when (l.max_concurrency > 0 or l.concurrency_per_group > 0) and exists (select from stepd.lease x
+				where x.node_id = claim.node_id and x.slot = claim.slot and x.generation <> claim.generation
+					and x.lane_id = any (array(select a.id from stepd.lane a where a.queue_id = l.queue_id))); -- its dead forerunner has the place until died()
 			if l.strategy = 'fifo' and l.queue_id = any (locks.alone) then
 				-- until somebody may go: a thousand letters may all be about a group that is blocked
 				for i in 1 .. 10 loop

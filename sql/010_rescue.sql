@@ -36,6 +36,15 @@ end $$;
 comment on table stepd.renewal is 'Jobs of which some attempts do not count against max_retries: those before a retry by hand, and those that ended untold.';
 comment on function stepd._ended_untold(stepd._held[], int) is 'Record the attempts of jobs that had ended when their worker died of another one, their outcomes untold.';
 
+create or replace function stepd._ring_place(held stepd._held[]) returns void
+language plpgsql as $$
+begin
+	perform stepd._ring('') where exists (
+		select from unnest(held) h join stepd.lane a on a.id = h.lane_id join stepd.queue q on q.id = a.queue_id
+		where q.max_concurrency > 0 or q.concurrency_per_group > 0);
+end $$;
+comment on function stepd._ring_place(stepd._held[]) is 'Somebody who is gone holds these no more: wake who may have waited for a place under a limit.';
+
 create or replace function stepd.died(node_id int, slot int, generation bigint, job bigint, outcome text, error text, exit_code int, signal int,
 	max_rss_kb bigint, cpu_ms bigint, age_us bigint, duration_us bigint, pid int) returns table (job_id bigint, verdict text)
 language plpgsql
@@ -70,7 +79,7 @@ begin
 		order by l.id, u.ord);
 	if cardinality(held) > 0 then
 		perform stepd._ended_untold(held, died.pid);
-		perform stepd._unhold(held);
+		perform stepd._unhold(held), stepd._ring_place(held);
 		return query select s.job_id, s.status from stepd._settle(held, has_unique) s;
 	end if;
 	if dead <> 0 and not exists (select from unnest(held) h where h.job_id = dead) then
@@ -129,7 +138,7 @@ begin
 			where l.id = any (leases)) o
 		order by o.id, o.ord);
 	if cardinality(held) > 0 then
-		perform stepd._unhold(held);
+		perform stepd._unhold(held), stepd._ring_place(held);
 		return query
 			select s.job_id, h.node_id, s.status
 			from stepd._settle(held, has_unique) s join unnest(held) h on h.job_id = s.job_id;

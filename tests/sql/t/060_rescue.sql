@@ -44,6 +44,20 @@ select t.claim(2, 'Once', 1, :b);
 select is((select verdict from stepd.died(:b, 2, 1, :j, 'timeout', 'took longer than 1 s', null, 9, 1, 1, 1, 1, 1)), 'failed', 'the last attempt');
 select is((select outcome from stepd.attempts where job_id = :j), 'timeout', 'by timeout');
 
+-- who follows a dead worker in its slot has no place under a limit until that one's is free
+savepoint follower;
+create function pg_temp.follow(step text, generation bigint) returns int language sql as $$
+	select count(*)::int from stepd.claim((select max(id) from stepd.node), 5, generation, array[t.lane(step)], '{0}', '{1}', 1)
+$$;
+select stepd.queue_set('std', '{"concurrencyPerGroup": 1}');
+select stepd.enqueue(q, '{}', group_id => 'g') from unnest('{std,lim}'::text[]) q cross join generate_series(1, 2);
+select is(pg_temp.follow(x, 1), 1, x || ' is held') from unnest('{Std,Lim}'::text[]) x;
+select is(pg_temp.follow(x, 2), 0, x || ': the next life of its worker gets nothing') from unnest('{Std,Lim}'::text[]) x;
+select is((select count(*)::int from stepd.lease where slot = 5), 2, 'so no more are seen than may be');
+select count(*) from stepd.died(:b, 5, 1, 0, null, null, null, 9, 1, 1, 1, 1, 1);
+select is(pg_temp.follow(x, 2), 1, x || ': until its death is known') from unnest('{Std,Lim}'::text[]) x;
+rollback to follower;
+
 -- give back
 select t.claim(3, 'Std', 1, :b), t.claim(3, 'Std', 1, :b), t.claim(3, 'Std', 1, :b);
 select is((select count(*)::int from stepd.lease where slot = 3), 3, 'three leases');
