@@ -495,7 +495,7 @@ create or replace function stepd._take_calm(lane_id int, strategy text, cursor b
 language plpgsql as $$
 declare
 	at record := stepd._stripe_at(_take_calm.lane_id);
-	start bigint := least(cursor, at.cursor, case when at.arc <> -1 then coalesce(stepd._stripe_least(_take_calm.lane_id), 0) end);
+	start bigint := least(cursor, stepd._stripe_start(_take_calm.lane_id));
 	whole boolean := strategy <> 'standard' or start = 0;
 	t record := stepd._take(_take_calm.lane_id, whole, start, want, tell => others and want < 64);
 begin

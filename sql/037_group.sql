@@ -245,7 +245,7 @@ declare
 	deep boolean := standard and now < -coalesce(at.until, 0); -- there was nothing to take before its cursor
 	whole boolean := not standard or cursor = 0 and not deep;
 	start bigint := case when deep then at.cursor
-		else least(cursor, at.cursor, case when at.arc <> -1 then coalesce(stepd._stripe_least(_take_grouped.lane_id), 0) end) end;
+		else least(cursor, stepd._stripe_start(_take_grouped.lane_id)) end;
 	touched boolean := cursor = 0 or whole and random() < 0.05;
 	left_pos bigint;
 	t record;
