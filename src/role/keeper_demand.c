@@ -45,7 +45,7 @@ static void look_at(const struct sd_keeper *k, int pool, struct pool_state *s)
 		if (atomic_load(&slot->state) != SD_SLOT_READY || atomic_load(&slot->group) != s->group)
 			continue;
 		s->ready++;
-		s->idle += atomic_load(&slot->asleep) != SD_AWAKE;
+		s->idle += atomic_load(&slot->asleep) == SD_ASLEEP; /* with quick jobs a worker claims nearly all the time */
 	}
 }
 

@@ -155,6 +155,23 @@ def test_pool_grows_and_shrinks(stepd, db):
         assert db.wait_status(job, "completed")["attempt"] == 1
 
 
+def test_pool_grows_for_quick_jobs_too(stepd, db):
+    """Their worker is between two claims at nearly any moment, and yet it is not idle."""
+    stepd.step("Count", """
+#include <stepd/step.h>
+static int run(struct stepd_ctx *ctx)
+{
+	return stepd_state_update(ctx, "sum", "n", stepd_op_increment("/n", 1));
+}
+STEPD_STEP(.name = "Count", .triggers = STEPD_TRIGGERS(STEPD_QUEUE("count")), .handler = run);
+""")
+    stepd.start(config=stepd.config(pools={"default": pool({"min": 1, "max": 3, "idleTimeout": "60s"})}))
+    db.value("select count(*) from stepd.enqueue_many('count', (select jsonb_agg('{}'::jsonb) from generate_series(1, 50000)))")
+    wait_for(lambda: len(workers(stepd)) > 1, 10, "more than one worker")
+    wait_for(lambda: db.value("select count(*) from stepd.outcome") == 50000, 60, "all jobs end")
+    assert db.state("sum", "n") == {"n": 50000}
+
+
 def test_pool_on_demand(stepd, db):
     add_step(stepd, "A", "a")
     stepd.step("hello", '#define NAME "Hello"\n#define HTTP\n' + STEPS)
