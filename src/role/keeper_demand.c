@@ -1,7 +1,7 @@
 /*
  * Work that waits for workers which are not there: asked for a pool that may
- * grow when work is made ready and none of its workers is idle, and again every
- * few hundredths of a second as long as something waits.  A pool without any
+ * grow as long as none of its workers is idle, when work is made ready and every
+ * few hundredths of a second until a second after the last that was seen to wait.  A pool without any
  * worker is told of at once; otherwise work has to be seen waiting twice, because
  * a busy worker may have been about to take it.  What follows from it, the
  * supervisor decides (size.h).
@@ -121,7 +121,7 @@ static void on_backlog(void *arg, PGresult *const *results, size_t n, const stru
 	}
 }
 
-void sd_keeper_demand(struct sd_keeper *k)
+static void look_for_demand(struct sd_keeper *k)
 {
 	const struct sd_conf *conf = k->child->conf;
 	struct sd_buf pools = SD_BUF_INIT;
@@ -139,7 +139,7 @@ void sd_keeper_demand(struct sd_keeper *k)
 			put_pool(k, &pools, (int)i, s.room);
 	}
 	sd_buf_chr(&pools, ']');
-	if (pools.len == 2 && sd_now_us() < k->demand_until_us) /* those who came for the last of it may not suffice */
+	if (pools.len == 2 && sd_now_us() < k->demand_until_us) /* those who come for it, or for the last of it, may not suffice */
 		ask_again(k);
 	if (pools.len > 2) {
 		const char *values[] = {pools.data};
@@ -152,7 +152,13 @@ void sd_keeper_demand(struct sd_keeper *k)
 
 static void on_demand_timer(struct ev_loop *loop, ev_timer *t, int revents)
 {
-	sd_keeper_demand(t->data);
+	look_for_demand(t->data);
+}
+
+void sd_keeper_demand(struct sd_keeper *k)
+{
+	k->demand_until_us = sd_now_us() + WATCH_US;
+	look_for_demand(k);
 }
 
 void sd_keeper_demand_init(struct sd_keeper *k)

@@ -48,13 +48,22 @@ unsigned sd_group_first_want(const struct sd_super *su, const struct sd_conf_poo
 	return want < (unsigned)pool->max ? want : (unsigned)pool->max;
 }
 
+/* Who claims is idle if nothing came of that lately: with quick jobs a worker claims nearly all the time. */
+static bool is_idle(const struct sd_kid *kid, const struct sd_slot *slot, bool ran)
+{
+	uint32_t sleep = atomic_load(&slot->asleep);
+
+	if (kid->group->role == SD_ROLE_WEB)
+		return !atomic_load(&slot->serving);
+	return (sleep == SD_ASLEEP || (sleep == SD_CLAIMING && !ran)) && atomic_load(&slot->job) == 0;
+}
+
 /* Is it idle, and since when?  Between two looks it may have run many jobs. */
 static void look(struct sd_super *su, struct sd_kid *kid, bool *worked, int64_t now_us)
 {
 	const struct sd_slot *slot = sd_kid_slot(kid);
 	uint64_t done = atomic_load(&slot->jobs_done);
-	bool idle = kid->group->role == SD_ROLE_WEB ? !atomic_load(&slot->serving)
-						    : atomic_load(&slot->asleep) != SD_AWAKE && atomic_load(&slot->job) == 0;
+	bool idle = is_idle(kid, slot, done != kid->jobs_seen);
 
 	if (done != kid->jobs_seen)
 		kid->idle_us = 0;

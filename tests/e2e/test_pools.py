@@ -167,7 +167,7 @@ STEPD_STEP(.name = "Count", .triggers = STEPD_TRIGGERS(STEPD_QUEUE("count")), .h
 """)
     stepd.start(config=stepd.config(pools={"default": pool({"min": 1, "max": 3, "idleTimeout": "60s"})}))
     db.value("select count(*) from stepd.enqueue_many('count', (select jsonb_agg('{}'::jsonb) from generate_series(1, 50000)))")
-    wait_for(lambda: len(workers(stepd)) > 1, 10, "more than one worker")
+    wait_for(lambda: len(workers(stepd)) == 3, 10, "all workers that the pool may have")
     wait_for(lambda: db.value("select count(*) from stepd.outcome") == 50000, 60, "all jobs end")
     assert db.state("sum", "n") == {"n": 50000}
 
