@@ -206,6 +206,10 @@ end $$;
 comment on function stepd._take(int, boolean, bigint, int, bigint, bigint[], boolean) is
 	'Delete up to want ready rows of a lane and return them in order, with the highest pos of the main flow (null: none of it) and, if they were of a share, their stripes, or, if it is to tell them, their groups.';
 
+drop type if exists stepd._locks cascade;
+create type stepd._locks as (alone int[], shared int[], shut int[], early int[], calm int[], far int, arcs bigint[], shares bigint[], busy bigint[], busy_of int[], others int[], awaited boolean[]);
+comment on type stepd._locks is 'What _claim_lock() tells.';
+
 -- The locks that the claim of these lanes needs; see above.
 drop function if exists stepd._claim_lock(int, int, int[], bigint[], int[]);
 create or replace function stepd._claim_lock(node_id int, slot int, lanes int[], cursors bigint[], maxes int[], idle int[],
@@ -291,6 +295,140 @@ end $$;
 comment on function stepd._claim_lock(int, int, int[], bigint[], int[], int[]) is
 	'Take the locks of those queues of these lanes that have limits or letters. alone: nobody else claims there; shared: others may, as far as limits go; shut: not now; early: but in a moment (_stripe_plan: later). calm: groups cannot be full. By position of the lane: arcs, the stripes of groups that it goes for, and shares, those of them that it has, but for the groups that are busy, of the queues busy_of, and others, how many workers hold jobs there, or are about to, and awaited, whether any is and sleeps. far: what all sessions of the server together may take of a queue while none sees the others.';
 
+drop type if exists stepd._candidate cascade;
+create type stepd._candidate as (ord int, lane_id int, cursor bigint, most int, queue_id int, queue text, strategy text, max_retries int,
+	max_concurrency int, rate_limit int, rate_window_ms bigint, per_group int, limited boolean);
+comment on type stepd._candidate is 'A lane that may have jobs for a claim, at that place among its lanes, and its queue''s settings. most: as many at most; limited: a queue with limits, or with letters to sort.';
+
+drop type if exists stepd._batch cascade;
+create type stepd._batch as (ids bigint[], buckets date[], attempts smallint[], last bigint, stripes bigint, groups bigint[], more boolean);
+comment on type stepd._batch is 'Jobs of a lane that a claim took, in order. last: the highest pos of the main flow; stripes, groups: for the lease, see 035_stripe.sql; more: could others find jobs there, now? Null: if the batch is as large as asked.';
+
+create or replace function stepd._claim_candidates(node_id int, lanes int[], cursors bigint[], maxes int[], total int) returns setof stepd._candidate
+language plpgsql stable as $$
+#variable_conflict use_column
+begin
+	return query
+		select u.ord::int, u.lane, coalesce(u.cur, 0), least(u.most, total), q.id, q.name, q.strategy, q.max_retries,
+			q.max_concurrency, q.rate_limit, q.rate_window_ms, q.concurrency_per_group,
+			q.max_concurrency > 0 or q.rate_limit > 0 or q.concurrency_per_group > 0 or (q.strategy = 'fifo' and stepd._fifo_mail(q.id))
+		from stepd.node n
+		cross join unnest(lanes, cursors, maxes) with ordinality u (lane, cur, most, ord)
+		join stepd.lane a on a.id = u.lane
+		join stepd.queue q on q.id = a.queue_id
+		-- _node_lives(n), in the words that the planner can look into
+		where n.id = _claim_candidates.node_id and n.left_at is null and n.lost_at is null
+			and greatest(n.heartbeat_at, pg_postmaster_start_time()) + n.lease_ms * interval '1 ms' > clock_timestamp()
+			and u.most > 0 and not q.paused
+			and (case when q.strategy <> 'standard' or coalesce(u.cur, 0) = 0
+					then exists (select from stepd.ready r where r.lane_id = u.lane)
+					else exists (select from stepd.ready r where r.lane_id = u.lane and r.rank = 0 and r.pos > least(u.cur,
+							case when q.concurrency_per_group > 0 then stepd._stripe_start(u.lane) end))
+						or exists (select from stepd.ready r where r.lane_id = u.lane and r.rank < 0) end
+				or q.strategy = 'fifo' and stepd._fifo_mail(q.id))
+		order by u.ord;
+end $$;
+comment on function stepd._claim_candidates(int, int[], bigint[], int[], int) is 'Those of the lanes of a claim that may have jobs for it, in their order; none when the node does not live.';
+
+create or replace function stepd._claim_may(c stepd._candidate, locks stepd._locks, node_id int, slot int, generation bigint) returns boolean
+language plpgsql stable as $$
+#variable_conflict use_column
+begin
+	if c.queue_id = any (locks.shut)
+		or not exists (select from stepd.queue q where q.id = c.queue_id and (q.strategy, q.max_concurrency, q.rate_limit, q.rate_window_ms, q.concurrency_per_group)
+			= (c.strategy, c.max_concurrency, c.rate_limit, c.rate_window_ms, c.per_group)) then -- they were changed while we waited
+		return false;
+	elsif c.max_concurrency = 0 and c.rate_limit = 0 and c.per_group = 0 then
+		return true; -- if it has no lock, somebody else has sorted the letters meanwhile: the heads are there to be taken
+	elsif c.queue_id <> all (locks.alone || locks.shared) then
+		return false;
+	elsif c.max_concurrency > 0 and c.max_concurrency <= stepd._others(c.queue_id, _claim_may.node_id, _claim_may.slot) then
+		return false;
+	end if;
+	return c.max_concurrency = 0 and c.per_group = 0 or not exists (select from stepd.lease x
+		where x.node_id = _claim_may.node_id and x.slot = _claim_may.slot and x.generation <> _claim_may.generation
+			and x.lane_id = any (array(select a.id from stepd.lane a where a.queue_id = c.queue_id))); -- its dead forerunner has the place until died()
+end $$;
+comment on function stepd._claim_may(stepd._candidate, stepd._locks, int, int, bigint) is 'May a worker take a job of this queue with limits, as far as those are concerned that do not count jobs?';
+
+create or replace function stepd._claim_sort(queue_id int, lane_id int, most int) returns void
+language plpgsql as $$
+#variable_conflict use_column
+begin
+	for i in 1 .. 10 loop -- until somebody may go: a thousand letters may all be about a group that is blocked
+		if stepd._fifo_sort(_claim_sort.queue_id, most) < most
+			or exists (select from stepd.ready r where r.lane_id = _claim_sort.lane_id and r.rank >= 40000) then
+			return;
+		end if;
+	end loop;
+	perform stepd._ring(''); -- enough for one claim
+end $$;
+comment on function stepd._claim_sort(int, int, int) is 'Sort a fifo queue''s letters, so many at a time, until one of its lanes has a job to take.';
+
+create or replace function stepd._claim_rate(c stepd._candidate, locks stepd._locks, beside int) returns int
+language plpgsql as $$
+declare
+	rest int := c.rate_limit - stepd._rate_used(c.queue_id, c.rate_window_ms);
+begin
+	if c.queue_id = any (locks.alone) then
+		return rest;
+	end if;
+	return case when rest > locks.far then beside else 0 end; -- else next time alone
+end $$;
+comment on function stepd._claim_rate(stepd._candidate, stepd._locks, int) is 'How many jobs of the queue its rateLimit lets the claim take, and beside others at most so many.';
+
+create or replace function stepd._claim_take(c stepd._candidate, locks stepd._locks, node_id int, slot int, most int, wide int, own int, idle boolean) returns stepd._batch
+language plpgsql as $$
+#variable_conflict use_column
+declare
+	b stepd._batch;
+	t record;
+begin
+	if c.per_group = 0 then
+		t := stepd._take(c.lane_id, c.strategy <> 'standard' or c.cursor = 0, c.cursor, most);
+	elsif c.queue_id = any (locks.calm) then
+		t := stepd._take_calm(c.lane_id, c.strategy, c.cursor, most, idle);
+		b.stripes := t.stripes;
+		b.groups := t.groups;
+	elsif locks.arcs[c.ord] is not null then
+		t := stepd._take_striped(c.lane_id, c.strategy, c.cursor, wide, locks.arcs[c.ord], locks.shares[c.ord],
+			case when locks.busy is not null then array(select u.g from unnest(locks.busy, locks.busy_of) u (g, q) where u.q = c.queue_id) end, locks.others[c.ord]);
+		b.stripes := t.stripes;
+		b.more := case when locks.awaited[c.ord] then true else t.more end; -- to them something was left
+	else
+		t := stepd._take_grouped(_claim_take.node_id, _claim_take.slot, c.queue_id, c.strategy, c.per_group, c.lane_id, c.cursor, most, own);
+		b.stripes := t.stripes;
+		b.groups := t.groups;
+		b.more := t.more;
+	end if;
+	b.ids := t.ids;
+	b.buckets := t.buckets;
+	b.attempts := t.attempts;
+	b.last := t.last;
+	return b;
+end $$;
+comment on function stepd._claim_take(stepd._candidate, stepd._locks, int, int, int, int, int, boolean) is
+	'Take up to most jobs of a lane, in the way that its queue''s concurrencyPerGroup wants, see 035_stripe.sql. wide: of its own stripes so many; own: and where it goes by groups, of the same group; idle: others are about to claim, too.';
+
+create or replace function stepd._lease_put(node_id int, slot int, generation bigint, lane_id int, b stepd._batch) returns bigint
+language plpgsql as $$
+declare
+	lease bigint;
+	at timestamptz := clock_timestamp();
+	least_id bigint;
+	most_id bigint;
+begin
+	select min(i), max(i) into least_id, most_id from unnest(b.ids) i;
+	insert into stepd.lease (node_id, slot, generation, lane_id, claimed_at, since, has_unique, stripes, groups, ids, buckets, attempts)
+	values (_lease_put.node_id, _lease_put.slot, _lease_put.generation, _lease_put.lane_id, at, at,
+		exists (select from stepd.unique_job k where k.job_id between least_id and most_id) -- rarely, and one look tells
+			and exists (select from stepd.unique_job k where k.job_id = any (b.ids)),
+		b.stripes, b.groups, b.ids, b.buckets, b.attempts)
+	returning id into lease;
+	return lease;
+end $$;
+comment on function stepd._lease_put(int, int, bigint, int, stepd._batch) is 'The lease of a batch that was just taken; returns its id.';
+
 drop type if exists stepd._claimed cascade;
 create type stepd._claimed as (lease_id bigint, lane_id int, job_id bigint, attempt int, max_attempts int, trigger text, trigger_index int,
 	queue text, group_id text, parent_id bigint, trace_id uuid, enqueued_at_us bigint, cursor bigint, input text, more boolean);
@@ -302,26 +440,18 @@ language plpgsql
 set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 declare
-	l record;
-	t record;
+	c stepd._candidate;
+	b stepd._batch;
 	room int := total;
-	locked boolean := false;
-	locks record; -- of queues with limits, see _claim_lock
+	locks stepd._locks; -- of queues with limits
+	cold boolean;
+	most int;
+	wide int;
+	rate int;
+	beside int := 1000; -- how many it may take beside others of queues with a rate limit, see far
 	lease bigint;
 	starving int[] := '{}'; -- for queues of which there are jobs, but of groups that may be full
-	beside int := 1000; -- how many it may take beside others of queues with a rate limit, see far
-	at timestamptz;
-	most int;
-	wide int; -- its number of mosts, within limits
-	sorted int;
-	used int;
-	cold boolean;
-	stripes bigint;
-	groups bigint[];
-	more boolean;
 	missed boolean := false; -- others were faster in some stripes
-	least_id bigint;
-	most_id bigint;
 begin
 	perform stepd._required('{node_id,slot,generation,lanes,cursors,maxes,total}', claim.node_id is null, claim.slot is null, claim.generation is null, claim.lanes is null, claim.cursors is null, claim.maxes is null, claim.total is null);
 	if cardinality(lanes) <> cardinality(cursors) or cardinality(lanes) <> cardinality(maxes) or cardinality(lanes) <> cardinality(mosts) then
@@ -329,119 +459,50 @@ begin
 	elsif total < 0 then
 		perform stepd._bad('total', format('%s is not a number from 0 on', total));
 	end if;
-	for l in
-		select u.ord, u.lane, coalesce(u.cur, 0) as cur, least(u.most, room) as most, q.id as queue_id, q.name, q.strategy, q.max_concurrency,
-			q.max_retries, q.rate_limit, q.rate_window_ms, q.concurrency_per_group,
-			q.max_concurrency > 0 or q.rate_limit > 0 or q.concurrency_per_group > 0 or (q.strategy = 'fifo' and stepd._fifo_mail(q.id)) as limited
-		from stepd.node n
-		cross join unnest(lanes, cursors, maxes) with ordinality u (lane, cur, most, ord)
-		join stepd.lane a on a.id = u.lane
-		join stepd.queue q on q.id = a.queue_id
-		-- _node_lives(n), in the words that the planner can look into
-		where n.id = claim.node_id and n.left_at is null and n.lost_at is null
-			and greatest(n.heartbeat_at, pg_postmaster_start_time()) + n.lease_ms * interval '1 ms' > clock_timestamp()
-			and u.most > 0 and not q.paused
-			and (case when q.strategy <> 'standard' or coalesce(u.cur, 0) = 0
-					then exists (select from stepd.ready r where r.lane_id = u.lane)
-					else exists (select from stepd.ready r where r.lane_id = u.lane and r.rank = 0 and r.pos > least(u.cur,
-							case when q.concurrency_per_group > 0 then stepd._stripe_start(u.lane) end))
-						or exists (select from stepd.ready r where r.lane_id = u.lane and r.rank < 0) end
-				or q.strategy = 'fifo' and stepd._fifo_mail(q.id))
-		order by u.ord
-	loop
+	for c in select * from stepd._claim_candidates(claim.node_id, lanes, cursors, maxes, total) loop
 		exit when room <= 0;
-		if l.limited then
-			if not locked then
-				locked := true;
+		if c.limited then
+			if locks.far is null then
 				cold := stepd._warm('claim');
-				perform stepd._starve(null) where l.concurrency_per_group > 0 and l.cur = 0;
+				if c.per_group > 0 and c.cursor = 0 then
+					perform stepd._starve(null);
+				end if;
 				locks := stepd._claim_lock(claim.node_id, claim.slot, lanes, cursors, maxes, idle);
 			end if;
-			continue when l.queue_id = any (locks.shut)
-				or not exists (select from stepd.queue q where q.id = l.queue_id and (q.strategy, q.max_concurrency, q.rate_limit, q.rate_window_ms, q.concurrency_per_group)
-					= (l.strategy, l.max_concurrency, l.rate_limit, l.rate_window_ms, l.concurrency_per_group)); -- they were changed while we waited
-			-- a fifo queue that is not among them has been sorted by somebody else meanwhile: its heads are there to be taken
-			continue when l.queue_id <> all (locks.alone || locks.shared) and (l.max_concurrency > 0 or l.rate_limit > 0 or l.concurrency_per_group > 0);
-			continue when l.max_concurrency > 0 and l.max_concurrency <= stepd._others(l.queue_id, claim.node_id, claim.slot);
-			continue when (l.max_concurrency > 0 or l.concurrency_per_group > 0) and exists (select from stepd.lease x
-				where x.node_id = claim.node_id and x.slot = claim.slot and x.generation <> claim.generation
-					and x.lane_id = any (array(select a.id from stepd.lane a where a.queue_id = l.queue_id))); -- its dead forerunner has the place until died()
-			if l.strategy = 'fifo' and l.queue_id = any (locks.alone) then
-				-- until somebody may go: a thousand letters may all be about a group that is blocked
-				for i in 1 .. 10 loop
-					sorted := stepd._fifo_sort(l.queue_id, greatest(room * 4, 1000));
-					exit when sorted < greatest(room * 4, 1000) or exists (select from stepd.ready r where r.lane_id = l.lane and r.rank >= 40000);
-					if i = 10 then
-						perform stepd._ring(''); -- enough for one claim
-					end if;
-				end loop;
+			continue when not stepd._claim_may(c, locks, claim.node_id, claim.slot, claim.generation);
+			if c.strategy = 'fifo' and c.queue_id = any (locks.alone) then
+				perform stepd._claim_sort(c.queue_id, c.lane_id, greatest(room * 4, 1000));
 			end if;
 		end if;
-		most := least(l.most, room);
-		wide := greatest(most, case when l.concurrency_per_group = 1 and room = total then mosts[l.ord] end); -- elsewhere others could take them
-		if l.rate_limit > 0 then
-			used := stepd._rate_used(l.queue_id, l.rate_window_ms);
-			wide := least(wide, l.rate_limit - used);
-			if l.queue_id <> all (locks.alone) then
-				continue when l.rate_limit - used <= locks.far; -- next time alone
-				wide := least(wide, beside);
-			end if;
-			most := least(most, wide);
-			continue when most <= 0;
-		end if;
-
-		stripes := null;
-		groups := null;
-		more := null;
-		if l.concurrency_per_group = 0 then
-			t := stepd._take(l.lane, l.strategy <> 'standard' or l.cur = 0, l.cur, most);
-		elsif l.queue_id = any (locks.calm) then
-			t := stepd._take_calm(l.lane, l.strategy, l.cur, most, cardinality(idle) > 0);
-			stripes := t.stripes;
-			groups := t.groups;
-		elsif locks.arcs[l.ord] is not null then
-			t := stepd._take_striped(l.lane, l.strategy, l.cur, wide, locks.arcs[l.ord], locks.shares[l.ord],
-				case when locks.busy is not null then array(select u.g from unnest(locks.busy, locks.busy_of) u (g, q) where u.q = l.queue_id) end, locks.others[l.ord]);
-			stripes := t.stripes;
-			more := case when locks.awaited[l.ord] then true else t.more end; -- to them something was left
-		else
-			t := stepd._take_grouped(claim.node_id, claim.slot, l.queue_id, l.strategy, l.concurrency_per_group, l.lane, l.cur, most,
-				case when l.rate_limit = 0 then mosts[l.ord] end);
-			stripes := t.stripes;
-			groups := t.groups;
-			more := t.more;
-		end if;
-		if t.ids is null then
-			if l.concurrency_per_group > 0 then
-				missed := missed or locks.arcs[l.ord] is not null;
-				starving := starving || case when l.queue_id <> all (locks.calm) then array[l.queue_id] end;
-			end if;
+		rate := case when c.rate_limit > 0 then stepd._claim_rate(c, locks, beside) end;
+		continue when rate <= 0;
+		most := least(c.most, room, rate);
+		wide := least(greatest(most, case when c.per_group = 1 and room = total then mosts[c.ord] end), rate); -- elsewhere others could take them
+		b := stepd._claim_take(c, locks, claim.node_id, claim.slot, most, wide, case when c.rate_limit = 0 then mosts[c.ord] end, cardinality(idle) > 0);
+		if b.ids is null then
+			missed := missed or c.per_group > 0 and locks.arcs[c.ord] is not null;
+			starving := starving || case when c.per_group > 0 and c.queue_id <> all (locks.calm) then array[c.queue_id] end;
 			continue;
 		end if;
-		beside := beside - case when l.rate_limit > 0 then cardinality(t.ids) else 0 end;
-		if l.rate_limit > 0 and l.rate_limit - used <= cardinality(t.ids) then
-			perform stepd._ring('due'); -- promote() knows when the next may start
+		if c.rate_limit > 0 then
+			beside := beside - cardinality(b.ids);
+			if c.queue_id = any (locks.alone) and rate <= cardinality(b.ids) then
+				perform stepd._ring('due'); -- promote() knows when the next may start
+			end if;
 		end if;
-		room := room - cardinality(t.ids);
-		at := clock_timestamp();
-		select min(i), max(i) into least_id, most_id from unnest(t.ids) i;
-		insert into stepd.lease (node_id, slot, generation, lane_id, claimed_at, since, has_unique, stripes, groups, ids, buckets, attempts)
-		values (claim.node_id, claim.slot, claim.generation, l.lane, at, at,
-			exists (select from stepd.unique_job k where k.job_id between least_id and most_id) -- rarely, and one look tells
-				and exists (select from stepd.unique_job k where k.job_id = any (t.ids)),
-			stripes, groups, t.ids, t.buckets, t.attempts)
-		returning id into lease;
-		t.last := case when l.strategy = 'standard' then greatest(coalesce(t.last, 0), l.cur) else l.cur end;
-		if cardinality(t.ids) > large or cold and large is not null then
-			return next row(lease, l.lane, null, null, null, null, null, null, null, null, null, null, t.last, null, more)::stepd._claimed;
+		room := room - cardinality(b.ids);
+		lease := stepd._lease_put(claim.node_id, claim.slot, claim.generation, c.lane_id, b);
+		b.last := case when c.strategy = 'standard' then greatest(coalesce(b.last, 0), c.cursor) else c.cursor end;
+		if cardinality(b.ids) > large or cold and large is not null then
+			return next row(lease, c.lane_id, null, null, null, null, null, null, null, null, null, null, b.last, null, b.more)::stepd._claimed;
 		else
 			return query
-				select lease, l.lane, x.id, u.attempt + 1,
-					stepd._max_attempts(l.max_retries, case when u.attempt > 0
+				select lease, c.lane_id, x.id, u.attempt + 1,
+					stepd._max_attempts(c.max_retries, case when u.attempt > 0
 						then (select n.attempts_before from stepd.renewal n where n.job_id = x.id) end),
-					x.trigger, x.trigger_index::int, l.name, x.group_id, x.parent_id, x.trace_id,
-					(date_part('epoch', x.enqueued_at) * 1000000)::bigint, t.last, x.input::text, more
-				from unnest(t.ids, t.buckets, t.attempts) with ordinality u (id, bucket, attempt, ord)
+					x.trigger, x.trigger_index::int, c.queue, x.group_id, x.parent_id, x.trace_id,
+					(date_part('epoch', x.enqueued_at) * 1000000)::bigint, b.last, x.input::text, b.more
+				from unnest(b.ids, b.buckets, b.attempts) with ordinality u (id, bucket, attempt, ord)
 				cross join lateral (select j.* from stepd.job j where j.id = u.id and j.bucket = u.bucket limit 1) x
 				order by u.ord;
 		end if;
@@ -449,11 +510,8 @@ begin
 	if missed and room = total then
 		perform stepd._ring('');
 	end if;
-	if locked and room = total then
-		starving := starving || locks.early;
-	end if;
-	if locked and room = total and cardinality(starving) > 0 then
-		perform stepd._starve(starving);
+	if room = total and cardinality(starving || locks.early) > 0 then
+		perform stepd._starve(starving || locks.early);
 	elsif (room < total or (0 < any (cursors)) is not true) and (current_setting('stepd.starves', true) <> '' or current_setting('stepd.starves_since', true) <> '') then
 		perform stepd._starve(null), set_config('stepd.starves_since', '', false); -- else it has not seen all there is
 	end if;
