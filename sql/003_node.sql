@@ -8,29 +8,6 @@
 -- without locking out its workers first; what they deliver later finds no
 -- lease and is refused.
 
-create or replace function stepd._bad(argument text, problem text, hint text default null) returns void
-language plpgsql as $$
-begin
-	argument := argument || ': ' || problem;
-	if length(argument) > 1000 then -- it repeats what somebody gave
-		argument := left(argument, 600) || ' ... ' || right(argument, 300);
-	end if;
-	if hint is null then
-		raise exception using errcode = '22023', message = argument;
-	end if;
-	raise exception using errcode = '22023', message = argument, hint = hint;
-end $$;
-comment on function stepd._bad(text, text, text) is 'Raise SQLSTATE 22023 for an argument, with a message of at most some 900 characters.';
-
-create or replace function stepd._required(names text[], variadic missing boolean[]) returns void
-language plpgsql as $$
-begin
-	if true = any (missing) then
-		perform stepd._bad(names[array_position(missing, true)], 'must not be null');
-	end if;
-end $$;
-comment on function stepd._required(text[], boolean[]) is 'Raise SQLSTATE 22023 for the first of these arguments that is missing, if one is.';
-
 -- Attempts are counted on when a job is retried by hand; 32767 is what smallint holds.
 create or replace function stepd._max_attempts(max_retries int, attempts_before int) returns int
 language sql immutable parallel safe as $$ select least(max_retries + 1 + coalesce(attempts_before, 0), 32767) $$;
@@ -44,12 +21,11 @@ declare
 begin
 	if node_join.boot_id is null then
 		perform stepd._bad('boot_id', 'must not be null');
-	elsif coalesce(node_join.name, '') = '' then
-		perform stepd._bad('name', 'must not be empty');
 	elsif coalesce(node_join.lease_ms, 0) not between 100 and 86400000 then
 		perform stepd._bad('lease_ms', format('%s is not between 100 and 86400000', coalesce(lease_ms::text, 'null')));
 	end if;
 	perform stepd._required('{pid,version}', node_join.pid is null, node_join.version is null);
+	perform stepd._check_text('name', node_join.name, 200);
 	if node_join.pid < 1 then
 		perform stepd._bad('pid', format('%s is not the number of a process', node_join.pid));
 	end if;
@@ -113,6 +89,7 @@ declare
 	n int;
 begin
 	perform stepd._required('{node_ids}', node_gone.node_ids is null);
+	perform stepd._check_list('node_ids', node_gone.node_ids);
 	update stepd.node set lost_at = clock_timestamp(), listening = false
 	where id in (select x.id from stepd.node x where x.id = any (node_ids) and x.left_at is null and x.lost_at is null
 		order by x.id for update);

@@ -154,8 +154,16 @@ language sql stable as $$
 $$;
 comment on function stepd._settings(jsonb) is 'A block of settings with the names of stepd.queue''s columns.';
 
+create or replace function stepd._setting_hint(setting text) returns text
+language sql stable as $$
+	select 'Allowed is ' || regexp_replace(pg_get_constraintdef(c.oid), '^CHECK |::[a-z ]+(\[\])?', '', 'g')
+	from pg_constraint c where c.conrelid = 'stepd.queue'::regclass and c.conname = 'queue_' || setting || '_check'
+$$;
+comment on function stepd._setting_hint(text) is 'What the table of queues allows a setting to be.';
+
 -- The settings that count: what was set by hand, then what is configured, then what is built in.
-create or replace function stepd._queue_apply(queue_id int, argument text) returns void
+drop function if exists stepd._queue_apply(int, text);
+create or replace function stepd._queue_apply(queue_id int, argument text, own jsonb default null) returns void
 language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -183,7 +191,10 @@ begin
 		returning * into q;
 	exception when check_violation then
 		get stacked diagnostics wrong = constraint_name;
-		perform stepd._bad(argument, format('queue "%s": %s is not allowed', was.name, substring(wrong from '^queue_(.*)_check$')));
+		wrong := substring(wrong from '^queue_(.*)_check$');
+		argument := case when own ? wrong is false then 'defaults' else argument end;
+		perform stepd._bad(argument, format('queue "%s": %s %s is not allowed', was.name, wrong, coalesce((was.configured || was.overrides) ->> wrong, '')),
+			stepd._setting_hint(wrong));
 	when invalid_text_representation or numeric_value_out_of_range then
 		perform stepd._bad(argument, format('queue "%s": %s', was.name, sqlerrm));
 	end;
@@ -194,7 +205,7 @@ begin
 		perform stepd._queue_move(q.id, q.strategy);
 	end if;
 end $$;
-comment on function stepd._queue_apply(int, text) is 'Give a queue its settings; a change of strategy moves its jobs. argument: what to name in an error.';
+comment on function stepd._queue_apply(int, text, jsonb) is 'Give a queue its settings; a change of strategy moves its jobs. argument: what to name in an error; own: the settings that came in that, the others are defaults.';
 
 create or replace function stepd._queue_set(name text, block jsonb, defaults jsonb, configured_by text) returns void
 language plpgsql as $$
@@ -204,9 +215,23 @@ declare
 begin
 	update stepd.queue x set configured = stepd._settings(defaults) || stepd._settings(block), configured_by = _queue_set.configured_by
 	where x.id = queue_id;
-	perform stepd._queue_apply(queue_id, 'queues');
+	perform stepd._queue_apply(queue_id, 'queues', stepd._settings(block));
 end $$;
 comment on function stepd._queue_set(text, jsonb, jsonb, text) is 'Give a queue the settings of its block, or the defaults.';
+
+create or replace function stepd._schedule_check(argument text, t jsonb) returns void
+language plpgsql as $$
+begin
+	perform stepd._check_text(argument || ': expression', t ->> 'expression', 1000);
+	if t ->> 'missed' not in ('skip', 'one', 'all') then
+		perform stepd._bad(argument || ': missed', format('%s is none of skip, one, all', left((t -> 'missed')::text, 60)));
+	elsif t ->> 'overlap' not in ('allow', 'skip') then
+		perform stepd._bad(argument || ': overlap', format('%s is neither allow nor skip', left((t -> 'overlap')::text, 60)));
+	end if;
+	perform stepd._check_text(argument || ': timezone', coalesce(t ->> 'timezone', 'UTC'), 255);
+	perform stepd._check_member(argument || '.catchUpLimit', t, 'number', 1, 3155760000000);
+end $$;
+comment on function stepd._schedule_check(text, jsonb) is 'Refuse a cron trigger with settings that there are not.';
 
 -- One cron trigger.  A row that stays as it is is not written: the cron
 -- processes update the same rows, in another order.
@@ -239,9 +264,10 @@ declare
 	t record;
 	lane int;
 begin
-	if coalesce(step, '') = '' then
-		perform stepd._bad('manifest', 'a step has no name');
+	if jsonb_typeof(s) <> 'object' or coalesce(step, '') = '' or jsonb_typeof(s -> 'name') <> 'string' then
+		perform stepd._bad('manifest', 'has a step without a name', left(s::text, 200));
 	end if;
+	perform stepd._check_text('manifest: a step''s name', step, 255);
 	foreach list in array array['flows', 'enqueues', 'triggers'] loop
 		if jsonb_typeof(coalesce(nullif(s -> list, 'null'), '[]')) <> 'array' then
 			perform stepd._bad('manifest', format('step "%s": %s is not an array', step, list));
@@ -269,9 +295,10 @@ begin
 	loop
 		case t.v ->> 'type'
 		when 'queue' then
-			if coalesce(t.v ->> 'topic', '') = '' then
+			if coalesce(t.v ->> 'topic', '') = '' or jsonb_typeof(t.v -> 'topic') <> 'string' then
 				perform stepd._bad('manifest', format('step "%s": trigger %s has no topic', step, t.i));
 			end if;
+			perform stepd._check_text(format('manifest: step "%s": trigger %s: topic', step, t.i), t.v ->> 'topic', 255);
 			lane := stepd._lane_ensure(t.v ->> 'topic', sid);
 			insert into stepd.subscription as b (topic, step_id, lane_id, trigger_index)
 			values (t.v ->> 'topic', sid, lane, t.i)
@@ -280,6 +307,7 @@ begin
 			if coalesce(t.v ->> 'expression', '') = '' then
 				perform stepd._bad('manifest', format('step "%s": trigger %s has no expression', step, t.i));
 			end if;
+			perform stepd._schedule_check(format('manifest: step "%s": trigger %s', step, t.i), t.v);
 			lane := stepd._lane_ensure(step, sid);
 			perform stepd._schedule_set(sid, t.i, lane, t.v);
 		when 'http' then
@@ -296,20 +324,20 @@ create or replace function stepd.configure(node_name text, manifest jsonb, queue
 language plpgsql as $$
 #variable_conflict use_column
 declare
-	steps jsonb := coalesce(manifest -> 'steps', '[]');
+	steps jsonb := manifest -> 'steps';
 	s jsonb;
 	q record;
 begin
-	if coalesce(configure.node_name, '') = '' then
-		perform stepd._bad('node_name', 'must not be empty');
-	elsif manifest is null then
-		perform stepd._bad('manifest', 'must not be null');
-	elsif jsonb_typeof(steps) is distinct from 'array' then
+	perform stepd._required('{manifest}', manifest is null);
+	perform stepd._check_text('node_name', configure.node_name, 200);
+	if jsonb_typeof(steps) is distinct from 'array' then
 		perform stepd._bad('manifest', 'has no array "steps"');
 	elsif jsonb_typeof(coalesce(queues, '[]')) <> 'array' then
 		perform stepd._bad('queues', 'is not an array');
 	elsif jsonb_typeof(coalesce(defaults, '{}')) <> 'object' then
 		perform stepd._bad('defaults', 'is not an object');
+	elsif (select count(distinct e ->> 'name') from jsonb_array_elements(steps) e) < jsonb_array_length(steps) then
+		perform stepd._bad('manifest', 'has a step without a name, or one twice');
 	end if;
 	perform pg_advisory_xact_lock(1937007984, 0);
 
@@ -324,8 +352,9 @@ begin
 
 	for s in select value from jsonb_array_elements(coalesce(queues, '[]')) loop
 		if coalesce(s ->> 'name', '') = '' then
-			perform stepd._bad('queues', 'a queue has no name');
+			perform stepd._bad('queues', 'has a queue without a name');
 		end if;
+		perform stepd._check_text('queues: a name', s ->> 'name', 255);
 		perform stepd._queue_ensure(s ->> 'name');
 	end loop;
 	-- in order of id, as every taker of several queue locks
@@ -353,7 +382,8 @@ create or replace function stepd.lanes(steps text[]) returns table (lane_id int,
 language plpgsql stable as $$
 #variable_conflict use_column
 begin
-	perform stepd._required('{steps}', steps is null or array_position(steps, null) > 0);
+	perform stepd._required('{steps}', steps is null);
+	perform stepd._check_list('steps', steps);
 	return query
 		select l.id, s.name, q.name, q.timeout_ms, q.strategy, q.paused, q.rate_limit > 0, case when q.concurrency_per_group > 0 then 1000 else 500 end
 		from stepd.lane l

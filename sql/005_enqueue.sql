@@ -154,18 +154,16 @@ comment on function stepd._put(stepd._item[]) is
 
 -- Arguments -------------------------------------------------------------------
 
-create or replace function stepd._check_topic(topic text) returns void
+drop function if exists stepd._check_topic(text);
+create or replace function stepd._check_topic(topic text, argument text default 'topic') returns void
 language plpgsql as $$
 begin
 	if topic is null then
-		perform stepd._bad('topic', 'must not be null');
-	elsif topic = '' then
-		perform stepd._bad('topic', 'must not be empty');
-	elsif octet_length(topic) > 255 then
-		perform stepd._bad('topic', format('is %s bytes long, at most 255 are allowed', octet_length(topic)));
+		perform stepd._bad(argument, 'must not be null');
 	end if;
+	perform stepd._check_text(argument, topic, 255);
 end $$;
-comment on function stepd._check_topic(text) is 'Refuse what cannot be a topic.';
+comment on function stepd._check_topic(text, text) is 'Refuse what cannot be a topic.';
 
 create or replace function stepd._check_data(argument text, data jsonb) returns void
 language plpgsql as $$

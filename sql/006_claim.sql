@@ -458,7 +458,10 @@ begin
 		perform stepd._bad('lanes', 'has another length than cursors, maxes or mosts');
 	elsif total < 0 then
 		perform stepd._bad('total', format('%s is not a number from 0 on', total));
+	elsif slot < 0 then
+		perform stepd._bad('slot', format('%s is not a number from 0 on', slot));
 	end if;
+	perform stepd._check_list('lanes', lanes), stepd._check_list('cursors', cursors, true), stepd._check_list('maxes', maxes), stepd._check_list('mosts', mosts);
 	for c in select * from stepd._claim_candidates(claim.node_id, lanes, cursors, maxes, total) loop
 		exit when room <= 0;
 		if c.limited then
@@ -541,6 +544,7 @@ declare
 	used smallint;
 begin
 	perform stepd._required('{node_id,slot,generation,leases}', claimed.node_id is null, claimed.slot is null, claimed.generation is null, claimed.leases is null);
+	perform stepd._check_list('leases', leases);
 	for l in
 		select e.id, e.lane_id, e.ids, e.buckets, e.attempts, q.name, q.max_retries
 		from stepd.lease e join stepd.lane a on a.id = e.lane_id join stepd.queue q on q.id = a.queue_id

@@ -30,20 +30,42 @@ drop type if exists stepd._effect_job cascade;
 create type stepd._effect_job as (job_id bigint, bucket date, attempt int, scope text);
 comment on type stepd._effect_job is 'How much of a job''s effects counts: scope is all, some or logs.';
 
-create or replace function stepd._effects(effects jsonb, jobs stepd._effect_job[]) returns void
+-- Which of the enqueues could not be read; said only when one could not.
+create or replace function stepd._effect_items_bad(effects jsonb, said text) returns void
+language plpgsql as $$
+declare
+	m record;
+begin
+	for m in
+		select k.key, k.value, case when k.key = 'always' then case when jsonb_typeof(k.value) <> 'boolean' then 'is neither true nor false' end
+			when k.key <> 'run_at' then stepd._item_problem(k.key, k.value) end as problem
+		from jsonb_array_elements(effects) with ordinality e
+		cross join lateral jsonb_array_elements(stepd._list_of('effects.enqueues', e.value, 'enqueues')) with ordinality q
+		cross join lateral jsonb_each(case when jsonb_typeof(q.value) = 'object' then q.value - '{topic,data}'::text[] else '{}' end) k
+		order by e.ordinality, q.ordinality
+	loop
+		if m.key = 'run_at' then
+			begin
+				perform (m.value #>> '{}')::timestamptz;
+			exception when data_exception then
+				m.problem := sqlerrm;
+			end;
+		end if;
+		if m.problem is not null then
+			perform stepd._bad('effects.enqueues.' || m.key, m.problem);
+		end if;
+	end loop;
+	perform stepd._bad('effects.enqueues', said);
+end $$;
+comment on function stepd._effect_items_bad(jsonb, text) is 'Raise SQLSTATE 22023 for what cannot be read among the enqueues of effects.';
+
+create or replace function stepd._effect_items(effects jsonb, jobs stepd._effect_job[]) returns stepd._item[]
 language plpgsql as $$
 #variable_conflict use_column
 declare
-	items stepd._item[];
-	ops jsonb;
 	now_at timestamptz := clock_timestamp();
-	bad record;
 begin
-	if jsonb_typeof(effects) <> 'array' then
-		perform stepd._bad('effects', 'is not an array');
-	end if;
-
-	items := array(
+	return array(
 		select row(row_number() over (order by e.ordinality, q.ordinality), q.value ->> 'topic', null, null, null, q.value -> 'data',
 			(q.value ->> 'priority')::int,
 			case when q.value ? 'delay_ms' then now_at + (q.value ->> 'delay_ms')::float8 * interval '1 ms'
@@ -52,15 +74,40 @@ begin
 		from jsonb_array_elements(effects) with ordinality e
 		join unnest(jobs) h on h.job_id = (e.value ->> 'job')::bigint
 		join stepd.job j on j.id = h.job_id and j.bucket = h.bucket
-		cross join lateral jsonb_array_elements(coalesce(e.value -> 'enqueues', '[]')) with ordinality q
+		cross join lateral jsonb_array_elements(stepd._list_of('effects.enqueues', e.value, 'enqueues')) with ordinality q
 		where h.scope = 'all' or (h.scope = 'some' and (q.value ->> 'always')::boolean));
+exception when data_exception then
+	if sqlstate = '22023' then -- said already
+		raise;
+	end if;
+	perform stepd._effect_items_bad(effects, sqlerrm);
+end $$;
+comment on function stepd._effect_items(jsonb, stepd._effect_job[]) is 'What a batch enqueues, as far as each job''s scope goes.';
+
+create or replace function stepd._effects(effects jsonb, jobs stepd._effect_job[]) returns void
+language plpgsql as $$
+#variable_conflict use_column
+declare
+	items stepd._item[];
+	ops jsonb;
+	bad record;
+begin
+	if jsonb_typeof(effects) <> 'array' then
+		perform stepd._bad('effects', 'is not an array');
+	elsif effects @? 'lax $[*] ? (@.type() != "object" || !(@.job >= 1 && @.job <= 9223372036854775807 && @.job.floor() == @.job))' then
+		perform stepd._bad('effects', 'has an element that is not an object with a job''s id as "job"');
+	end if;
+
+	if effects @? 'lax $[*].enqueues' then
+		items := stepd._effect_items(effects, jobs);
+	end if;
 	if cardinality(items) > 0 then
 		for bad in
 			select row(e.*)::stepd._item as item from unnest(items) e
 			where e.topic is null or e.topic = '' or octet_length(e.topic) > 255 or e.priority not between -32768 and 32767
 				or not isfinite(e.run_at) or octet_length(e.group_id) > 1000 or e.unique_key = '' or octet_length(e.unique_key) > 1000
 		loop
-			perform stepd._check_topic((bad.item).topic);
+			perform stepd._check_topic((bad.item).topic, 'effects.enqueues.topic');
 			perform stepd._check_item(bad.item, 'effects.enqueues.');
 		end loop;
 		perform stepd._put(items);
@@ -69,18 +116,22 @@ begin
 	select jsonb_agg(s.value order by e.ordinality, s.ordinality) into ops
 	from jsonb_array_elements(effects) with ordinality e
 	join unnest(jobs) h on h.job_id = (e.value ->> 'job')::bigint
-	cross join lateral jsonb_array_elements(coalesce(e.value -> 'states', '[]')) with ordinality s
+	cross join lateral jsonb_array_elements(stepd._list_of('effects.states', e.value, 'states')) with ordinality s
 	where h.scope in ('all', 'some');
 	if ops is not null then
 		perform stepd._state_apply(ops);
 	end if;
 
 	insert into stepd.log (job_id, bucket, attempt, at, level, message, fields)
-	select h.job_id, h.bucket, h.attempt, to_timestamp((l.value ->> 'at_us')::float8 / 1000000), l.value ->> 'level',
-		l.value ->> 'message', l.value -> 'fields'
+	select h.job_id, h.bucket, h.attempt,
+		to_timestamp(case when l.value -> 'at_us' between '0' and '253402300799000000' then (l.value ->> 'at_us')::float8
+			else stepd._refuse('effects.logs.at_us', 'is no time from 1970 to 9999')::float8 end / 1000000),
+		case when l.value ->> 'level' in ('debug', 'info', 'warn', 'error') then l.value ->> 'level'
+			else stepd._refuse('effects.logs.level', 'is none of debug, info, warn, error') end,
+		coalesce(l.value ->> 'message', stepd._refuse('effects.logs.message', 'must not be null')), l.value -> 'fields'
 	from jsonb_array_elements(effects) with ordinality e
 	join unnest(jobs) h on h.job_id = (e.value ->> 'job')::bigint
-	cross join lateral jsonb_array_elements(coalesce(e.value -> 'logs', '[]')) with ordinality l
+	cross join lateral jsonb_array_elements(stepd._list_of('effects.logs', e.value, 'logs')) with ordinality l
 	order by e.ordinality, l.ordinality;
 
 	perform stepd._progress_put(h.job_id, h.bucket, h.attempt, e.value -> 'progress')

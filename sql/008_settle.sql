@@ -18,7 +18,7 @@
 drop type if exists stepd._held cascade;
 create type stepd._held as (
 	lease_id bigint, job_id bigint, bucket date, lane_id int, attempt int,
-	outcome text, started_at timestamptz, finished_at timestamptz, output text, error text, delay_ms bigint,
+	outcome text, started_at timestamptz, finished_at timestamptz, output jsonb, error text, delay_ms bigint,
 	exit_code int, signal int, max_rss_kb bigint, cpu_ms bigint, node_id int, pid int
 );
 comment on type stepd._held is 'A job just taken out of its lease, and how its attempt ended. attempt: this one''s number. outcome: as in finish() and died(), lost, or release (it did not start; attempt is then the number of those used).';
@@ -142,7 +142,7 @@ begin
 	), ended as (
 		insert into stepd.outcome (id, bucket, lane_id, status, attempt, max_attempts, started_at, finished_at, output, error, node_id, pid)
 		select e.job_id, e.bucket, e.lane_id, e.status, e.attempt, e.max_attempts, e.started_at, coalesce(e.finished_at, clock_timestamp()),
-			case when e.status = 'completed' then e.output::jsonb end, case when e.status not in ('completed', 'skipped') then e.error end,
+			case when e.status = 'completed' then e.output end, case when e.status not in ('completed', 'skipped') then e.error end,
 			e.node_id, e.pid
 		from e where e.status in ('completed', 'failed', 'cancelled', 'skipped')
 	), tried as (

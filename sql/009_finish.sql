@@ -9,8 +9,9 @@
 
 -- The planner thinks that arrays are short and would compare each with each;
 -- and a cost that says "never" would have it compiled.
+drop function if exists stepd._fence(int, int, bigint[], bigint[], text[], bigint[], bigint[], text[], text[], bigint[]);
 create or replace function stepd._fence(node_id int, pid int, leases bigint[], jobs bigint[], outcomes text[], ages_us bigint[],
-	durations_us bigint[], outputs text[], errors text[], delays_ms bigint[]) returns stepd._held[]
+	durations_us bigint[], outputs jsonb[], errors text[], delays_ms bigint[]) returns stepd._held[]
 language plpgsql
 set enable_nestloop = off set jit = off as $$
 #variable_conflict use_column
@@ -30,14 +31,15 @@ begin
 		join h on h.id = f.lease and h.job = f.job
 		order by f.ord);
 end $$;
-comment on function stepd._fence(int, int, bigint[], bigint[], text[], bigint[], bigint[], text[], text[], bigint[]) is
+comment on function stepd._fence(int, int, bigint[], bigint[], text[], bigint[], bigint[], jsonb[], text[], bigint[]) is
 	'Those of the outcomes whose lease still holds the job. The lease rows are locked.';
 
 -- The way of nearly all jobs: every outcome is "completed", nobody wants a job
 -- cancelled, no queue is fifo.  One insert does what _fence, _unhold and
 -- _settle do one after the other; the lease rows are locked.
+drop function if exists stepd._complete(int, int, bigint[], bigint[], bigint[], bigint[], text[]);
 create or replace function stepd._complete(node_id int, pid int, leases bigint[], jobs bigint[], ages_us bigint[], durations_us bigint[],
-	outputs text[]) returns int
+	outputs jsonb[]) returns int
 language plpgsql
 set enable_nestloop = off set jit = off as $$
 #variable_conflict use_column
@@ -55,13 +57,13 @@ begin
 	insert into stepd.outcome (id, bucket, lane_id, status, attempt, max_attempts, started_at, finished_at, output, node_id, pid)
 	select f.job, h.bucket, h.lane_id, 'completed', h.attempt + 1, stepd._max_attempts(h.max_retries, case when h.attempt > 0
 			then (select r.attempts_before from stepd.renewal r where r.job_id = f.job) end),
-		at - f.age * interval '1 us', at - (f.age - f.duration) * interval '1 us', f.output::jsonb, _complete.node_id, _complete.pid
+		at - f.age * interval '1 us', at - (f.age - f.duration) * interval '1 us', f.output, _complete.node_id, _complete.pid
 	from unnest(leases, jobs, ages_us, durations_us, outputs) f (lease, job, age, duration, output)
 	join h on h.id = f.lease and h.job = f.job;
 	get diagnostics n = row_count;
 	return n;
 end $$;
-comment on function stepd._complete(int, int, bigint[], bigint[], bigint[], bigint[], text[]) is
+comment on function stepd._complete(int, int, bigint[], bigint[], bigint[], bigint[], jsonb[]) is
 	'Outcomes for those of the jobs that their leases hold; returns how many that were.';
 
 create or replace function stepd.finish(node_id int, pid int, leases bigint[], jobs bigint[], outcomes text[], ages_us bigint[],
@@ -83,20 +85,40 @@ declare
 	whole bigint;
 	done int;
 	n int := coalesce(cardinality(jobs), 0);
+	alike boolean; -- the jobs are just those of one lease
+	results jsonb[];
+	left_behind jsonb;
 begin
-	perform stepd._required('{node_id,leases,jobs,outcomes}', finish.node_id is null, leases is null, jobs is null, outcomes is null);
+	perform stepd._required('{node_id,leases,jobs,outcomes,ages_us,durations_us}', finish.node_id is null, leases is null, jobs is null, outcomes is null,
+		ages_us is null, durations_us is null);
 	if cardinality(leases) is distinct from cardinality(jobs) or cardinality(outcomes) is distinct from cardinality(jobs)
 		or n <> any (array[cardinality(ages_us), cardinality(durations_us), cardinality(outputs), cardinality(errors), cardinality(delays_ms)]) then
 		perform stepd._bad('jobs', 'has another length than leases, outcomes, ages_us, durations_us, outputs, errors or delays_ms');
 	elsif not outcomes <@ '{completed,error,fail,snooze,invalid_input,cancelled,skipped}' then
 		perform stepd._bad('outcomes', 'has one that is none of completed, error, fail, snooze, invalid_input, cancelled, skipped');
 	end if;
+	if (0 <= all (ages_us) and 3155760000000000 >= all (ages_us) and 0 <= all (durations_us) and 3155760000000000 >= all (durations_us)) is not true
+		or 1 <> any (array[array_ndims(leases), array_ndims(jobs), array_ndims(ages_us), array_ndims(durations_us), array_ndims(delays_ms), array_ndims(outputs)])
+		or (0 < all (leases) and 0 < all (jobs)) is not true or 0 > any (delays_ms) or 3155760000000 < any (delays_ms) then -- in one look
+		perform stepd._check_list('leases', leases), stepd._check_list('jobs', jobs), stepd._check_span('ages_us', ages_us, 'us'),
+			stepd._check_span('durations_us', durations_us, 'us'), stepd._check_span('delays_ms', delays_ms, 'ms', true), stepd._check_list('outputs', outputs, true);
+	end if;
+	if outputs is not null then
+		results := stepd._json_list('outputs', outputs);
+	end if;
+	if effects is not null then
+		left_behind := stepd._json('effects', effects);
+	end if;
 
 	select bool_or(x.has_unique), sum(cardinality(x.ids)), array_agg(x.lane_id), array_agg(x.stripes),
-		case when min(x.slot) = max(x.slot) then min(x.slot) end
-	into has_unique, whole, lanes, stripes, slot
+		case when min(x.slot) = max(x.slot) then min(x.slot) end, count(*) = 1 and min(x.ids) = jobs
+	into has_unique, whole, lanes, stripes, slot, alike
 	from (select l.has_unique, l.ids, l.lane_id, l.slot, case when l.groups is null then coalesce(l.stripes, -1) else 0 end as stripes from stepd.lease l
 		where l.id = any (leases) and l.node_id = finish.node_id order by l.id for update) x;
+	if not alike and n > 1 and n <> (select count(distinct j) from unnest(jobs) j)
+		and exists (select from unnest(leases, jobs) u (lease, job) group by u.lease, u.job having count(*) > 1) then
+		perform stepd._bad('jobs', 'has a job twice');
+	end if;
 	-- a statement of its own: who changes settings holds the leases meanwhile (_queue_shut), and we waited for it
 	select coalesce(bool_and(q.strategy <> 'fifo'), false), bool_or(q.rate_limit > 0),
 		finish.node_id || ' ' || slot || ' ' || string_agg(q.id || ' ' || u.stripes, ' ') filter (where q.max_concurrency > 0 or q.concurrency_per_group > 0)
@@ -107,10 +129,10 @@ begin
 	end if;
 
 	if simple and whole = n and not has_unique and outcomes <@ '{completed}' and not exists (select from stepd.cancel_request) then
-		done := stepd._complete(finish.node_id, finish.pid, leases, jobs, ages_us, durations_us, outputs);
+		done := stepd._complete(finish.node_id, finish.pid, leases, jobs, ages_us, durations_us, results);
 		if done = n then
 			if effects is not null then
-				perform stepd._effects(effects::jsonb, array(
+				perform stepd._effects(left_behind, array(
 					select row(u.job, u.bucket, u.attempt + 1, 'all')::stepd._effect_job
 					from stepd.lease l cross join lateral unnest(l.ids, l.buckets, l.attempts) u (job, bucket, attempt)
 					where l.id = any (leases)));
@@ -126,12 +148,12 @@ begin
 		end if;
 	end if;
 
-	held := stepd._fence(finish.node_id, finish.pid, leases, jobs, outcomes, ages_us, durations_us, outputs, errors, delays_ms);
+	held := stepd._fence(finish.node_id, finish.pid, leases, jobs, outcomes, ages_us, durations_us, results, errors, delays_ms);
 	if cardinality(held) > 0 then
 		perform stepd._unhold(held);
 		settled := array(select s from stepd._settle(held, has_unique) s);
 		if effects is not null then
-			perform stepd._effects(effects::jsonb, array(
+			perform stepd._effects(left_behind, array(
 				select row(h.job_id, h.bucket, h.attempt, case
 					when s.status is null then 'all'
 					when s.status = 'cancelled' and h.outcome <> 'cancelled' then 'logs'
@@ -149,7 +171,7 @@ begin
 	return query select s.job_id, s.status from unnest(settled) s;
 end $$;
 comment on function stepd.finish(int, int, bigint[], bigint[], text[], bigint[], bigint[], text[], text[], bigint[], text) is
-'Outcomes of attempts, with their effects, in one transaction. The arrays go together, one element a job: lease and job as claimed; outcome completed, error, fail, snooze, invalid_input, cancelled or skipped; how long ago the handler started and how long it took; output (JSON text) and error, or null; delay before the next attempt, null: by the queue''s settings. A whole array may be null where all of it is. effects: JSON array, see 007_effect.sql, or null.
+'Outcomes of attempts, with their effects, in one transaction. The arrays go together, one element a job: lease and job as claimed; outcome completed, error, fail, snooze, invalid_input, cancelled or skipped; how long ago the handler started and how long it took; output (JSON text) and error, or null; delay before the next attempt, null: by the queue''s settings. Times are at most a hundred years. outputs, errors and delays_ms may be null where all of it is. effects: JSON array, see 007_effect.sql, or null.
 Returns the jobs that did not simply complete, with what they became (retrying, snoozed, failed, cancelled, skipped), or refused: the lease does not hold the job any more and nothing was changed.';
 
 create or replace function stepd.release(leases bigint[], jobs bigint[]) returns int
@@ -164,6 +186,7 @@ begin
 	if cardinality(leases) <> cardinality(jobs) then
 		perform stepd._bad('jobs', 'has another length than leases');
 	end if;
+	perform stepd._check_list('leases', leases), stepd._check_list('jobs', jobs);
 	select bool_or(x.has_unique) into has_unique from (
 		select l.has_unique from stepd.lease l where l.id = any (leases) order by l.id for update) x;
 	held := array(
@@ -189,6 +212,7 @@ declare
 	n int;
 begin
 	perform stepd._required('{node_id,slot,generation}', give_back.node_id is null, give_back.slot is null, give_back.generation is null);
+	perform stepd._check_list('keep', keep);
 	select count(*) into n
 	from stepd._take_back(array(
 		select l.id from stepd.lease l

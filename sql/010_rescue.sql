@@ -60,6 +60,7 @@ begin
 	if dead <> 0 and (died.outcome is null or died.outcome not in ('crashed', 'timeout', 'cancelled')) then
 		perform stepd._bad('outcome', format('%s is none of crashed, timeout, cancelled', coalesce(quote_literal(died.outcome), 'null')));
 	end if;
+	perform stepd._check_span('age_us', array[died.age_us], 'us', true), stepd._check_span('duration_us', array[died.duration_us], 'us', true);
 	select bool_or(x.has_unique) into has_unique from (
 		select l.has_unique from stepd.lease l
 		where l.node_id = died.node_id and l.slot = died.slot and l.generation = died.generation
@@ -162,6 +163,7 @@ declare
 	leases bigint[];
 begin
 	perform stepd._required('{node_id,slot,generation}', unread.node_id is null, unread.slot is null, unread.generation is null);
+	perform stepd._check_list('keep', keep);
 	select bool_or(x.has_unique), array_agg(x.id) into has_unique, leases from (
 		select l.id, l.has_unique from stepd.lease l
 		where l.node_id = unread.node_id and l.slot = unread.slot and l.generation = unread.generation

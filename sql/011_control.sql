@@ -114,7 +114,8 @@ create or replace function stepd.cancelled(job_ids bigint[]) returns setof bigin
 language plpgsql stable as $$
 #variable_conflict use_column
 begin
-	perform stepd._required('{job_ids}', job_ids is null or array_position(job_ids, null) > 0);
+	perform stepd._required('{job_ids}', job_ids is null);
+	perform stepd._check_list('job_ids', job_ids);
 	return query
 		select u.id from unnest(job_ids) u (id)
 		where exists (select from stepd.cancel_request c where c.job_id = u.id)

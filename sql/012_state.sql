@@ -8,15 +8,7 @@
 create or replace function stepd._check_state(group_id text, key text) returns void
 language plpgsql as $$
 begin
-	if coalesce(group_id, '') = '' then
-		perform stepd._bad('group_id', 'must not be empty');
-	elsif octet_length(group_id) > 1000 then
-		perform stepd._bad('group_id', format('is %s bytes long, at most 1000 are allowed', octet_length(group_id)));
-	elsif coalesce(key, '') = '' then
-		perform stepd._bad('key', 'must not be empty');
-	elsif octet_length(key) > 1000 then
-		perform stepd._bad('key', format('is %s bytes long, at most 1000 are allowed', octet_length(key)));
-	end if;
+	perform stepd._check_text('group_id', group_id, 1000), stepd._check_text('key', key, 1000);
 end $$;
 comment on function stepd._check_state(text, text) is 'Refuse what cannot be a group and key of state.';
 
@@ -119,12 +111,19 @@ begin
 	if jsonb_typeof(op) is distinct from 'object' then
 		perform stepd._bad(argument, 'is not an object');
 	elsif jsonb_typeof(coalesce(op -> 'path', 'null')) not in ('array', 'string', 'number', 'null')
-		or op -> 'path' @? 'strict $ ? (@.type() == "array")[*] ? (@.type() != "string" && @.type() != "number")' then
+		or op -> 'path' @? 'strict $ ? (@.type() == "array")[*] ? (@.type() != "string" && @.type() != "number")'
+		or op -> 'path' @? 'lax $[*] ? (@.type() == "number" && @.floor() != @)' then
 		perform stepd._bad(argument || '.path', format('%s is no path', left(op ->> 'path', 60)),
 			'A path is a member''s name or an array of names and array positions.');
+	elsif jsonb_typeof(op -> 'path') = 'array' and jsonb_array_length(op -> 'path') > 512 then -- deeper nothing may be
+		perform stepd._bad(argument || '.path', format('has %s steps, at most 512 are allowed', jsonb_array_length(op -> 'path')));
 	elsif op - '{type,path,value,by}'::text[] <> '{}' then -- a path that is written wrong would mean the whole value
 		perform stepd._bad(argument, format('has the member "%s", which operations do not have', (select left(k, 60) from jsonb_object_keys(op - '{type,path,value,by}'::text[]) k limit 1)),
 			'They have type, path, and value or by.');
+	elsif kind in ('set', 'merge', 'append') and not op ? 'value' then
+		perform stepd._bad(argument || '.value', format('is missing; %s needs one', kind));
+	elsif op ? 'by' and kind in ('set', 'merge', 'append', 'remove') or op ? 'value' and kind in ('increment', 'decrement', 'remove') then
+		perform stepd._bad(argument || case when op ? 'by' then '.by' else '.value' end, format('is not for %s', kind));
 	end if;
 	path := case jsonb_typeof(op -> 'path')
 		when 'array' then array(select jsonb_array_elements_text(op -> 'path'))
@@ -133,7 +132,7 @@ begin
 		else '{}' end;
 	for i in 1 .. cardinality(path) loop
 		inner_type := jsonb_typeof(coalesce(case when i = 1 then value else value #> path[:i - 1] end, 'null'));
-		if inner_type = 'array' and path[i] !~ '^-?[0-9]{1,9}$' then
+		if inner_type = 'array' and path[i] !~ '^(0|-?[1-9][0-9]{0,8})$' then
 			perform stepd._bad(argument || '.path', format('%s leads into an array, where "%s" is no position', path::text, left(path[i], 60)));
 		elsif inner_type not in ('array', 'object', 'null') and kind is distinct from 'remove' then
 			perform stepd._bad(argument || '.path', format('%s leads through a %s, which has no members', path::text, inner_type));
@@ -152,7 +151,7 @@ begin
 		at := case when jsonb_typeof(coalesce(at, 'null')) = 'object' then at else '{}' end || v;
 	when 'increment', 'decrement' then
 		if jsonb_typeof(coalesce(op -> 'by', '1')) <> 'number' then
-			perform stepd._bad(argument || '.by', format('%s is no number', left(op ->> 'by', 60)));
+			perform stepd._bad(argument || '.by', format('%s is no number', left((op -> 'by')::text, 60)));
 		elsif jsonb_typeof(coalesce(at, 'null')) not in ('number', 'null') then
 			perform stepd._bad(argument, format('%s of %s', kind, jsonb_typeof(at)));
 		end if;
@@ -189,7 +188,7 @@ begin
 end $$;
 comment on function stepd._state_op(jsonb, jsonb, text) is 'One operation of state_update on a value; argument names it in errors.';
 
-create or replace function stepd.state_update(group_id text, key text, ops jsonb) returns jsonb
+create or replace function stepd._state_change(group_id text, key text, ops jsonb, argument text) returns jsonb
 language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -197,30 +196,37 @@ declare
 	v jsonb;
 	op record;
 begin
-	perform stepd._check_state(state_update.group_id, state_update.key);
-	if jsonb_typeof(state_update.ops) is distinct from 'array' then
-		perform stepd._bad('ops', 'must be a JSON array of operations', 'For example [{"type": "increment", "path": ["count"], "by": 1}].');
+	if jsonb_typeof(_state_change.ops) is distinct from 'array' then
+		perform stepd._bad(argument, 'must be a JSON array of operations', 'For example [{"type": "increment", "path": ["count"], "by": 1}].');
 	end if;
-	if state_update.ops = '[]' then -- changes nothing, and makes nothing
-		select s.value into v from stepd.state s where s.group_id = state_update.group_id and s.key = state_update.key;
+	if _state_change.ops = '[]' then -- changes nothing, and makes nothing
+		select s.value into v from stepd.state s where s.group_id = _state_change.group_id and s.key = _state_change.key;
 		return jsonb_build_object('old', v, 'new', v);
 	end if;
-	select * into was from stepd._state_lock(state_update.group_id, state_update.key);
+	select * into was from stepd._state_lock(_state_change.group_id, _state_change.key);
 	v := was.value;
-	for op in select e.value, e.ordinality - 1 as n from jsonb_array_elements(state_update.ops) with ordinality e order by e.ordinality loop
-		v := stepd._state_op(v, op.value, format('ops[%s]', op.n));
+	for op in select e.value, e.ordinality - 1 as n from jsonb_array_elements(_state_change.ops) with ordinality e order by e.ordinality loop
+		v := stepd._state_op(v, op.value, format('%s[%s]', argument, op.n));
 	end loop;
 	if v is null then -- there was nothing, and nothing was to be removed from it
-		delete from stepd.state s where s.group_id = state_update.group_id and s.key = state_update.key;
+		delete from stepd.state s where s.group_id = _state_change.group_id and s.key = _state_change.key;
 	else
-		perform stepd._check_data('ops', v);
+		perform stepd._check_data(argument, v);
 		update stepd.state s set value = v, updated_at = clock_timestamp()
-		where s.group_id = state_update.group_id and s.key = state_update.key;
+		where s.group_id = _state_change.group_id and s.key = _state_change.key;
 	end if;
 	return jsonb_build_object('old', case when not was.made then was.value end, 'new', v);
 end $$;
+comment on function stepd._state_change(text, text, jsonb, text) is 'state_update(); argument: what to call the operations in an error.';
+
+create or replace function stepd.state_update(group_id text, key text, ops jsonb) returns jsonb
+language plpgsql as $$
+begin
+	perform stepd._check_state(group_id, key);
+	return stepd._state_change(group_id, key, ops, 'ops');
+end $$;
 comment on function stepd.state_update(text, text, jsonb) is
-'Change a value by operations, in order and atomically: {"type": "set"|"merge"|"append", "path": P, "value": V}, {"type": "increment"|"decrement", "path": P, "by": N}, {"type": "remove", "path": P}. A path is a member''s name or an array of names and array positions (negative ones count from the end); without one the whole value is meant. Objects are made on the way, at an array''s end (or start) for a position beyond it. Returns {"old": ..., "new": ...}.';
+'Change a value by operations, in order and atomically: {"type": "set"|"merge"|"append", "path": P, "value": V}, {"type": "increment"|"decrement", "path": P, "by": N} (1 if left out), {"type": "remove", "path": P}. A path is a member''s name or an array of names and array positions (negative ones count from the end); without one the whole value is meant. Objects are made on the way, at an array''s end (or start) for a position beyond it. Returns {"old": ..., "new": ...}.';
 
 -- The writes of a batch of attempts.  Rows that exist are locked in the order
 -- of group and key before the first write.  If nothing but sets and deletes is
@@ -237,9 +243,11 @@ begin
 		where octet_length(e.value ->> 'group') not between 1 and 1000 or e.value ->> 'group' is null
 			or e.value ->> 'op' <> 'clear' and (octet_length(e.value ->> 'key') not between 1 and 1000 or e.value ->> 'key' is null)
 	loop
-		perform stepd._check_state(o.group_id, case when o.op = 'clear' then 'x' else o.key end);
+		perform stepd._check_text('effects.states.group', o.group_id, 1000);
+		perform stepd._check_text('effects.states.key', o.key, 1000);
 	end loop;
-	perform stepd._check_data('effects.states.value', e.value -> 'value') from jsonb_array_elements(ops) e where pg_column_size(e.value) > 2048;
+	perform stepd._check_data(format('effects.states %s/%s', left(e.value ->> 'group', 100), left(e.value ->> 'key', 100)), e.value -> 'value')
+	from jsonb_array_elements(ops) e where pg_column_size(e.value) > 2048;
 	perform from stepd.state s
 	where (s.group_id, s.key) in (select distinct e.value ->> 'group', e.value ->> 'key' from jsonb_array_elements(ops) e)
 	order by s.group_id, s.key for update;
@@ -263,7 +271,8 @@ begin
 		when 'set' then perform stepd.state_set(o.v ->> 'group', o.v ->> 'key', o.v -> 'value');
 		when 'delete' then perform stepd.state_delete(o.v ->> 'group', o.v ->> 'key');
 		when 'clear' then perform stepd.state_clear(o.v ->> 'group');
-		when 'update' then perform stepd.state_update(o.v ->> 'group', o.v ->> 'key', o.v -> 'ops');
+		when 'update' then perform stepd._state_change(o.v ->> 'group', o.v ->> 'key', o.v -> 'ops',
+			format('effects.states %s/%s ops', left(o.v ->> 'group', 100), left(o.v ->> 'key', 100)));
 		else perform stepd._bad('effects.states', format('op %s is not known', coalesce(quote_literal(o.v ->> 'op'), 'null')));
 		end case;
 	end loop;

@@ -37,6 +37,7 @@ language plpgsql stable as $$
 #variable_conflict use_column
 begin
 	perform stepd._required('{steps}', steps is null);
+	perform stepd._check_list('steps', steps);
 	return query
 		select c.id, s.name, c.trigger_index, c.expression, c.timezone, greatest(c.last_tick, c.since), c.paused, c.missed, c.catch_up_ms,
 			c.revision, c.since
@@ -58,11 +59,14 @@ declare
 	items stepd._item[];
 	made bigint[];
 begin
-	perform stepd._required('{schedule_ids,fire_at,next_at}', cron_fire.schedule_ids is null, cron_fire.fire_at is null, cron_fire.next_at is null);
+	perform stepd._required('{schedule_ids,fire_at,next_at,fired_at}', cron_fire.schedule_ids is null, cron_fire.fire_at is null, cron_fire.next_at is null,
+		cron_fire.fired_at is null);
 	if cardinality(schedule_ids) <> cardinality(cron_fire.fire_at) or cardinality(schedule_ids) <> cardinality(next_at)
 			or cardinality(schedule_ids) <> cardinality(revisions) then
 		perform stepd._bad('schedule_ids', 'has another length than fire_at, next_at or revisions');
 	end if;
+	perform stepd._check_list('schedule_ids', schedule_ids), stepd._check_times('fire_at', cron_fire.fire_at),
+		stepd._check_times('next_at', next_at, true), stepd._check_times('fired_at', array[cron_fire.fired_at]);
 	with new as (
 		insert into stepd.tick (schedule_id, fire_at)
 		select u.id, u.at from unnest(schedule_ids, cron_fire.fire_at, revisions) u (id, at, revision)
@@ -116,6 +120,7 @@ begin
 	if cardinality(schedule_ids) <> cardinality(next_at) or cardinality(schedule_ids) <> cardinality(descriptions) then
 		perform stepd._bad('schedule_ids', 'has another length than next_at or descriptions');
 	end if;
+	perform stepd._check_list('schedule_ids', schedule_ids), stepd._check_times('next_at', next_at, true);
 	update stepd.schedule c set next_run = u.next, description = coalesce(u.description, c.description)
 	from unnest(schedule_ids, next_at, descriptions) u (id, next, description)
 	where c.id = u.id and (c.next_run, c.description) is distinct from (u.next, coalesce(u.description, c.description))

@@ -2,7 +2,8 @@
 --
 -- HTTP triggers: runs that were answered at once, and bodies kept as jobs.
 
-create or replace function stepd._http_lane(step text) returns int
+drop function if exists stepd._http_lane(text);
+create or replace function stepd._http_lane(step text, trigger_index int, argument text) returns int
 language plpgsql stable as $$
 #variable_conflict use_column
 declare
@@ -12,11 +13,12 @@ begin
 	from stepd.step s join stepd.queue q on q.name = s.name join stepd.lane a on a.queue_id = q.id and a.step_id = s.id
 	where s.name = _http_lane.step;
 	if result is null then
-		perform stepd._bad('step', format('%s is not known', coalesce('"' || _http_lane.step || '"', 'null')));
+		perform stepd._bad(argument, format('%s is not known', coalesce('"' || _http_lane.step || '"', 'null')));
 	end if;
+	perform stepd._check_range(replace(argument, 'step', 'trigger_index'), _http_lane.trigger_index, 0, 32767);
 	return result;
 end $$;
-comment on function stepd._http_lane(text) is 'The lane of a step''s own queue.';
+comment on function stepd._http_lane(text, int, text) is 'The lane of a step''s own queue, for a trigger of it.';
 
 create or replace function stepd.http_finish(node_id int, pid int, step text, trigger_index int, trace_id uuid, outcome text, age_us bigint,
 	duration_us bigint, input text, output text, error text, effects text) returns bigint
@@ -24,15 +26,20 @@ language plpgsql
 set enable_seqscan = off set jit = off set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 declare
-	lane int := stepd._http_lane(step);
+	lane int := stepd._http_lane(step, http_finish.trigger_index, 'step');
 	id bigint := nextval('stepd.job_id');
 	bucket date := stepd._today();
 	at timestamptz := clock_timestamp();
-	started timestamptz := at - coalesce(age_us, 0) * interval '1 us';
-	finished timestamptz := at - coalesce(age_us - duration_us, 0) * interval '1 us';
-	e jsonb := http_finish.effects;
+	started timestamptz;
+	finished timestamptz;
+	given jsonb := coalesce(stepd._json('input', http_finish.input), 'null');
+	result jsonb := stepd._json('output', http_finish.output);
+	e jsonb := stepd._json('effects', http_finish.effects);
 begin
 	perform stepd._required('{node_id,trigger_index}', http_finish.node_id is null, http_finish.trigger_index is null);
+	perform stepd._check_span('age_us', array[http_finish.age_us], 'us', true), stepd._check_span('duration_us', array[http_finish.duration_us], 'us', true);
+	started := at - coalesce(age_us, 0) * interval '1 us';
+	finished := at - coalesce(age_us - duration_us, 0) * interval '1 us';
 	if http_finish.outcome is null or http_finish.outcome not in ('completed', 'error', 'fail', 'timeout', 'crashed', 'invalid_input', 'cancelled', 'skipped') then
 		perform stepd._bad('outcome', format('%s is none of completed, error, fail, timeout, crashed, invalid_input, cancelled, skipped',
 			coalesce(quote_literal(http_finish.outcome), 'null')));
@@ -40,10 +47,10 @@ begin
 	insert into stepd.job (id, bucket, lane_id, trigger, trigger_index, enqueued_at, trace_id, input)
 	values (id, bucket, lane, 'http', http_finish.trigger_index, started,
 		coalesce(http_finish.trace_id, overlay(gen_random_uuid()::text placing stepd._trace_prefix() from 1 for 15)::uuid),
-		coalesce(http_finish.input, 'null')::jsonb);
+		given);
 	insert into stepd.outcome (id, bucket, lane_id, status, attempt, max_attempts, started_at, finished_at, output, error, node_id, pid)
 	values (id, bucket, lane, case when http_finish.outcome in ('completed', 'cancelled', 'skipped') then http_finish.outcome else 'failed' end,
-		1, 1, started, finished, http_finish.output::jsonb, http_finish.error, http_finish.node_id, http_finish.pid);
+		1, 1, started, finished, result, http_finish.error, http_finish.node_id, http_finish.pid);
 	if http_finish.outcome not in ('completed', 'skipped') then
 		insert into stepd.attempt (job_id, bucket, attempt, started_at, finished_at, outcome, error, node_id, pid)
 		values (id, bucket, 1, started, finished, case when http_finish.outcome = 'fail' then 'error' else http_finish.outcome end,
@@ -51,8 +58,9 @@ begin
 	end if;
 	if e is not null and http_finish.outcome in ('completed', 'error', 'fail', 'cancelled', 'skipped') then
 		-- one run: whatever number the caller gave it
-		select jsonb_agg(x.value || jsonb_build_object('job', id) order by x.ordinality) into e
-		from jsonb_array_elements(case when jsonb_typeof(e) = 'object' then jsonb_build_array(e) else e end) with ordinality x;
+		e := case when jsonb_typeof(e) = 'object' then jsonb_build_array(e) else e end;
+		perform stepd._check_objects('effects', e, '{job,enqueues,states,logs,progress}');
+		select jsonb_agg(x.value || jsonb_build_object('job', id) order by x.ordinality) into e from jsonb_array_elements(e) with ordinality x;
 		if e is not null then
 			perform stepd._effects(e, array[row(id, bucket, 1,
 				case when http_finish.outcome = 'completed' then 'all' else 'some' end)::stepd._effect_job]);
@@ -100,13 +108,16 @@ comment on function stepd.http_died(int, int, text, int, uuid, uuid, text, bigin
 -- cannot deadlock; the row is taken before the job is made and gets its number
 -- afterwards.
 
-create or replace function stepd._http_lanes(steps text[]) returns table (step text, lane int)
+drop function if exists stepd._http_lanes(text[]);
+create or replace function stepd._http_lanes(steps text[], trigger_indexes int[]) returns table (step text, lane int)
 language plpgsql stable as $$
 #variable_conflict use_column
 begin
-	return query select d.s, stepd._http_lane(d.s) from (select distinct u.s from unnest(steps) u (s)) d;
+	return query
+		select d.s, stepd._http_lane(d.s, d.t, 'steps')
+		from (select u.s, max(u.t) as t from unnest(steps, trigger_indexes) u (s, t) group by u.s) d;
 end $$;
-comment on function stepd._http_lanes(text[]) is 'The lanes of steps'' own queues, each looked up once.';
+comment on function stepd._http_lanes(text[], int[]) is 'The lanes of steps'' own queues, each looked up once.';
 
 drop type if exists stepd._accept cascade;
 create type stepd._accept as (ord int, step text, trigger_index int, input jsonb, trace_id uuid, key text, digest bytea, verdict text);
@@ -145,31 +156,36 @@ set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_column
 declare
 	r stepd._accept[];
+	bodies jsonb[];
 begin
 	perform stepd._required('{steps,trigger_indexes,inputs,trace_ids}', http_accept.steps is null, http_accept.trigger_indexes is null, http_accept.inputs is null, http_accept.trace_ids is null);
 	if cardinality(steps) <> any (array[cardinality(trigger_indexes), cardinality(inputs), cardinality(trace_ids),
 			coalesce(cardinality(keys), cardinality(steps))]) then
 		perform stepd._bad('steps', 'has another length than trigger_indexes, inputs, trace_ids or keys');
 	end if;
+	perform stepd._check_list('steps', steps), stepd._check_numbers('trigger_indexes', trigger_indexes, 0, 32767), stepd._check_list('inputs', inputs),
+		stepd._check_list('trace_ids', trace_ids, true), stepd._check_list('keys', keys, true);
+	perform stepd._check_text('keys', k, 255) from unnest(keys) k where octet_length(k) not between 1 and 255;
+	bodies := stepd._json_list('inputs', inputs);
 	if cardinality(array_remove(keys, null)) > 0 is not true then
 		return query
 			select p.job_id, 'new' from stepd._put(array(
-				select row(u.ord, null, l.lane, 'http', u.trigger_index, u.input::jsonb, 0, null, null, null, null, u.trace)::stepd._item
-				from unnest(steps, trigger_indexes, inputs, trace_ids) with ordinality u (step, trigger_index, input, trace, ord)
-				join stepd._http_lanes(steps) l on l.step is not distinct from u.step)) p
+				select row(u.ord, null, l.lane, 'http', u.trigger_index, u.input, 0, null, null, null, null, u.trace)::stepd._item
+				from unnest(steps, trigger_indexes, bodies, trace_ids) with ordinality u (step, trigger_index, input, trace, ord)
+				join stepd._http_lanes(steps, trigger_indexes) l on l.step is not distinct from u.step)) p
 			order by p.ord;
 		return;
 	end if;
 	r := stepd._accept_keys(array(
-		select row(u.ord, u.step, u.trigger_index, u.input::jsonb, u.trace, u.key,
+		select row(u.ord, u.step, u.trigger_index, u.body, u.trace, u.key,
 			case when u.key is not null then sha256(convert_to(u.input, 'UTF8')) end, 'new')::stepd._accept
-		from unnest(steps, trigger_indexes, inputs, trace_ids, keys) with ordinality u (step, trigger_index, input, trace, key, ord)
+		from unnest(steps, trigger_indexes, inputs, bodies, trace_ids, keys) with ordinality u (step, trigger_index, input, body, trace, key, ord)
 		order by u.ord));
 	return query
 		with made as materialized (
 			select p.ord, p.job_id from stepd._put(array(
 				select row(e.ord, null, l.lane, 'http', e.trigger_index, e.input, 0, null, null, null, null, e.trace_id)::stepd._item
-				from unnest(r) e join stepd._http_lanes(steps) l on l.step is not distinct from e.step
+				from unnest(r) e join stepd._http_lanes(steps, trigger_indexes) l on l.step is not distinct from e.step
 				where e.verdict = 'new' order by e.ord)) p
 		), noted as (
 			update stepd.accepted_key k set job_id = m.job_id

@@ -100,6 +100,8 @@ declare
 begin
 	if keep is null or keep < interval '1 minute' then
 		perform stepd._bad('keep', format('%s is not at least a minute', coalesce(keep::text, 'null')));
+	elsif keep > interval '36500 days' then
+		perform stepd._bad('keep', format('%s is more than 36500 days', keep));
 	end if;
 	more := false;
 	if not pg_try_advisory_xact_lock(1937007984, -1) then

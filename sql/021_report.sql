@@ -41,13 +41,14 @@ declare
 	held record;
 begin
 	perform stepd._required('{node_id,lease,job}', progress_report.node_id is null, progress_report.lease is null, progress_report.job is null);
-	begin
-		said := progress_report.progress;
-	exception when invalid_text_representation or untranslatable_character then
-		perform stepd._bad('progress', sqlerrm);
-	end;
+	said := stepd._json('progress', progress_report.progress);
 	if said is null or jsonb_typeof(said) <> 'object' then
 		perform stepd._bad('progress', 'is not a JSON object');
+	end if;
+	perform stepd._check_objects('progress', jsonb_build_array(said), '{percent,message,fields}');
+	perform stepd._check_member('progress.message', said, 'string'), stepd._check_member('progress.fields', said, 'object');
+	if said ? 'percent' and not said -> 'percent' between '0' and '100' then
+		perform stepd._bad('progress.percent', format('%s is not between 0 and 100', left((said -> 'percent')::text, 60)));
 	end if;
 	select u.bucket, u.attempt into held
 	from stepd.lease l cross join lateral unnest(l.ids, l.buckets, l.attempts) u (id, bucket, attempt)

@@ -38,6 +38,7 @@ begin
 	if n <> cardinality(waits) then
 		perform stepd._bad('waits', 'has another length than ids');
 	end if;
+	perform stepd._check_list('ids', ids), stepd._check_list('waits', waits);
 	for i in 1 .. n loop
 		document := stepd._http_ended(ids[i], output);
 		ended := document is not null;

@@ -428,6 +428,8 @@ static void check_together(struct loader *l, const struct sd_yaml *root)
 	const struct sd_yaml *admin = sd_yaml_get(sd_yaml_get(root, "admin"), "listen");
 	const struct sd_conf_listen *a = &conf->admin.listen, *h = &conf->http.listen;
 
+	if (!good_name(conf->node_name, false))
+		problem(l, sd_yaml_get(sd_yaml_get(root, "node"), "name"), "node.name: expected 1 to 200 bytes without control characters");
 	if (conf->http.jobs && !is_path(conf->http.jobs))
 		problem(l, sd_yaml_get(sd_yaml_get(root, "http"), "jobs"), "http.jobs: expected a path such as /_jobs, or off, found \"%.60s\"",
 			conf->http.jobs);

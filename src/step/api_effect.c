@@ -228,17 +228,25 @@ int sd_api_state_clear(struct stepd_ctx *pub, const char *group)
 /* A JSON Pointer (RFC 6901) as an array of names. */
 static int put_path(struct sd_ctx *c, struct sd_buf *b, const char *pointer)
 {
+	int steps = 0;
+
 	if (*pointer != '/' || !sd_text_valid(pointer))
 		return sd_ctx_error(c, "path \"%.200s\" is no JSON Pointer: it begins with '/'", sd_text_valid(pointer) ? pointer : "");
 	sd_buf_str(b, ",\"path\":[");
 	for (const char *p = pointer; *p == '/'; p += strcspn(p, "/")) {
 		struct sd_buf name = SD_BUF_INIT;
 
+		if (steps++ == SD_JSON_MAX_DEPTH)
+			return sd_ctx_error(c, "path \"%.200s\"... has more than %d steps", pointer, SD_JSON_MAX_DEPTH);
 		if (p != pointer)
 			sd_buf_chr(b, ',');
 		for (p++; *p != '/' && *p != '\0'; p++) {
-			bool escape = *p == '~' && (p[1] == '0' || p[1] == '1');
+			bool escape = *p == '~';
 
+			if (escape && p[1] != '0' && p[1] != '1') {
+				sd_buf_fini(&name);
+				return sd_ctx_error(c, "path \"%.200s\" is no JSON Pointer: a '~' is written ~0", pointer);
+			}
 			sd_buf_chr(&name, !escape ? *p : p[1] == '0' ? '~' : '/');
 			p += escape;
 		}

@@ -11,13 +11,13 @@ static bool is_null(const cJSON *v)
 	return v == NULL || cJSON_IsNull(v);
 }
 
-/* A position of an array of n, up to nine digits, counted from the end when negative; false: name is none. */
+/* A position of an array of n, up to nine digits without leading zeros, counted from the end when negative; false: name is none. */
 static bool position(const char *name, int n, long *at)
 {
 	const char *digits = name + (name[0] == '-');
 	size_t len = strspn(digits, "0123456789");
 
-	if (len == 0 || len > 9 || digits[len] != '\0')
+	if (len == 0 || len > 9 || digits[len] != '\0' || (digits[0] == '0' && strcmp(name, "0") != 0))
 		return false;
 	*at = strtol(name, NULL, 10);
 	if (*at < 0)

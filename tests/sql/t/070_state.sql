@@ -48,7 +48,7 @@ select is(stepd.state_list('e')::jsonb, '{"b": 2}', 'sets and deletes');
 select stepd._state_apply('[{"op": "update", "group": "e", "key": "c", "ops": [{"type": "increment"}]}, {"op": "update", "group": "e", "key": "c", "ops": [{"type": "increment"}]}, {"op": "clear", "group": "e"}, {"op": "update", "group": "e", "key": "c", "ops": [{"type": "increment"}]}, {"op": "set", "group": "e", "key": "d", "value": null}]');
 select is(stepd.state_list('e')::jsonb, '{"c": 1, "d": null}', 'updates and clears');
 select throws_like($$select stepd._state_apply(jsonb_build_array(jsonb_build_object('op', 'set', 'group', 'e', 'key', 'deep', 'value', (repeat('[', 513) || repeat(']', 513))::jsonb)))$$,
-	'effects.states.value: is nested deeper than 512%', 'a value too deep');
+	'effects.states e/deep: is nested deeper than 512%', 'a value too deep');
 select stepd._state_apply((select jsonb_agg(jsonb_build_object('op', 'set', 'group', 'pending', 'key', 'k' || i, 'value', i)) from generate_series(1, 10000) i));
 select is((select count(*)::int from json_object_keys(stepd.state_list('pending')::json)), 10000, '10,000 values');
 select * from finish();

@@ -62,7 +62,7 @@ select throws_ok($$select stepd.run('Nix')$$, '22023', 'step: there is no step "
 select throws_ok($$select stepd.run('Std')$$, '22023', 'step: "Std" has no cron trigger', 'run: no cron trigger');
 select throws_ok($$select stepd.run('Tick', 3)$$, '22023', 'trigger_index: trigger 3 of "Tick" is not a cron trigger', 'run: not that trigger');
 select throws_ok($$select stepd.run(null)$$, '22023', 'step: must not be null', 'run: null');
-select throws_ok($$select stepd.configure('n1', '{"steps": [{"name": "T", "triggers": [{"type": "cron", "expression": "@daily", "missed": "most"}]}]}', '[]', '{}')$$, '23514', null, 'an unknown policy');
+select throws_ok($$select stepd.configure('n1', '{"steps": [{"name": "T", "triggers": [{"type": "cron", "expression": "@daily", "missed": "most"}]}]}', '[]', '{}')$$, '22023', 'manifest: step "T": trigger 0: missed: "most" is none of skip, one, all', 'an unknown policy');
 
 -- pause and resume
 select version as v from stepd.setting \gset
@@ -109,7 +109,7 @@ select stepd.http_finish(:node, 55, 'Web', 0, null, 'error', 3000, 2000, null, n
 select is((select count(*)::int from stepd.jobs where parent_id = :j), 1, 'an error: only what is always');
 select throws_ok($$select stepd.http_finish(1, 55, 'Nix', 0, null, 'completed', 1, 1, null, null, null, null)$$, '22023', 'step: "Nix" is not known', 'unknown step');
 select throws_like($$select stepd.http_finish(1, 55, 'Web', 0, null, 'fine', 1, 1, null, null, null, null)$$, 'outcome: ''fine'' is none of%', 'unknown outcome');
-select throws_ok($$select stepd.http_finish(1, 55, 'Web', 0, null, 'completed', 1, 1, '"\u0000"', null, null, null)$$, '22P05', null, '\u0000');
+select throws_ok($$select stepd.http_finish(1, 55, 'Web', 0, null, 'completed', 1, 1, '"\u0000"', null, null, null)$$, '22023', 'input: unsupported Unicode escape sequence', '\u0000');
 
 -- http, kept as jobs
 select is(array(select job_id from stepd.http_accept('{Web,Web}', '{0,0}', '{1,2}', array[null, '01890000-0000-7000-8000-000000000002']::uuid[])), array[:j + 4, :j + 5]::bigint[], 'two accepted');

@@ -110,7 +110,7 @@ select pg_temp.refused('stepd.state_' || call, said) from (values
 	($$update('g', 'k', '[{"type": "zap"}]')$$, 'ops[0].type: ''zap'' is not known'),
 	($$update('g', 'k', '[{"type": "merge", "value": 1}]')$$, 'ops[0].value: merge needs an object'),
 	($$update('g', 'array', '[{"type": "merge", "value": {}}]')$$, 'ops[0]: merge into array'),
-	($$update('g', 'k', '[{"type": "increment", "by": "x"}]')$$, 'ops[0].by: x is no number'),
+	($$update('g', 'k', '[{"type": "increment", "by": "x"}]')$$, 'ops[0].by: "x" is no number'),
 	($$update('g', 'array', '[{"type": "decrement"}]')$$, 'ops[0]: decrement of array'),
 	($$update('g', 'array', '[{"type": "append", "path": [1], "value": 1}]')$$, 'ops[0]: append to object'),
 	($$update('g', 'k', '[{"type": "set", "path": true, "value": 1}]')$$, 'ops[0].path: true is no path'),
@@ -136,14 +136,15 @@ select pg_temp.refused('stepd.' || call, said) from (values
 	($$enqueue_many('x', '[{}, {"priority": 40000}]')$$, 'items[1].priority: 40000 is not between -32768 and 32767'),
 	($$pause(repeat('x', 2000))$$, 'queue: there is no queue "' || repeat('x', 574) || ' ... ' || repeat('x', 299) || '"'),
 	($$state_update('g', 'k', '[{"type": "set", "pth": "a", "value": 1}]')$$, 'ops[0]: has the member "pth", which operations do not have'),
-	($$backlog('[1]')$$, 'pools: is not an array of objects'),
-	($$node_pools(1, '["x"]')$$, 'pools: is not an array of objects'),
+	($$backlog('1')$$, 'pools: is not an array of objects'),
+	($$backlog('[1]')$$, 'pools[0]: is not an object'),
+	($$node_pools(1, '["x"]')$$, 'pools[0]: is not an object'),
 	($$progress_report(1, 1, 1, '{bad')$$, 'progress: invalid input syntax for type json'),
 	($$configure('x', '{"steps": [{"name": "zz", "triggers": 5}]}', '[]', '{}')$$, 'manifest: step "zz": triggers is not an array'),
 	($$configure('x', '{"steps": [{"name": "zz", "flows": 5}]}', '[]', '{}')$$, 'manifest: step "zz": flows is not an array'),
-	($$configure('x', '{"steps": []}', '[{"name": "q", "strategy": "z"}]', '{}')$$, 'queues: queue "q": strategy is not allowed'),
-	($$lanes('{a,null}')$$, 'steps: must not be null'),
-	($$cancelled('{1,null}')$$, 'job_ids: must not be null'),
+	($$configure('x', '{"steps": []}', '[{"name": "q", "strategy": "z"}]', '{}')$$, 'queues: queue "q": strategy z is not allowed'),
+	($$lanes('{a,null}')$$, 'steps: must not be null, as element 2 is'),
+	($$cancelled('{1,null}')$$, 'job_ids: must not be null, as element 2 is'),
 	($$claim(1, 1, 1, '{1}', '{0}', '{1}', -1)$$, 'total: -1 is not a number from 0 on'),
 	('node_join(gen_random_uuid(), ''a'', -1, ''v'', 1000)', 'pid: -1 is not the number of a process'),
 	($$release('{1}', '{}')$$, 'jobs: has another length than leases'),
@@ -151,6 +152,122 @@ select pg_temp.refused('stepd.' || call, said) from (values
 	($$node_join(null, 'a', 1, 'v', 1000)$$, 'boot_id: must not be null'),
 	('node_join(gen_random_uuid(), null, 1, ''v'', 1000)', 'name: must not be empty'),
 	('node_join(gen_random_uuid(), ''a'', 1, ''v'', null)', 'lease_ms: null is not between 100 and 86400000')) v (call, said);
+-- the workers' outcomes, each of a job that is held
+select stepd.enqueue('std', '{}');
+select t.claim(3, 'Std', 9);
+create function t.last() returns bigint language sql as $$ select max(ids[1]) from stepd.lease $$;
+create function pg_temp.fin(ages text default '{1000}', durations text default '{900}', outputs text default null, delays text default null,
+	effects text default null, outcome text default 'error', leases text default null, jobs text default null) returns text language sql as $$
+	select format('stepd.finish(t.n(), 7, %s, %s, %L, %L, %L, %L, null, %L, %L)', coalesce(leases, 'array[t.lease(t.last())]'),
+		coalesce(jobs, 'array[t.last()]'), format('{%s}', outcome), ages, durations, outputs, delays, effects)
+$$;
+create function pg_temp.effect(member text) returns text language sql as $$ select format('[{"job": %s, %s}]', t.last(), member) $$;
+select pg_temp.refused(call, said) from (values
+	(pg_temp.fin('{null}'), 'ages_us: must not be null, as element 1 is'),
+	(pg_temp.fin('{-1}'), 'ages_us[1]: -1 is not between 0 and 3155760000000000'),
+	(pg_temp.fin('{9223372036854775807}'), 'ages_us[1]: 9223372036854775807 is not between 0 and 3155760000000000'),
+	(pg_temp.fin('{{1}}'), 'ages_us: has more than one dimension'),
+	(pg_temp.fin(durations => '{-1}'), 'durations_us[1]: -1 is not between 0 and 3155760000000000'),
+	(pg_temp.fin(durations => '{null}'), 'durations_us: must not be null, as element 1 is'),
+	(pg_temp.fin(delays => '{9223372036854775807}'), 'delays_ms[1]: 9223372036854775807 is not between 0 and 3155760000000'),
+	(pg_temp.fin(delays => '{-1}', outcome => 'snooze'), 'delays_ms[1]: -1 is not between 0 and 3155760000000'),
+	(pg_temp.fin(outputs => '{""}'), 'outputs[1]: invalid input syntax for type json'),
+	(pg_temp.fin(effects => ''), 'effects: invalid input syntax for type json'),
+	(pg_temp.fin(effects => repeat('[', 30000)), 'effects: stack depth limit exceeded'),
+	(pg_temp.fin(effects => '{}'), 'effects: is not an array'),
+	(pg_temp.fin(effects => '[1]'), 'effects: has an element that is not an object with a job''s id as "job"'),
+	(pg_temp.fin(effects => '[{}]'), 'effects: has an element that is not an object with a job''s id as "job"'),
+	(pg_temp.fin(effects => '[{"job": 1.5}]'), 'effects: has an element that is not an object with a job''s id as "job"'),
+	(pg_temp.fin(effects => '[{"job": 1e30}]'), 'effects: has an element that is not an object with a job''s id as "job"'),
+	(pg_temp.fin(effects => pg_temp.effect('"states": null')), 'effects.states: is not an array'),
+	(pg_temp.fin(effects => pg_temp.effect('"enqueues": {}')), 'effects.enqueues: is not an array'),
+	(pg_temp.fin(effects => pg_temp.effect('"logs": 1')), 'effects.logs: is not an array'),
+	(pg_temp.fin(effects => pg_temp.effect('"logs": [{}]')), 'effects.logs.at_us: is no time from 1970 to 9999'),
+	(pg_temp.fin(effects => pg_temp.effect('"logs": [{"at_us": -9e17}]')), 'effects.logs.at_us: is no time from 1970 to 9999'),
+	(pg_temp.fin(effects => pg_temp.effect('"logs": [{"at_us": 1, "level": "zz", "message": "m"}]')), 'effects.logs.level: is none of debug, info, warn, error'),
+	(pg_temp.fin(effects => pg_temp.effect('"logs": [{"at_us": 1, "level": "info", "message": null}]')), 'effects.logs.message: must not be null'),
+	(pg_temp.fin(effects => pg_temp.effect('"enqueues": [{"topic": "fan", "priority": "x", "always": true}]')), 'effects.enqueues.priority: "x" is no whole number'),
+	(pg_temp.fin(effects => pg_temp.effect('"enqueues": [{"topic": "fan", "run_at": "zz", "always": true}]')), 'effects.enqueues.run_at: invalid input syntax for type timestamp with time zone: "zz"'),
+	(pg_temp.fin(effects => pg_temp.effect('"enqueues": [{"topic": "fan", "delay_ms": 1e30, "always": true}]')), 'effects.enqueues.delay_ms: 1000000000000000000000000000000 is not between 0 and a hundred years'),
+	(pg_temp.fin(effects => pg_temp.effect('"enqueues": [{"topic": "fan", "always": "perhaps"}]')), 'effects.enqueues.always: is neither true nor false'),
+	(pg_temp.fin(effects => pg_temp.effect('"enqueues": [{"topic": "", "always": true}]')), 'effects.enqueues.topic: must not be empty'),
+	(pg_temp.fin(effects => pg_temp.effect('"states": [{"op": "zap", "group": "g", "key": "k"}]')), 'effects.states: op ''zap'' is not known'),
+	(pg_temp.fin(effects => pg_temp.effect('"states": [{"op": "update", "group": "g", "key": "k", "ops": 1}]')), 'effects.states g/k ops: must be a JSON array of operations'),
+	(pg_temp.fin(effects => pg_temp.effect('"states": [{"op": "update", "group": "g", "key": "array", "ops": [{"type": "increment", "by": 1}]}]')), 'effects.states g/array ops[0]: increment of array'),
+	(pg_temp.fin(leases => 'array[t.lease(t.last()), t.lease(t.last())]', jobs => 'array[t.last(), t.last()]', outcome => 'completed,error', ages => '{1,1}', durations => '{1,1}'), 'jobs: has a job twice'),
+	('stepd.release(''{1,null}'', ''{1,1}'')', 'leases: must not be null, as element 2 is'),
+	('stepd.give_back(1, 1, 1, ''{null}'')', 'keep: must not be null, as element 1 is'),
+	('stepd.unread(1, 1, 1, ''{null}'', 1, null)', 'keep: must not be null, as element 1 is'),
+	('stepd.died(1, 1, 1, 1, ''crashed'', null, null, null, null, null, -1, 0, 1)', 'age_us[1]: -1 is not between 0 and 3155760000000000'),
+	('stepd.died(1, 1, 1, 1, ''crashed'', null, null, null, null, null, 1, 9223372036854775807, 1)', 'duration_us[1]: 9223372036854775807 is not between 0 and 3155760000000000'),
+	('stepd.began(1, 1, 1, -5)', 'age_us[1]: -5 is not between 0 and 3155760000000000')) v (call, said);
+select is(t.status(t.last()), 'running', 'the job is held still');
+
+-- requests, schedules, pools, configuration
+select pg_temp.refused('stepd.' || call, said) from (values
+	($$http_finish(1, 1, 'Web', 0, null, 'completed', -1, 1, null, null, null, null)$$, 'age_us[1]: -1 is not between 0 and 3155760000000000'),
+	($$http_finish(1, 1, 'Web', 40000, null, 'completed', 1, 1, null, null, null, null)$$, 'trigger_index: 40000 is not between 0 and 32767'),
+	($$http_finish(1, 1, 'Web', 0, null, 'completed', 1, 1, '', null, null, null)$$, 'input: invalid input syntax for type json'),
+	($$http_finish(1, 1, 'Web', 0, null, 'completed', 1, 1, null, '1e999999', null, null)$$, 'output: value overflows numeric format'),
+	($$http_finish(1, 1, 'Web', 0, null, 'completed', 1, 1, null, null, null, '')$$, 'effects: invalid input syntax for type json'),
+	($$http_finish(1, 1, 'Web', 0, null, 'completed', 1, 1, null, null, null, '"x"')$$, 'effects: is not an array of objects'),
+	($$http_finish(1, 1, 'Web', 0, null, 'completed', 1, 1, null, null, null, '{"zzz": 1}')$$, 'effects[0].zzz: is not known'),
+	($$http_accept('{null}', '{0}', '{1}', '{null}')$$, 'steps: must not be null, as element 1 is'),
+	($$http_accept('{Nope}', '{0}', '{1}', '{null}')$$, 'steps: "Nope" is not known'),
+	($$http_accept('{Web}', '{2147483647}', '{1}', '{null}')$$, 'trigger_indexes[1]: 2147483647 is not between 0 and 32767'),
+	($$http_accept('{Web}', '{0}', '{""}', '{null}')$$, 'inputs[1]: invalid input syntax for type json'),
+	($$http_accept('{Web}', '{0}', '{null}', '{null}', '{k}')$$, 'inputs: must not be null, as element 1 is'),
+	($$http_accept('{Web}', '{0}', '{1}', '{null}', array[repeat('k', 1000000)])$$, 'keys: is 1000000 bytes long, at most 255 are allowed'),
+	($$cron_fire('{1}', '{null}', '{null}')$$, 'fire_at: must not be null, as element 1 is'),
+	($$cron_fire('{1}', '{infinity}', '{null}')$$, 'fire_at[1]: infinity is not between 1970 and 9999'),
+	($$cron_fire('{1}', '{2026-01-01}', '{-infinity}')$$, 'next_at[1]: -infinity is not between 1970 and 9999'),
+	($$cron_fire('{1}', '{2026-01-01}', '{null}', null, 'infinity')$$, 'fired_at[1]: infinity is not between 1970 and 9999'),
+	($$cron_next('{1}', '{infinity}')$$, 'next_at[1]: infinity is not between 1970 and 9999'),
+	($$schedules_load('{null}')$$, 'steps: must not be null, as element 1 is'),
+	($$node_pools(1, '[{}]')$$, 'pools[0].pool: must not be empty'),
+	($$node_pools(1, '[{"pool": "p", "serves": "queue", "processes": "x", "min": 1, "max": 1, "deaths": 0, "degraded": false}]')$$, 'pools.processes: "x" is no number'),
+	($$node_pools(1, '[{"pool": "p", "serves": "queue", "processes": -1, "min": 1, "max": 1, "deaths": 0, "degraded": false}]')$$, 'pools.processes: -1 is not a whole number between 0 and 2147483647'),
+	($$node_pools(1, '[{"pool": "p", "serves": "zz", "processes": 1, "min": 1, "max": 1, "deaths": 0, "degraded": false}]')$$, 'pools.serves: is neither queue nor http'),
+	($$backlog('[{"pool": 0, "max": -1, "steps": []}]')$$, 'pools.max: -1 is not a whole number between 0 and 2147483647'),
+	($$backlog('[{"pool": 0, "max": 1, "steps": "x"}]')$$, 'pools.steps: "x" is no array'),
+	($$lanes('{{a},{b}}')$$, 'steps: has more than one dimension'),
+	($$cancelled('{{1},{2}}')$$, 'job_ids: has more than one dimension'),
+	($$http_jobs('{null}', '{true}', true)$$, 'ids: must not be null, as element 1 is'),
+	($$node_gone('{null}')$$, 'node_ids: must not be null, as element 1 is'),
+	($$claim(1, -1, 1, '{1}', '{0}', '{1}', 1)$$, 'slot: -1 is not a number from 0 on'),
+	($$claim(1, 1, 1, '{null}', '{0}', '{1}', 1)$$, 'lanes: must not be null, as element 1 is'),
+	($$claim(1, 1, 1, '{1}', '{0}', '{null}', 1)$$, 'maxes: must not be null, as element 1 is'),
+	($$claimed(1, 1, 1, '{null}')$$, 'leases: must not be null, as element 1 is'),
+	($$maintain('170000000 years')$$, 'keep: 170000000 years is more than 36500 days'),
+	($$upkeep('170000000 years')$$, 'keep: 170000000 years is more than 36500 days'),
+	($$progress_report(1, 1, 1, '{"percent": "x"}')$$, 'progress.percent: "x" is not between 0 and 100'),
+	($$progress_report(1, 1, 1, '{"percent": 101}')$$, 'progress.percent: 101 is not between 0 and 100'),
+	($$progress_report(1, 1, 1, '{"message": 5}')$$, 'progress.message: 5 is no string'),
+	($$progress_report(1, 1, 1, '{"how": 5}')$$, 'progress[0].how: is not known'),
+	($$configure(repeat('n', 201), '{"steps": []}', null, null)$$, 'node_name: is 201 bytes long, at most 200 are allowed'),
+	($$configure('n', '1', null, null)$$, 'manifest: has no array "steps"'),
+	($$configure('n', '{"step": []}', null, null)$$, 'manifest: has no array "steps"'),
+	($$configure('n', '{"steps": [1]}', null, null)$$, 'manifest: has a step without a name, or one twice'),
+	($$configure('n', '{"steps": [{"name": "A"}, {"name": "A"}]}', null, null)$$, 'manifest: has a step without a name, or one twice'),
+	($$configure('n', '{"steps": [{"name": []}]}', null, null)$$, 'manifest: has a step without a name'),
+	($$configure('n', jsonb_build_object('steps', jsonb_build_array(jsonb_build_object('name', repeat('x', 1000000)))), null, null)$$, 'manifest: a step''s name: is 1000000 bytes long, at most 255 are allowed'),
+	($$configure('n', '{"steps": [{"name": "A", "triggers": [{"type": "queue", "topic": 5}]}]}', null, null)$$, 'manifest: step "A": trigger 0 has no topic'),
+	($$configure('n', '{"steps": [{"name": "A", "triggers": [{"type": "cron", "expression": "@daily", "overlap": "zz"}]}]}', null, null)$$, 'manifest: step "A": trigger 0: overlap: "zz" is neither allow nor skip'),
+	($$configure('n', '{"steps": [{"name": "A", "triggers": [{"type": "cron", "expression": "@daily", "catchUpLimit": 0}]}]}', null, null)$$, 'manifest: step "A": trigger 0.catchUpLimit: 0 is not a whole number between 1 and 3155760000000'),
+	($$configure('n', '{"steps": [{"name": "A", "triggers": [{"type": "cron", "expression": "@daily", "catchUpLimit": "zz"}]}]}', null, null)$$, 'manifest: step "A": trigger 0.catchUpLimit: "zz" is no number'),
+	($$configure('n', '{"steps": []}', '[{"name": "q", "jitter": 5}]', null)$$, 'queues: queue "q": jitter 5 is not allowed'),
+	($$configure('n1', '{"steps": []}', null, '{"jitter": 5}')$$, 'defaults: queue "fan": jitter 5 is not allowed')) v (call, said);
+
+-- what an application may get wrong in an operation
+select pg_temp.refused(format('stepd.state_update(%L, %L, %L)', 'g', 'k', ops), said) from (values
+	('[{"type": "set"}]', 'ops[0].value: is missing; set needs one'),
+	('[{"type": "append"}]', 'ops[0].value: is missing; append needs one'),
+	('[{"type": "set", "by": 1, "value": 1}]', 'ops[0].by: is not for set'),
+	('[{"type": "increment", "path": "a", "value": 5}]', 'ops[0].value: is not for increment'),
+	('[{"type": "increment", "by": null}]', 'ops[0].by: null is no number'),
+	('[{"type": "set", "path": [1.5], "value": 1}]', 'ops[0].path: [1.5] is no path'),
+	('[{"type": "set", "path": [' || repeat('"p",', 512) || '"p"], "value": 1}]', 'ops[0].path: has 513 steps, at most 512 are allowed')) v (ops, said);
+select is(stepd.state_update('g', 'new', '[{"type": "increment"}]') ->> 'new', '1', 'by is 1 if left out');
 select is(t.sound(), 'sound', 'sound');
 
 -- Which of the functions take null for an argument, the others being of some value?  The others refuse it by its name.
@@ -162,9 +279,9 @@ begin
 	select * into p from pg_proc where oid = f;
 	begin
 		execute format('select * from stepd.%I(%s)', p.proname, (select string_agg(case when i = cardinality(p.proargtypes::oid[]) and p.provariadic <> 0 then 'variadic ' else '' end || case when i = n then 'null' else case
-				when t = 'jsonb'::regtype then '''[]''' when t = 'interval'::regtype then '''1 day''' when t in ('int'::regtype, 'bigint'::regtype) then '1000'
+				when p.proargnames[i] = 'manifest' then '''{"steps": []}''' when t = 'jsonb'::regtype then '''[]''' when t = 'interval'::regtype then '''1 day''' when t in ('int'::regtype, 'bigint'::regtype) then '1000'
 				when t = 'uuid'::regtype then 'gen_random_uuid()' when t = 'timestamptz'::regtype then 'now()' when t = 'boolean'::regtype then 'true'
-				when p.proargnames[i] in ('progress', 'effects', 'input', 'output', 'defaults', 'manifest') then '''{}''' when p.proargnames[i] = 'outcome' then '''crashed''' when t = 'text'::regtype then '''Tick''' else '''{}''' end end || '::' || format_type(t, null), ', ' order by i)
+				when p.proargnames[i] in ('progress', 'effects', 'input', 'output', 'defaults') then '''{}''' when p.proargnames[i] = 'outcome' then '''crashed''' when t = 'text'::regtype then '''Tick''' else '''{}''' end end || '::' || format_type(t, null), ', ' order by i)
 			from unnest(p.proargtypes) with ordinality a (t, i)));
 		return p.proargnames[n];
 	exception when sqlstate '22023' then
@@ -180,12 +297,12 @@ select is((select string_agg(x.proname || '(' || x.args || ')', ' ' order by x.p
 		where p.pronamespace = 'stepd'::regnamespace and p.proname !~ '^_' and p.prokind = 'f' group by p.oid, p.proname) x where x.args <> ''),
 	'claim(large mosts idle)'
 	|| ' configure(defaults)'
-	|| ' cron_fire(revisions fired_at)'
+	|| ' cron_fire(revisions)'
 	|| ' cron_next(descriptions)'
 	|| ' died(job error exit_code signal max_rss_kb cpu_ms age_us duration_us pid)'
 	|| ' end_session(backend)'
 	|| ' enqueue(data priority run_at group_id unique_key)'
-	|| ' finish(pid ages_us durations_us outputs errors delays_ms effects)'
+	|| ' finish(pid outputs errors delays_ms effects)'
 	|| ' give_back(keep)'
 	|| ' http_accept(keys)'
 	|| ' http_died(pid trace_id age_us duration_us input error exit_code signal max_rss_kb cpu_ms)'

@@ -1,0 +1,165 @@
+-- Repeatable.
+--
+-- Arguments: what the functions refuse, in words that name the argument.
+--
+-- What is wrong is said before anything is written, with SQLSTATE 22023.  A
+-- check of a list looks at the whole of it at once, and for the element that
+-- is wrong only if there is one: claim() and finish() are given hundreds.
+
+create or replace function stepd._bad(argument text, problem text, hint text default null) returns void
+language plpgsql as $$
+begin
+	argument := argument || ': ' || problem;
+	if length(argument) > 1000 then -- it repeats what somebody gave
+		argument := left(argument, 600) || ' ... ' || right(argument, 300);
+	end if;
+	if hint is null then
+		raise exception using errcode = '22023', message = argument;
+	end if;
+	raise exception using errcode = '22023', message = argument, hint = hint;
+end $$;
+comment on function stepd._bad(text, text, text) is 'Raise SQLSTATE 22023 for an argument, with a message of at most some 900 characters.';
+
+create or replace function stepd._refuse(argument text, problem text) returns text
+language plpgsql as $$
+begin
+	perform stepd._bad(argument, problem);
+end $$;
+comment on function stepd._refuse(text, text) is '_bad(), to stand in an expression where a value is wanted.';
+
+create or replace function stepd._required(names text[], variadic missing boolean[]) returns void
+language plpgsql as $$
+begin
+	if true = any (missing) then
+		perform stepd._bad(names[array_position(missing, true)], 'must not be null');
+	end if;
+end $$;
+comment on function stepd._required(text[], boolean[]) is 'Raise SQLSTATE 22023 for the first of these arguments that is missing, if one is.';
+
+create or replace function stepd._check_range(argument text, value bigint, low bigint, high bigint) returns void
+language plpgsql as $$
+begin
+	if value not between low and high then
+		perform stepd._bad(argument, format('%s is not between %s and %s', value, low, high));
+	end if;
+end $$;
+comment on function stepd._check_range(text, bigint, bigint, bigint) is 'Refuse a number that is too small or too large.';
+
+create or replace function stepd._check_text(argument text, value text, most int) returns void
+language plpgsql as $$
+begin
+	if coalesce(value, '') = '' then
+		perform stepd._bad(argument, 'must not be empty');
+	elsif octet_length(value) > most then
+		perform stepd._bad(argument, format('is %s bytes long, at most %s are allowed', octet_length(value), most));
+	end if;
+end $$;
+comment on function stepd._check_text(text, text, int) is 'Refuse a text that is empty or of more than so many bytes.';
+
+create or replace function stepd._check_list(argument text, list anyarray, nulls boolean default false) returns void
+language plpgsql as $$
+begin
+	if array_ndims(list) > 1 then
+		perform stepd._bad(argument, 'has more than one dimension');
+	elsif not nulls and array_position(list, null) is not null then
+		perform stepd._bad(argument, format('must not be null, as element %s is', array_position(list, null)));
+	end if;
+end $$;
+comment on function stepd._check_list(text, anyarray, boolean) is 'Refuse an array of arrays, and one with nulls unless it may have some.';
+
+create or replace function stepd._check_numbers(argument text, list bigint[], low bigint, high bigint, nulls boolean default false) returns void
+language plpgsql as $$
+begin
+	perform stepd._check_list(argument, list, nulls);
+	if low > any (list) or high < any (list) then
+		perform stepd._check_range(format('%s[%s]', argument, u.ord), u.value, low, high)
+		from unnest(list) with ordinality u (value, ord) where u.value not between low and high;
+	end if;
+end $$;
+comment on function stepd._check_numbers(text, bigint[], bigint, bigint, boolean) is 'Refuse an array as _check_list() does, and numbers in it that are too small or too large.';
+
+create or replace function stepd._check_span(argument text, list bigint[], unit text, nulls boolean default false) returns void
+language plpgsql as $$
+begin
+	perform stepd._check_numbers(argument, list, 0, case unit when 'us' then 3155760000000000 else 3155760000000 end, nulls);
+end $$;
+comment on function stepd._check_span(text, bigint[], text, boolean) is 'Refuse spans of time that are negative or longer than a hundred years; unit: us or ms.';
+
+create or replace function stepd._check_times(argument text, list timestamptz[], nulls boolean default false) returns void
+language plpgsql as $$
+begin
+	perform stepd._check_list(argument, list, nulls);
+	if '1970-01-01 00:00Z' > any (list) or '10000-01-01 00:00Z' <= any (list) then
+		perform stepd._bad(format('%s[%s]', argument, u.ord), format('%s is not between 1970 and 9999', u.at))
+		from unnest(list) with ordinality u (at, ord) where u.at < '1970-01-01 00:00Z' or u.at >= '10000-01-01 00:00Z';
+	end if;
+end $$;
+comment on function stepd._check_times(text, timestamptz[], boolean) is 'Refuse an array as _check_list() does, and times in it before 1970 or after 9999.';
+
+create or replace function stepd._json(argument text, value text) returns jsonb
+language plpgsql as $$
+begin
+	return value::jsonb;
+exception when data_exception or program_limit_exceeded then
+	perform stepd._bad(argument, sqlerrm);
+end $$;
+comment on function stepd._json(text, text) is 'JSON text as a value; refuses what is none. Null for null.';
+
+create or replace function stepd._json_list(argument text, list text[]) returns jsonb[]
+language plpgsql as $$
+begin
+	return array(select u.value::jsonb from unnest(list) with ordinality u (value, ord) order by u.ord);
+exception when data_exception or program_limit_exceeded then
+	perform stepd._json(format('%s[%s]', argument, u.ord), u.value) from unnest(list) with ordinality u (value, ord);
+	raise;
+end $$;
+comment on function stepd._json_list(text, text[]) is 'JSON texts as values; refuses what is none.';
+
+create or replace function stepd._check_objects(argument text, list jsonb, known text[], must text[] default '{}') returns void
+language plpgsql as $$
+declare
+	e record;
+	name text;
+begin
+	if coalesce(jsonb_typeof(list), '') <> 'array' then
+		perform stepd._bad(argument, 'is not an array of objects');
+	end if;
+	for e in select format('%s[%s]', argument, x.ordinality - 1) as at, x.value from jsonb_array_elements(list) with ordinality x loop
+		if jsonb_typeof(e.value) <> 'object' then
+			perform stepd._bad(e.at, 'is not an object');
+		elsif e.value - known <> '{}' then
+			name := (select left(k, 60) from jsonb_object_keys(e.value - known) k limit 1);
+			perform stepd._bad(e.at || '.' || name, 'is not known', 'There are ' || array_to_string(known, ', ') || '.');
+		end if;
+		foreach name in array must loop
+			if coalesce(e.value ->> name, '') = '' then
+				perform stepd._bad(e.at || '.' || name, 'must not be empty');
+			end if;
+		end loop;
+	end loop;
+end $$;
+comment on function stepd._check_objects(text, jsonb, text[], text[]) is 'Refuse what is not an array of objects that have no members but the known ones, and those that each must have.';
+
+create or replace function stepd._check_member(argument text, object jsonb, type text, low numeric default null, high numeric default null) returns void
+language plpgsql as $$
+declare
+	name text := substring(argument from '[^.]+$');
+	value jsonb := object -> name;
+begin
+	if coalesce(jsonb_typeof(value), 'null') = 'null' then
+		return;
+	elsif jsonb_typeof(value) <> type then
+		perform stepd._bad(argument, format('%s is no %s', left(value::text, 60), type));
+	elsif type = 'number' and (value::numeric <> trunc(value::numeric) or value::numeric not between low and high) then
+		perform stepd._bad(argument, format('%s is not a whole number between %s and %s', left(value::text, 60), low, high));
+	end if;
+end $$;
+comment on function stepd._check_member(text, jsonb, text, numeric, numeric) is
+	'Refuse a member of an object, the one that argument ends with, if it is there and of another JSON type, or no whole number between those.';
+
+create or replace function stepd._list_of(argument text, object jsonb, name text) returns jsonb
+language sql as $$
+	select case when jsonb_typeof(object -> name) = 'array' then object -> name
+		when object ? name then stepd._refuse(argument, 'is not an array')::jsonb else '[]' end
+$$;
+comment on function stepd._list_of(text, jsonb, text) is 'The array that is a member of an object; empty if there is none. Refuses another value.';
