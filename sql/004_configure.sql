@@ -94,7 +94,7 @@ begin
 	)
 	insert into stepd.fifo_group (queue_id, group_id, head)
 	select distinct on (2) _fifo_adopt.queue_id, coalesce(j.group_id, ''), j.id
-	from busy b join stepd.job j on j.id = b.id and j.bucket = b.bucket
+	from busy b cross join lateral (select x.id, x.group_id from stepd.job x where x.id = b.id and x.bucket = b.bucket limit 1) j
 	order by 2, b.turn, j.id
 	on conflict do nothing;
 end $$;
@@ -116,7 +116,7 @@ begin
 		)
 		insert into stepd.fifo_inbox (queue_id, id, lane_id, bucket, attempt, group_id)
 		select _queue_move.queue_id, g.pos, g.lane_id, g.bucket, g.attempt, coalesce(j.group_id, '')
-		from ready g join stepd.job j on j.id = g.pos and j.bucket = g.bucket;
+		from ready g cross join lateral (select x.group_id from stepd.job x where x.id = g.pos and x.bucket = g.bucket limit 1) j;
 		perform stepd._fifo_adopt(_queue_move.queue_id);
 		return;
 	end if;
@@ -139,7 +139,7 @@ begin
 	)
 	insert into stepd.ready (lane_id, rank, pos, bucket, attempt, group_hash)
 	select e.lane_id, stepd._rank(_queue_move.strategy, j.priority, true), e.id, e.bucket, e.attempt, stepd._group_hash(j.group_id)
-	from every e join stepd.job j on j.id = e.id and j.bucket = e.bucket;
+	from every e cross join lateral (select x.priority, x.group_id from stepd.job x where x.id = e.id and x.bucket = e.bucket limit 1) j;
 end $$;
 comment on function stepd._queue_move(int, text) is 'Re-place the unclaimed jobs of a queue for another strategy.';
 

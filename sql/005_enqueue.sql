@@ -45,10 +45,14 @@ $$;
 comment on function stepd._trace_prefix() is 'First 15 characters of the UUIDs of version 7 made now.';
 
 -- Take the unique keys of rows, in sorted order.  Where another unfinished job
--- has the key, the row gets that job's id and is fresh no more.
+-- has the key, the row gets that job's id and is fresh no more; where a job has
+-- it that ends in this transaction, the key is handed on.  Who ends jobs gives
+-- their keys away last, in 009_finish.sql: so whoever waits here has done nothing
+-- yet to keys that come later in the order.
 -- ON CONFLICT waits for an uncommitted insert of the same key; a conflicting
 -- row may be deleted between it and our look, then we try again.
-create or replace function stepd._put_unique(inout r stepd._put_row[])
+drop function if exists stepd._put_unique(stepd._put_row[]);
+create or replace function stepd._put_unique(inout r stepd._put_row[], ending bigint[])
 language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -66,7 +70,10 @@ begin
 			insert into stepd.unique_job (step_id, key, job_id) values (u.step_id, u.unique_key, u.id) on conflict do nothing;
 			exit when found;
 			select k.job_id into other from stepd.unique_job k where k.step_id = u.step_id and k.key = u.unique_key;
-			if found then
+			if found and other = any (ending) then
+				update stepd.unique_job k set job_id = u.id where k.step_id = u.step_id and k.key = u.unique_key;
+				exit;
+			elsif found then
 				x := r[u.i];
 				x.id := other;
 				x.fresh := false;
@@ -76,9 +83,10 @@ begin
 		end loop;
 	end loop;
 end $$;
-comment on function stepd._put_unique(stepd._put_row[]) is 'Claim unique keys, or find the jobs that have them.';
+comment on function stepd._put_unique(stepd._put_row[], bigint[]) is 'Claim unique keys, or find the jobs that have them, but for those that end in this transaction.';
 
-create or replace function stepd._put(items stepd._item[]) returns setof stepd._put_result
+drop function if exists stepd._put(stepd._item[]);
+create or replace function stepd._put(items stepd._item[], ending bigint[] default null) returns setof stepd._put_result
 language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -112,7 +120,7 @@ begin
 			left join stepd.queue q on q.id = l.queue_id
 			order by i.ord, l.id) s);
 	if exists (select from unnest(r) e where e.unique_key is not null) then
-		r := stepd._put_unique(r);
+		r := stepd._put_unique(r, ending);
 	end if;
 
 	with e as materialized (
@@ -149,8 +157,8 @@ begin
 	end if;
 	return query select e.ord, e.id from unnest(r) e order by e.ord, e.id;
 end $$;
-comment on function stepd._put(stepd._item[]) is
-	'Make the jobs of items, in their order: for each subscriber of the topic one, or one unrouted. Rings the doorbell.';
+comment on function stepd._put(stepd._item[], bigint[]) is
+	'Make the jobs of items, in their order: for each subscriber of the topic one, or one unrouted. ending: jobs that end in this transaction, whose unique keys are free for the new ones. Rings the doorbell.';
 
 -- Arguments -------------------------------------------------------------------
 

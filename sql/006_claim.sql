@@ -78,7 +78,7 @@ begin
 		returning r.pos, r.lane_id, r.bucket, r.attempt)
 	insert into stepd.fifo_inbox (queue_id, id, lane_id, bucket, attempt, group_id)
 	select _fifo_sort.queue_id, g.pos, g.lane_id, g.bucket, g.attempt, coalesce(j.group_id, '')
-	from gone g join stepd.job j on j.id = g.pos and j.bucket = g.bucket;
+	from gone g cross join lateral (select x.group_id from stepd.job x where x.id = g.pos and x.bucket = g.bucket limit 1) j;
 
 	with gone as (
 		delete from stepd.fifo_inbox i

@@ -21,8 +21,9 @@
 -- worker then sends the batch again one by one and fails the one job.
 --
 -- Locks.  State rows are locked in the order of (group, key) over the whole
--- batch before any is written, and unique keys are taken in order, so two
--- workers' batches do not deadlock on what exists already.  What remains (two
+-- batch before any is written, and unique keys are taken in order, before the
+-- batch gives up those of its own jobs, so two workers' batches do not deadlock
+-- on what exists already.  What remains (two
 -- batches that create the same keys crosswise) PostgreSQL detects, and the
 -- worker tries again.
 
@@ -73,7 +74,7 @@ begin
 			q.value ->> 'group', q.value ->> 'unique', j.id, j.trace_id)::stepd._item
 		from jsonb_array_elements(effects) with ordinality e
 		join unnest(jobs) h on h.job_id = (e.value ->> 'job')::bigint
-		join stepd.job j on j.id = h.job_id and j.bucket = h.bucket
+		cross join lateral (select x.id, x.trace_id from stepd.job x where x.id = h.job_id and x.bucket = h.bucket limit 1) j
 		cross join lateral jsonb_array_elements(stepd._list_of('effects.enqueues', e.value, 'enqueues')) with ordinality q
 		where h.scope = 'all' or (h.scope = 'some' and (q.value ->> 'always')::boolean));
 exception when data_exception then
@@ -84,7 +85,8 @@ exception when data_exception then
 end $$;
 comment on function stepd._effect_items(jsonb, stepd._effect_job[]) is 'What a batch enqueues, as far as each job''s scope goes.';
 
-create or replace function stepd._effects(effects jsonb, jobs stepd._effect_job[]) returns void
+drop function if exists stepd._effects(jsonb, stepd._effect_job[]);
+create or replace function stepd._effects(effects jsonb, jobs stepd._effect_job[], ending bigint[] default null) returns void
 language plpgsql as $$
 #variable_conflict use_column
 declare
@@ -110,7 +112,7 @@ begin
 			perform stepd._check_topic((bad.item).topic, 'effects.enqueues.topic');
 			perform stepd._check_item(bad.item, 'effects.enqueues.');
 		end loop;
-		perform stepd._put(items);
+		perform stepd._put(items, ending);
 	end if;
 
 	select jsonb_agg(s.value order by e.ordinality, s.ordinality) into ops
@@ -139,4 +141,4 @@ begin
 	join unnest(jobs) h on h.job_id = (e.value ->> 'job')::bigint
 	where jsonb_typeof(e.value -> 'progress') = 'object';
 end $$;
-comment on function stepd._effects(jsonb, stepd._effect_job[]) is 'Apply the effects of a batch, as far as each job''s scope goes.';
+comment on function stepd._effects(jsonb, stepd._effect_job[], bigint[]) is 'Apply the effects of a batch, as far as each job''s scope goes. ending: those of them that end now and have a unique key.';

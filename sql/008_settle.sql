@@ -9,7 +9,9 @@
 --
 -- All of them tell the planner to use indexes, like claim(): a plan that was
 -- made while a day's partition was empty would go on reading it from end to
--- end until the next analyze.
+-- end until the next analyze.  And a job is looked up by a subquery with a
+-- limit: a join could read the whole index for each, where an analyze saw only
+-- the rows of somebody's open transaction, and so a day without any.
 --
 -- Locks, in this order: lease rows by id; then only inserts of rows that
 -- nobody else can have, deletes of unique keys and cancel requests of the own
@@ -95,7 +97,7 @@ begin
 			q.strategy <> 'fifo' or exists (select from stepd.fifo_group f
 				where f.queue_id = q.id and f.group_id = coalesce(j.group_id, '') and f.head = j.id) as straight
 		from unnest(ids, buckets, lanes, attempts) u (id, bucket, lane, attempt)
-		join stepd.job j on j.id = u.id and j.bucket = u.bucket
+		cross join lateral (select x.id, x.bucket, x.priority, x.group_id from stepd.job x where x.id = u.id and x.bucket = u.bucket limit 1) j
 		join stepd.lane a on a.id = u.lane
 		join stepd.queue q on q.id = a.queue_id
 	), inbox as (
@@ -108,6 +110,21 @@ begin
 	perform stepd._ring('');
 end $$;
 comment on function stepd._again(bigint[], date[], int[], int[]) is 'Make jobs ready that were held or waiting; they come before the workers'' cursors.';
+
+create or replace function stepd._ending(held stepd._held[], settled stepd._settled[]) returns bigint[]
+language plpgsql immutable as $$
+begin
+	return array(select h.job_id from unnest(held) h
+		where h.job_id not in (select r.job_id from unnest(settled) r where r.status in ('retrying', 'snoozed', 'ready')));
+end $$;
+comment on function stepd._ending(stepd._held[], stepd._settled[]) is 'Those of the jobs that have ended for good, by what _settle made of them.';
+
+create or replace function stepd._unique_end(jobs bigint[]) returns void
+language plpgsql as $$
+begin
+	delete from stepd.unique_job k where k.job_id = any (jobs);
+end $$;
+comment on function stepd._unique_end(bigint[]) is 'Give up the unique keys of jobs that have ended.';
 
 create or replace function stepd._settle(held stepd._held[], has_unique boolean) returns setof stepd._settled
 language plpgsql as $$
@@ -163,7 +180,7 @@ begin
 	), letters as (
 		insert into stepd.fifo_inbox (queue_id, id, lane_id, bucket, ended, group_id)
 		select e.queue_id, e.job_id, e.lane_id, e.bucket, true, coalesce(j.group_id, '')
-		from e join stepd.job j on j.id = e.job_id and j.bucket = e.bucket
+		from e cross join lateral (select x.group_id from stepd.job x where x.id = e.job_id and x.bucket = e.bucket limit 1) j
 		where e.strategy = 'fifo' and e.status in ('completed', 'failed', 'cancelled', 'skipped')
 		on conflict do nothing
 	)
@@ -171,9 +188,7 @@ begin
 	into result from e;
 
 	if has_unique then
-		delete from stepd.unique_job k
-		where k.job_id in (select h.job_id from unnest(held) h)
-			and k.job_id not in (select r.job_id from unnest(result) r where r.status in ('retrying', 'snoozed', 'ready'));
+		perform stepd._unique_end(stepd._ending(held, result));
 	end if;
 	if result is not null then
 		select array_agg(h.job_id) as ids, array_agg(h.bucket) as buckets, array_agg(h.lane_id) as lanes, array_agg(h.attempt) as attempts

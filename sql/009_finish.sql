@@ -85,6 +85,7 @@ declare
 	whole bigint;
 	done int;
 	n int := coalesce(cardinality(jobs), 0);
+	ending bigint[];
 	alike boolean; -- the jobs are just those of one lease
 	results jsonb[];
 	left_behind jsonb;
@@ -151,7 +152,8 @@ begin
 	held := stepd._fence(finish.node_id, finish.pid, leases, jobs, outcomes, ages_us, durations_us, results, errors, delays_ms);
 	if cardinality(held) > 0 then
 		perform stepd._unhold(held);
-		settled := array(select s from stepd._settle(held, has_unique) s);
+		settled := array(select s from stepd._settle(held, false) s);
+		ending := case when has_unique then stepd._ending(held, settled) end;
 		if effects is not null then
 			perform stepd._effects(left_behind, array(
 				select row(h.job_id, h.bucket, h.attempt, case
@@ -159,7 +161,10 @@ begin
 					when s.status = 'cancelled' and h.outcome <> 'cancelled' then 'logs'
 					else 'some' end)::stepd._effect_job
 				from unnest(held) h left join unnest(settled) s on s.job_id = h.job_id
-				where h.outcome <> 'invalid_input'));
+				where h.outcome <> 'invalid_input'), ending);
+		end if;
+		if has_unique then -- last: see _put_unique
+			perform stepd._unique_end(ending);
 		end if;
 	end if;
 	if cardinality(held) < n then

@@ -271,12 +271,13 @@ begin
 		perform stepd._again(r.ids, r.buckets, r.lanes, r.attempts);
 	end if;
 	for j in
-		select o.id from stepd.outcome o join stepd.lane a on a.id = o.lane_id
+		select o.id, a.step_id, f.unique_key -- in the order in which keys are taken, see _put_unique
+		from stepd.outcome o join stepd.lane a on a.id = o.lane_id join stepd.job f on f.id = o.id and f.bucket = o.bucket
 		where o.status = 'failed' and a.queue_id = q.id
 		union all
-		select u.id from stepd.unrouted u
+		select u.id, null, null from stepd.unrouted u
 		where u.topic = q.name and exists (select from stepd.subscription s where s.topic = q.name)
-		order by id
+		order by 2, 3, 1
 	loop
 		begin
 			perform stepd.retry(j.id);

@@ -88,7 +88,7 @@ begin
 			select case when i.unique_key is null or j.input ->> 'scheduledAt' = i.data ->> 'scheduledAt' then i.job end
 			from unnest(items, made) i (ord, topic, lane_id, trigger, trigger_index, data, priority, run_at, group_id, unique_key,
 				parent_id, trace_id, job)
-			left join stepd.job j on j.id = i.job and i.unique_key is not null
+			left join lateral (select x.input from stepd.job x where x.id = i.job and i.unique_key is not null limit 1) j on true
 			order by i.ord);
 	end if;
 

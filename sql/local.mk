@@ -39,4 +39,5 @@ dist_sql_DATA = \
 	sql/036_lease_groups.sql \
 	sql/037_group.sql \
 	sql/038_warm.sql \
-	sql/039_lease_lz4.sql
+	sql/039_lease_lz4.sql \
+	sql/040_argument.sql

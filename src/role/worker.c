@@ -31,6 +31,7 @@
 #define FLUSH_SECONDS 0.02   /* of the 50 ms that a finished job may stay unseen */
 #define SLOW_US (10 * SD_MS) /* a handler that runs longer makes nobody wait behind it who could run elsewhere */
 #define LONG_US (60 * SD_MS) /* … nor anybody at all: who is idle in a moment is not known */
+#define LATE_US (150 * SD_MS) /* a batch that takes three times as long as it should: its jobs are not what they were */
 #define SLOW_SECONDS 0.01
 #define PREFETCH_US (2 * SD_MS)
 #define FIRST_LIFE 1	     /* of a slot: it replaces nobody */
@@ -364,12 +365,21 @@ static void on_patience_timer(struct ev_loop *loop, ev_timer *t, int revents)
 	sd_worker_pump(w);
 }
 
+/* By one slow job, or by a batch of jobs that take longer than those before them. */
+static bool keeps_others_waiting(struct sd_worker *w)
+{
+	bool idle = sd_worker_idle_peers(w, &w->claim.idle) > 0;
+	int64_t since, now = sd_now_us();
+
+	if (sd_runner_current(w->runner, &since) == NULL)
+		return false;
+	return now - since >= (idle ? SLOW_US : LONG_US) || now - w->given_us >= (idle ? LONG_US : LATE_US);
+}
+
 static void on_slow_timer(struct ev_loop *loop, ev_timer *t, int revents)
 {
 	struct sd_worker *w = t->data;
-	int64_t since;
-	bool running = sd_runner_current(w->runner, &since) != NULL;
-	if (running && sd_now_us() - since >= (sd_worker_idle_peers(w, &w->claim.idle) > 0 ? SLOW_US : LONG_US))
+	if (keeps_others_waiting(w))
 		sd_worker_release(w, sd_runner_recall(w->runner));
 	int32_t node = atomic_load(&w->child->scoreboard->node_id);
 	if (node > 0 && node != w->claimed_node) /* declared dead and joined anew: the queued ones are others' */

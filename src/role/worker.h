@@ -61,6 +61,7 @@ struct sd_worker {
 	struct sd_chain finished, sending;
 	int64_t finished_since_us; /* when the oldest of finished ended */
 	int64_t exchange_us;	   /* when the exchange under way was sent */
+	int64_t given_us;	   /* when the runner got a batch last */
 	int64_t claim_us[2];	   /* how long the last two claims took, the latest first */
 	bool busy;		   /* an exchange, the reading of a claim, or the loading of lanes, is under way */
 	bool claiming;		   /* the exchange contains a claim */

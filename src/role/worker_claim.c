@@ -108,6 +108,7 @@ void sd_worker_load_lanes(struct sd_worker *w)
 		sd_buf_pgarray(&steps, name, strlen(name));
 	}
 	sd_buf_chr(&steps, '}');
+	sd_worker_release(w, sd_runner_recall(w->runner)); /* a pause, or a limit, is for them too */
 	w->settings_version = atomic_load(&w->child->scoreboard->settings_version);
 	w->busy = true;
 	int node_id = atomic_load(&w->child->scoreboard->node_id);
@@ -304,6 +305,7 @@ static void take_rows(struct sd_worker *w, const PGresult *res)
 		sd_worker_release(w, sd_chain_take(&chain));
 	else if (chain.n > 0) {
 		w->warm = true; /* most of it has been planned now */
+		w->given_us = sd_now_us();
 		sd_runner_give(w->runner, sd_chain_take(&chain));
 	}
 	if (more)

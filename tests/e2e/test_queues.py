@@ -213,3 +213,97 @@ def test_pool_nice_and_replacement_by_age(stepd, db):
     harness.wait_for(lambda: not first.alive, 20, "replaced")
     for job in jobs:
         assert db.wait_status(job, "completed")["attempt"] == 1
+
+
+UNIQUE = r"""
+#include <stepd/step.h>
+
+#ifdef KID
+static int handle(struct stepd_ctx *ctx)
+{
+	return STEPD_OK;
+}
+
+STEPD_STEP(.name = "Kid", .triggers = STEPD_TRIGGERS(STEPD_QUEUE("kid")), .handler = handle);
+#else
+static int handle(struct stepd_ctx *ctx)
+{
+	const cJSON *key;
+
+	cJSON_ArrayForEach(key, stepd_get(stepd_data(ctx), "keys"))
+		if (stepd_enqueue(ctx, "kid", NULL, .unique = key->valuestring) < 0)
+			return STEPD_FAIL;
+	return STEPD_OK;
+}
+
+STEPD_STEP(.name = "Hot", .triggers = STEPD_TRIGGERS(STEPD_QUEUE("hot")), .enqueues = STEPD_LIST("kid"), .handler = handle);
+#endif
+"""
+
+
+def test_outcomes_that_take_and_give_up_unique_keys_do_not_deadlock(db, make_stepd):
+    for i in range(NODES):
+        d = make_stepd(db, f"n{i}")
+        d.step("hot", UNIQUE)
+        d.step("kid", "#define KID\n" + UNIQUE)
+        d.start(config=config(d, {}))
+    for spread in (20, 300, 3000):
+        key = f"'k' || (random() * {spread})::int"
+        bulk(db, "hot", 2000, f"jsonb_build_object('data', jsonb_build_object('keys', jsonb_build_array({key}, {key})))")
+        db.wait_value("select sum(ready + running + retrying) from stepd.queues", 0, deadline=60)
+    assert db.value("select count(*) from stepd.outcome where status <> 'completed'") == 0
+    assert db.value("select count(*) from stepd.unique_job") == 0
+    db.execute("select pg_stat_clear_snapshot()")
+    assert db.value("select deadlocks from pg_stat_database where datname = current_database()") == 0
+
+
+def test_a_day_that_looks_empty(stepd, db):
+    """Its statistics were made while a large transaction was open: no plan may go by them."""
+    stepd.step("kit", KIT)
+    stepd.start(config=config(stepd, {"kit": {"strategy": "fifo"}}))
+    with db.connect(autocommit=False) as other, other.cursor() as cur:
+        cur.execute("select count(*) from generate_series(1, 10000) i, lateral stepd.enqueue('kit', to_jsonb(i), group_id => 'g' || i % 5000)")
+        db.execute("analyze stepd.job")
+        other.commit()
+    assert db.value("select reltuples from pg_class where relname = 'job_p' || to_char(stepd._today(), 'YYYYMMDD')") == 0
+    done(db, 10000, deadline=60)
+    # the workers' counters come with a delay: at most a few for each job, where it was thousands
+    read = db.value("select sum(idx_tup_read) from pg_stat_user_indexes where relname ~ '^job_p'")
+    assert read < 50 * 10000, read
+
+
+def wait_quick(db, topic, n):
+    """Quick jobs, so that the workers come to claim many at once."""
+    before = db.value("select count(*) from stepd.outcome")
+    bulk(db, topic, n)
+    done(db, before + n)
+
+
+@pytest.mark.parametrize("strategy", ["standard", "priority"])
+def test_slow_jobs_after_quick_ones(stepd, db, strategy):
+    """What was claimed when jobs were thought to be quick is given back: for an urgent one, and when the queue is paused."""
+    stepd.step("kit", KIT)
+    stepd.start(config=config(stepd, {"kit": {"strategy": strategy}}, processes=1))
+    wait_quick(db, "kit", 3000)
+    bulk(db, "kit", 300, "jsonb_build_object('data', '{\"ms\": 20}'::jsonb)")
+    harness.wait_for(lambda: db.value("select count(*) from stepd.jobs where queue = 'kit' and status = 'completed'") > 3010, 20, "some are done")
+    if strategy == "priority":
+        urgent = db.wait_status(db.enqueue("kit", {}, priority=5)[0], "completed")
+        assert (urgent["started_at"] - urgent["enqueued_at"]).total_seconds() < 0.5 * harness.SLOW
+    db.execute("select stepd.pause('kit')")
+    paused = db.value("select clock_timestamp()")
+    ready = lambda: db.value("select ready from stepd.queues where name = 'kit'")  # noqa: E731
+    harness.wait_for(lambda: db.value("select count(*) from stepd.lease") == 0, 10, "nothing is held")
+    assert ready() > 0
+    assert db.value("select count(*) from stepd.jobs where queue = 'kit' and started_at > %s::timestamptz + interval '1 s'", paused) == 0
+
+
+def test_jobs_longer_than_thought_are_shared(stepd, db):
+    stepd.step("kit", KIT)
+    stepd.start(config=config(stepd, {}, processes=4))
+    wait_quick(db, "kit", 8000)
+    first = db.value("select last_value from stepd.job_id")
+    bulk(db, "kit", 100, "jsonb_build_object('data', '{\"ms\": 9}'::jsonb)")
+    done(db, 8100)
+    by = db.rows("select pid, count(*) as n from stepd.jobs where id > %s group by pid", first)
+    assert len(by) == 4 and max(r["n"] for r in by) < 60, by

@@ -164,6 +164,21 @@ select ok(min(d) >= interval '0.9 s' and max(d) <= interval '1.1 s' and min(d) <
 update stepd.queue set jitter = 1, retry_delay_ms = 10000, max_retry_delay_ms = 10000 where name = 'std';
 select ok(max(d) = interval '10 s' and min(d) < interval '9 s', 'the cap holds for what the jitter makes of it') from (
 	select stepd._retry_delay(q, 1) d from stepd.queue q, generate_series(1, 1000) where q.name = 'std') x;
+-- a unique key is handed on to what its own job enqueues as it ends, and stays with it when it does not end
+create function pg_temp.again(outcome text) returns text language plpgsql as $$
+declare
+	j bigint := stepd.enqueue('std', '{}', unique_key => 'again ' || outcome);
+	verdict text;
+begin
+	perform t.claim(1, 'Std');
+	verdict := t.finish(j, outcome, 'x', null, jsonb_build_object('enqueues', jsonb_build_array(
+		jsonb_build_object('topic', 'std', 'unique', 'again ' || outcome, 'always', true), jsonb_build_object('topic', 'std', 'unique', 'again ' || outcome, 'always', true))));
+	return format('%s, %s new, the key is of %s', verdict, (select count(*) from stepd.jobs x where x.unique_key = 'again ' || outcome and x.id > j),
+		(select case when k.job_id = j then 'the same' when k.job_id > j then 'the new one' end from stepd.unique_job k where k.key = 'again ' || outcome));
+end $$;
+select is(pg_temp.again('completed'), 'completed, 1 new, the key is of the new one', 'a job that enqueues itself with its key');
+select is(pg_temp.again('error'), 'retrying, 0 new, the key is of the same', 'one that is retried has it still');
+select is(pg_temp.again('fail'), 'failed, 1 new, the key is of the new one', 'one that failed has not');
 select is(t.sound(), 'sound', 'sound');
 select * from finish();
 rollback;
