@@ -1,8 +1,9 @@
 /*
- * Looking at the scoreboard and at what workers use: attempts past their
- * deadline, past a limit of their pool, or cancelled are ended; workers that
- * did their share of jobs or grew too big are replaced, gently: the new one is
- * up before the old one is asked to drain.
+ * Looking at the scoreboard and at what workers use, ten times a second and
+ * where a deadline is due between: attempts past their deadline, past a limit
+ * of their pool, or cancelled are ended; workers that did their share of jobs
+ * or grew too big are replaced, gently: the new one is up before the old one is
+ * asked to drain.
  *
  * Memory and CPU time are looked at ten times a second, and only of pools that
  * limit them.  limit.h says what counts.
@@ -166,9 +167,39 @@ static void look_at_wear(struct sd_kid *kid, const struct sd_seen *seen, int64_t
 		       (long long)((big ? rss : kid->meter.memory) >> 20), big ? "maxRss" : "three quarters of maxMemory");
 }
 
+/* It says so itself, and takes no more or soon will: so it need not wait for others. */
+void sd_kid_worn(struct sd_kid *kid)
+{
+	if (kid->state != SD_KID_READY || kid->superseded || kid->group->gen == NULL || kid->group->gen->state != SD_GEN_LIVE ||
+	    sd_super_stopping(kid->su))
+		return;
+	kid->superseded = true;
+	kid->worn = true;
+	sd_log(SD_LOG_DEBUG, "%s (pid %d) asks to be replaced", kid->name, kid->pid);
+}
+
+/* When to look at this attempt's deadline; it has to be seen past it twice (decide.h). */
+static int64_t look_again_us(const struct sd_kid *kid, const struct sd_seen *seen, int64_t now_us)
+{
+	if (sd_seen_run(seen) == 0 || seen->deadline_us <= 0 || (kid->state != SD_KID_READY && kid->state != SD_KID_DRAINING))
+		return INT64_MAX;
+	return (seen->deadline_us < now_us ? now_us : seen->deadline_us) + SD_MS;
+}
+
+/* The next tick is soon enough for those that are not due before it. */
+static void watch_deadline(struct sd_super *su, int64_t at_us, int64_t now_us)
+{
+	ev_timer_stop(su->loop, &su->deadline);
+	if (at_us == INT64_MAX || (double)(at_us - now_us) / SD_SEC > ev_timer_remaining(su->loop, &su->tick))
+		return;
+	ev_timer_set(&su->deadline, (double)(at_us - now_us) / SD_SEC, 0.);
+	ev_timer_start(su->loop, &su->deadline);
+}
+
 void sd_enforce(struct sd_super *su, int64_t now_us, bool slow)
 {
 	struct orphans orphans = {.known = false};
+	int64_t again_us = INT64_MAX, at_us;
 
 	if (slow && su->cgroup != NULL)
 		sd_cgroup_sweep(su->cgroup);
@@ -179,8 +210,11 @@ void sd_enforce(struct sd_super *su, int64_t now_us, bool slow)
 			continue;
 		sd_slot_look(sd_kid_slot(k), now_us, &seen);
 		look_at_attempt(k, &seen, now_us);
+		at_us = look_again_us(k, &seen, now_us);
+		again_us = at_us < again_us ? at_us : again_us;
 		look_at_limits(k, &seen, &orphans, slow);
 		if (k->state == SD_KID_READY && !k->superseded && k->group->gen->state == SD_GEN_LIVE && !sd_super_stopping(su))
 			look_at_wear(k, &seen, now_us, slow);
 	}
+	watch_deadline(su, again_us, now_us);
 }

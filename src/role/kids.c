@@ -102,6 +102,9 @@ static void on_message(struct sd_kid *kid, struct sd_msg *msg)
 	case SD_MSG_CLOSED:
 		kid->closed = true;
 		break;
+	case SD_MSG_WORN:
+		sd_kid_worn(kid);
+		break;
 	case SD_MSG_STATUS:
 		sd_log(SD_LOG_DEBUG, "%s: %s", kid->name, msg->text);
 		if (kid->su->phase == SD_PHASE_START)

@@ -111,6 +111,7 @@ struct sd_super {
 	struct ev_loop *loop;
 	ev_signal on_term, on_int, on_hup, on_usr1, on_chld;
 	ev_timer tick, watchdog;
+	ev_timer deadline; /* of an attempt, between two ticks */
 	enum sd_phase phase;
 	const char *conf_file; /* NULL: built-in defaults */
 	struct sd_notify_socket notify;
@@ -185,6 +186,7 @@ void sd_kids_reap(struct sd_super *su); /* all that are dead by now */
 
 /* enforce.c */
 void sd_enforce(struct sd_super *su, int64_t now_us, bool slow);
+void sd_kid_worn(struct sd_kid *kid); /* says that it did its share */
 
 /* confine.c: where the limits of pools are the kernel's to keep */
 void sd_confine_prepare(struct sd_super *su, const struct sd_conf *conf, const struct sd_user *user); /* user NULL: none to become */

@@ -255,6 +255,15 @@ static void on_tick(struct ev_loop *loop, ev_timer *w, int events)
 		say_status(su);
 }
 
+static void on_deadline(struct ev_loop *loop, ev_timer *w, int events)
+{
+	struct sd_super *su = w->data;
+
+	(void)loop, (void)events;
+	sd_enforce(su, sd_now_us(), false);
+	sd_super_settle(su);
+}
+
 static void reopen_logs(struct sd_super *su)
 {
 	struct sd_msg msg = {.type = SD_MSG_REOPEN_LOGS};
@@ -328,6 +337,8 @@ static void watch(struct sd_super *su)
 	watch_signal(su, &su->on_chld, SIGCHLD);
 	ev_init(&su->tick, on_tick);
 	su->tick.data = su;
+	ev_init(&su->deadline, on_deadline);
+	su->deadline.data = su;
 	ev_init(&su->watchdog, on_watchdog);
 	su->watchdog.data = su;
 	su->watchdog.repeat = (ev_tstamp)su->notify.watchdog_us / 2e6;

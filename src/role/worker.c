@@ -143,7 +143,7 @@ static bool may_prefetch(struct sd_worker *w)
 
 static bool can_claim(const struct sd_worker *w)
 {
-	return !sd_worker_stopping(w) && !w->lost_claim && w->nlanes > 0 && atomic_load(&w->child->scoreboard->node_id) > 0;
+	return !sd_worker_stopping(w) && !sd_worker_is_worn(w) && !w->lost_claim && w->nlanes > 0 && atomic_load(&w->child->scoreboard->node_id) > 0;
 }
 
 static bool should_claim(struct sd_worker *w)
@@ -205,7 +205,7 @@ static bool flush_is_due(const struct sd_worker *w)
  */
 static bool waits_for_ring(const struct sd_worker *w, bool idle)
 {
-	return idle && !w->busy && !w->lost_claim && !sd_worker_stopping(w) && sd_db_is_up(w->db) && !ev_is_active(&w->retry_timer) &&
+	return idle && !w->busy && !w->lost_claim && !sd_worker_stopping(w) && !sd_worker_is_worn(w) && sd_db_is_up(w->db) && !ev_is_active(&w->retry_timer) &&
 	       (w->sleeping || !can_claim(w));
 }
 
@@ -287,9 +287,20 @@ static void talk(struct sd_worker *w, bool idle)
 		end_attempt(w);
 }
 
+void sd_worker_recall(struct sd_worker *w)
+{
+	struct sd_attempt *list = sd_runner_recall(w->runner);
+
+	for (const struct sd_attempt *a = list; a != NULL; a = a->next)
+		sd_worker_took(w, -1);
+	sd_worker_release(w, list);
+}
+
 void sd_worker_pump(struct sd_worker *w)
 {
 	sd_worker_take_finished(w);
+	if (w->finished.n > 0 && sd_worker_outgrew(w))
+		sd_worker_recall(w);
 	bool idle = runner_is_idle(w);
 	if (!w->said_ready && w->draining)
 		sd_leave(0);
@@ -313,7 +324,7 @@ void sd_worker_pump(struct sd_worker *w)
 		return;
 	}
 	/* asleep is said before the claim that may come back empty, so that no wake-up falls between the two */
-	if (idle && atomic_load(&w->child->slot->asleep) == SD_AWAKE) {
+	if (idle && atomic_load(&w->child->slot->asleep) == SD_AWAKE && !sd_worker_is_worn(w)) {
 		atomic_store(&w->child->slot->asleep, SD_CLAIMING);
 		w->sleeping = false;
 	}
@@ -345,7 +356,7 @@ static void on_wake(struct ev_loop *loop, ev_io *io, int revents)
 	}
 	if (read(io->fd, &one, sizeof one) != sizeof one)
 		return; /* another worker took it */
-	if (sd_worker_stopping(w))
+	if (sd_worker_stopping(w) || sd_worker_is_worn(w))
 		sd_worker_hand_over(w);
 	w->sleeping = false;
 	w->woken = true;
@@ -380,10 +391,10 @@ static void on_slow_timer(struct ev_loop *loop, ev_timer *t, int revents)
 {
 	struct sd_worker *w = t->data;
 	if (keeps_others_waiting(w))
-		sd_worker_release(w, sd_runner_recall(w->runner));
+		sd_worker_recall(w);
 	int32_t node = atomic_load(&w->child->scoreboard->node_id);
 	if (node > 0 && node != w->claimed_node) /* declared dead and joined anew: the queued ones are others' */
-		sd_worker_release(w, sd_runner_recall(w->runner));
+		sd_worker_recall(w);
 	sd_worker_pump(w);
 }
 
@@ -396,7 +407,7 @@ static void drain(struct sd_worker *w)
 		sd_worker_hand_over(w);
 	sd_runner_set_stopping(w->runner);
 	if (sd_worker_halted(w))
-		sd_worker_release(w, sd_runner_recall(w->runner));
+		sd_worker_recall(w);
 	sd_worker_pump(w);
 }
 
@@ -431,7 +442,7 @@ static void on_term(struct ev_loop *loop, ev_signal *s, int revents)
 	struct sd_slot *slot = w->child->slot;
 	int64_t since;
 	sd_worker_take_finished(w);
-	sd_worker_release(w, sd_runner_recall(w->runner));
+	sd_worker_recall(w);
 	const struct sd_attempt *a = sd_runner_current(w->runner, &since);
 	if (a == NULL || w->ending) {
 		w->draining = true;

@@ -62,6 +62,9 @@ struct sd_worker {
 	int64_t finished_since_us; /* when the oldest of finished ended */
 	int64_t exchange_us;	   /* when the exchange under way was sent */
 	int64_t given_us;	   /* when the runner got a batch last */
+	int64_t taken;		   /* jobs that were claimed, less those given back */
+	bool too_big;		   /* it holds more memory than it may between jobs */
+	bool asked_for_successor;
 	int64_t claim_us[2];	   /* how long the last two claims took, the latest first */
 	bool busy;		   /* an exchange, the reading of a claim, or the loading of lanes, is under way */
 	bool claiming;		   /* the exchange contains a claim */
@@ -98,6 +101,7 @@ struct sd_attempt *sd_chain_take(struct sd_chain *c);
 
 /* worker.c: look at everything and do what is due; called after each event. */
 void sd_worker_pump(struct sd_worker *w);
+void sd_worker_recall(struct sd_worker *w); /* what has not begun goes back */
 bool sd_worker_stopping(const struct sd_worker *w); /* it takes no more work */
 bool sd_worker_halted(const struct sd_worker *w);   /* nor begins what it holds */
 void sd_worker_take_finished(struct sd_worker *w);
@@ -126,6 +130,12 @@ void sd_worker_exchange(struct sd_worker *w, bool with_claim);
 void sd_worker_release(struct sd_worker *w, struct sd_attempt *list); /* unstarted ones, back to ready */
 void sd_worker_give_back(struct sd_worker *w); /* what a lost claim may have left */
 void sd_worker_end_attempt(struct sd_worker *w, struct sd_attempt *a, const char *outcome, const char *error);
+
+/* worker_wear.c */
+int64_t sd_worker_jobs_left(const struct sd_worker *w); /* by maxJobs */
+void sd_worker_took(struct sd_worker *w, int64_t n);	/* so many jobs; negative: gave them back */
+bool sd_worker_is_worn(const struct sd_worker *w);	/* it is to take no more */
+bool sd_worker_outgrew(struct sd_worker *w);		/* looks; true once, when it does */
 
 /* worker_ask.c */
 void sd_worker_answer(struct sd_worker *w, struct sd_ask *ask);

@@ -108,7 +108,7 @@ void sd_worker_load_lanes(struct sd_worker *w)
 		sd_buf_pgarray(&steps, name, strlen(name));
 	}
 	sd_buf_chr(&steps, '}');
-	sd_worker_release(w, sd_runner_recall(w->runner)); /* a pause, or a limit, is for them too */
+	sd_worker_recall(w); /* a pause, or a limit, is for them too */
 	w->settings_version = atomic_load(&w->child->scoreboard->settings_version);
 	w->busy = true;
 	int node_id = atomic_load(&w->child->scoreboard->node_id);
@@ -168,6 +168,10 @@ struct sd_db_call sd_worker_claim_call(struct sd_worker *w, int64_t now_us)
 	if (w->singly > 0) {
 		w->singly--;
 		w->claim.asked = 1;
+		w->claim.strict = true;
+	}
+	if (sd_worker_jobs_left(w) < w->claim.asked) {
+		w->claim.asked = (int)sd_worker_jobs_left(w);
 		w->claim.strict = true;
 	}
 	return sd_claim_call(&w->claim);
@@ -306,6 +310,7 @@ static void take_rows(struct sd_worker *w, const PGresult *res)
 	else if (chain.n > 0) {
 		w->warm = true; /* most of it has been planned now */
 		w->given_us = sd_now_us();
+		sd_worker_took(w, (int64_t)chain.n);
 		sd_runner_give(w->runner, sd_chain_take(&chain));
 	}
 	if (more)

@@ -268,3 +268,37 @@ def test_input_that_is_too_large_for_its_worker(stepd, db):
         assert db.wait_status(job, "failed", "completed", deadline=30)["status"] == "failed"
         assert [a["outcome"] for a in db.attempts(job)] in (["crashed"] * 2, ["timeout"] * 2), db.attempts(job)
     assert db.value("select count(*) from stepd.lease") == 0
+
+
+LEAK = r"""
+#include <stepd/step.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+static int handle(struct stepd_ctx *ctx)
+{
+	struct timespec t = {0, 5000000};
+	static char *volatile leaked;
+
+	leaked = malloc(20 << 20);
+	if (leaked == NULL)
+		return stepd_fail(ctx, "no memory");
+	memset(leaked, 1, 20 << 20);
+	nanosleep(&t, NULL);
+	return STEPD_OK;
+}
+STEPD_STEP(.name = "Leak", .triggers = STEPD_TRIGGERS(STEPD_QUEUE("leak")), .handler = handle);
+"""
+
+
+@pytest.mark.parametrize("limit", ["maxMemory", "maxRss"])
+def test_jobs_do_not_pay_for_what_others_leaked(stepd, db, limit):
+    """The worker is replaced between two jobs, before the next would pass the limit."""
+    stepd.step("leak", LEAK)
+    stepd.start(config=stepd.config(pools={"default": {"processes": 1, "serves": ["queue"], limit: "128MiB"}},
+                                    queues={"leak": {"maxRetries": 0}}, http={"listen": "off"}))
+    db.values("select stepd.enqueue('leak', '{}') from generate_series(1, 40)")
+    db.wait_value("select count(*) from stepd.outcome where status = 'completed'", 40, deadline=60)
+    assert db.value("select max(n) from (select count(*) as n from stepd.jobs group by pid) x") < 10
+    assert db.value("select count(*) from stepd.attempts") == 0

@@ -590,8 +590,24 @@ def test_recycling_by_max_jobs(stepd, db):
     for j in jobs:
         db.wait_status(j, "completed", deadline=20)
     wait_for(lambda: not first.alive, 10, "the worn worker gone")
+    assert db.value("select max(n) from (select count(*) as n from stepd.jobs group by pid) x") == 20
     assert db.value("select count(*) from stepd.attempts") == 0
     assert "killed by" not in stepd.log()
+
+
+@pytest.mark.parametrize("share", [1, 7, 1000])
+def test_no_worker_does_more_than_max_jobs(stepd, db, share):
+    """Whatever it could claim at once."""
+    add_step(stepd)
+    conf = stepd.config()
+    conf["pools"]["default"] = {"processes": 2, "serves": ["queue"], "maxJobs": share}
+    stepd.start(config=conf)
+    jobs = min(40 * share, 8000)
+    db.execute("select count(*) from stepd.enqueue_many('sup', (select jsonb_agg('{}'::jsonb) from generate_series(1, %s)))", jobs)
+    wait_for(lambda: db.value("select count(*) from stepd.outcome where status = 'completed'") == jobs, 60, "all jobs")
+    by = db.values("select count(*) as n from stepd.jobs group by pid")
+    assert max(by) <= share and len(by) >= jobs // share, by
+    assert db.value("select count(*) from stepd.attempts") == 0
 
 
 def test_recycling_under_load_gives_nothing_back(stepd, db):
@@ -631,7 +647,7 @@ STEPD_STEP(.name = "Fat", .triggers = STEPD_TRIGGERS(STEPD_QUEUE("fat")), .handl
     first = stepd.child("^stepd: worker")
     [job] = db.enqueue("fat", {})
     db.wait_status(job, "completed")
-    stepd.wait_log("more than maxRss: replacing it")
+    stepd.wait_log("more than maxRss: is to be replaced")
     wait_for(lambda: not first.alive, 10, "the fat worker gone")
     [job] = db.enqueue("fat", {})
     db.wait_status(job, "completed")

@@ -244,6 +244,17 @@ def test_endless_handler_is_timed_out(stepd, db):
     db.wait_status(ok, "completed")
 
 
+def test_handlers_are_timed_out_in_time(stepd, db):
+    """A tenth more than they may take is too much, though the supervisor looks only so often."""
+    stepd.step("kit", KIT)
+    stepd.start(config=stepd.config(queues={"kit": {"maxRetries": 0, "timeout": "500ms"}}, ))
+    late = [db.enqueue("kit", {"ms": 550})[0] for _ in range(6)]
+    in_time = [db.enqueue("kit", {"ms": 50})[0] for _ in range(6)]
+    db.wait_value("select count(*) from stepd.outcome", 12, deadline=30)
+    assert db.value("select count(*) from stepd.jobs where id = any (%s) and status = 'completed'", in_time) == 6
+    assert db.value("select count(*) from stepd.attempts where job_id = any (%s) and outcome = 'timeout'", late) >= 4
+
+
 def test_nothing_waits_behind_a_slow_job_while_a_worker_idles(kit, db):
     # Teach the workers that the queue is fast, so that they claim many at once.
     db.values("select stepd.enqueue('kit', '{}') from generate_series(1, 500)")
