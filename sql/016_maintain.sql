@@ -122,6 +122,12 @@ begin
 		end if;
 	end loop;
 
+	n := stepd._forget_strays(clock_timestamp() - longest);
+	more := more or n = 100000;
+	if n > 0 then
+		done := done || format('forgot %s jobs of days without a partition', n);
+	end if;
+
 	delete from stepd.tick t where t.fire_at < now() - greatest(longest, interval '8 days')
 		and t.fire_at < coalesce((select c.last_run from stepd.schedule c where c.id = t.schedule_id), now());
 	delete from stepd.node d where coalesce(d.left_at, d.lost_at) < now() - longest - interval '8 days'
@@ -227,3 +233,30 @@ begin
 	return n;
 end $$;
 comment on function stepd._forget(int, timestamptz) is 'Delete up to 100,000 ended jobs of a queue that ended before that time. Returns how many.';
+
+-- A day gets no partition if nobody called upkeep() in the eight days before it.
+create or replace function stepd._forget_strays(before timestamptz) returns bigint
+language plpgsql as $$
+#variable_conflict use_column
+declare
+	n bigint;
+begin
+	with past as materialized (
+		select o.id, o.bucket from stepd.outcome_default o where o.finished_at < before order by o.id limit 100000
+	), old as materialized ( -- not those that are retried in this moment
+		delete from stepd.outcome_default o using past p where o.id = p.id and o.bucket = p.bucket returning o.id, o.bucket
+	), facts as (
+		delete from stepd.job_default j using old where j.id = old.id and j.bucket = old.bucket
+	), attempts as (
+		delete from stepd.attempt_default t using old where t.job_id = old.id and t.bucket = old.bucket
+	), logs as (
+		delete from stepd.log_default g using old where g.job_id = old.id and g.bucket = old.bucket
+	), renewals as (
+		delete from stepd.renewal r using old where r.job_id = old.id
+	), reports as (
+		delete from stepd.progress p using old where p.job_id = old.id
+	)
+	select count(*) into n from old;
+	return n;
+end $$;
+comment on function stepd._forget_strays(timestamptz) is 'Delete up to 100,000 jobs from the default partitions that ended before that time. Returns how many.';

@@ -6,7 +6,7 @@
 #include <string.h>
 
 /* What the jobs (a PostgreSQL array) are now, after we asked for something. */
-static int tell_status(struct sd_cli *cli, const char *ids)
+static int tell_status(struct sd_cli *cli, const char *ids, bool cancelled)
 {
 	static const char sql[] = "select id, status from stepd.jobs where id = any($1::bigint[]) order by id";
 	int rc;
@@ -18,7 +18,9 @@ static int tell_status(struct sd_cli *cli, const char *ids)
 		return rc;
 	for (int i = 0; i < PQntuples(res); i++) {
 		const char *status = PQgetvalue(res, i, 1);
-		printf("job %s is %s%s\n", PQgetvalue(res, i, 0), status, strcmp(status, "running") == 0 ? " still; it was told to stop" : "");
+		bool ended = strcmp(status, "failed") == 0 || strcmp(status, "completed") == 0 || strcmp(status, "cancelled") == 0;
+		printf("job %s %sis %s%s\n", PQgetvalue(res, i, 0), ended && !cancelled ? "ran again and " : "", status,
+		       cancelled && strcmp(status, "running") == 0 ? " still; it was told to stop" : "");
 	}
 	PQclear(res);
 	return SD_EXIT_OK;
@@ -42,7 +44,7 @@ int sd_cmd_cancel(struct sd_cli *cli, const struct sd_command *cmd, int argc, ch
 	}
 	char ids[40];
 	snprintf(ids, sizeof(ids), "{%lld}", strtoll(id, NULL, 10));
-	return tell_status(cli, ids);
+	return tell_status(cli, ids, true);
 }
 
 static int retry_queue(struct sd_cli *cli, const char *queue)
@@ -80,7 +82,7 @@ int sd_cmd_retry(struct sd_cli *cli, const struct sd_command *cmd, int argc, cha
 	PGresult *res = sd_cli_query(cli, "select array_agg(r) from stepd.retry($1) r", 1, &id, &rc);
 	if (!res)
 		return rc;
-	rc = tell_status(cli, PQgetvalue(res, 0, 0));
+	rc = tell_status(cli, PQgetvalue(res, 0, 0), false);
 	PQclear(res);
 	return rc;
 }

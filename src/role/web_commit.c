@@ -130,8 +130,9 @@ static void turn_into_error(struct sd_attempt *a, const struct sd_err *err)
 {
 	a->effects_refused = true;
 	a->outcome = SD_OUTCOME_ERROR;
-	a->error = sd_arena_printf(a->arena, "the database refused the effects: %s%s%s%s%s", err->message, err->detail[0] ? ": " : "",
-				   err->detail, err->sqlstate[0] ? " SQLSTATE " : "", err->sqlstate);
+	a->error = sd_arena_printf(a->arena, "the database refused the effects: %s%s%s%s%s%s", err->message, err->detail[0] ? ": " : "",
+				   err->detail, err->sqlstate[0] ? " (SQLSTATE " : "", err->sqlstate, err->sqlstate[0] ? ")" : "");
+	a->output = NULL;
 	a->nenqueues = a->nstates = a->nlogs = 0;
 	sd_buf_reset(&a->enqueues);
 	sd_buf_reset(&a->states);
@@ -146,6 +147,10 @@ static void on_stored(void *arg, PGresult *const *results, size_t n, const struc
 	w->asked = false;
 	if (results) {
 		stored(w);
+	} else if (strcmp(w->storing->input, "null") != 0 && strncmp(err->message, "input: ", 7) == 0) { /* a number too large for it, say: no fault of the handler's */
+		sd_log_err(SD_LOG_WARN, err, "the database does not take the body of a request, which is recorded without");
+		w->storing->input = "null";
+		sd_web_store(w);
 	} else if (err->class != SD_ERR_TRANSIENT && !w->storing->effects_refused) {
 		turn_into_error(w->storing, err);
 		sd_web_store(w);

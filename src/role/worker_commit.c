@@ -116,20 +116,27 @@ static void delivered(struct sd_worker *w, const PGresult *res)
 		sd_worker_ring(w, 1);
 }
 
-/* The database refuses this attempt's effects: it becomes an error that says so. */
+static void drop_logs(struct sd_attempt *a)
+{
+	sd_buf_reset(&a->logs);
+	a->nlogs = 0;
+	a->progress = NULL;
+}
+
+/* The database refuses this attempt's effects: it becomes an error that says so, and keeps its log lines to tell what went before. */
 static void turn_into_error(struct sd_attempt *a, const struct sd_err *err)
 {
+	const char *own = a->outcome != SD_OUTCOME_COMPLETED && a->error != NULL ? a->error : NULL;
+
 	a->outcome = SD_OUTCOME_ERROR;
-	a->error = sd_arena_printf(a->arena, "the database refused the effects of this attempt: %s%s%s%s%s", err->message,
-				   err->detail[0] ? ": " : "", err->detail, err->sqlstate[0] ? " SQLSTATE " : "",
-				   err->sqlstate);
+	a->error = sd_arena_printf(a->arena, "the database refused the effects of this attempt: %s%s%s%s%s%s%s%s", err->message,
+				   err->detail[0] ? ": " : "", err->detail, err->sqlstate[0] ? " (SQLSTATE " : "", err->sqlstate,
+				   err->sqlstate[0] ? ")" : "", own != NULL ? "; the handler had said: " : "", own != NULL ? own : "");
 	a->output = NULL;
 	a->delay_ms = -1;
 	sd_buf_reset(&a->enqueues);
 	sd_buf_reset(&a->states);
-	sd_buf_reset(&a->logs);
-	a->nenqueues = a->nstates = a->nlogs = 0;
-	a->progress = NULL;
+	a->nenqueues = a->nstates = 0;
 	a->effects_refused = true;
 }
 
@@ -144,6 +151,8 @@ static void refused(struct sd_worker *w, const struct sd_err *err)
 		snprintf(job, sizeof job, "%" PRId64, list->job_id);
 		sd_log_kv(SD_LOG_WARN, "the database refused the effects of a job", "job", job, "error", err->message, NULL);
 		turn_into_error(list, err);
+	} else if (n == 1 && (list->nlogs > 0 || list->progress != NULL)) {
+		drop_logs(list); /* it was these */
 	} else if (n > 1) {
 		if (w->suspects < n)
 			w->suspects = n;

@@ -296,7 +296,7 @@ static int api_outcome(struct stepd_ctx *pub, int result, int64_t delay_ms, cons
 	struct sd_ctx *c = sd_ctx_of(pub);
 
 	c->result = result;
-	c->delay_ms = delay_ms;
+	c->delay_ms = delay_ms < DELAY_MAX_MS ? delay_ms : DELAY_MAX_MS;
 	if (fmt != NULL)
 		sd_ctx_error(c, "%s", api_format(pub, fmt, ap));
 	return result;

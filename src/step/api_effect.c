@@ -12,7 +12,6 @@
 #include <string.h>
 
 #define NAME_MAX_BYTES 1000 /* as sql has it */
-#define DELAY_MAX_MS (100LL * 366 * 24 * 3600 * 1000)
 #define RUN_AT_MAX_MS 253402300799000LL /* 9999-12-31T23:59:59Z */
 
 /* Group, key: text of 1 to 1000 bytes. */

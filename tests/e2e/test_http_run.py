@@ -393,3 +393,29 @@ def test_keep_alive_through_reloads(server):
         for _ in range(4):
             server.reload()
     assert bad == [] and all(counts)
+
+
+FAR = r"""
+#include <stepd/step.h>
+
+static int handle(struct stepd_ctx *ctx)
+{
+	if (stepd_state_set_text(ctx, "far", "called", "true") < 0)
+		return STEPD_RETRY;
+	return stepd_reply(ctx, 200, stepd_object(ctx, stepd_bool("ok", true)));
+}
+
+STEPD_STEP(.name = "Far", .triggers = STEPD_TRIGGERS(STEPD_HTTP("POST", "/far")), .handler = handle);
+"""
+
+
+def test_body_that_the_database_does_not_take(stepd, db):
+    """A number is beyond what PostgreSQL can hold: the handler is not to blame, its effects count, and the run is recorded."""
+    stepd.step("far", FAR)
+    stepd.start()
+    r = stepd.post("/far", b'{"n": 1e999999}', headers={"Content-Type": "application/json"})
+    assert r.status == 200
+    assert db.state("far", "called") is True
+    [job] = db.rows("select status, input from stepd.jobs where trigger = 'http'")
+    assert job == {"status": "completed", "input": None}
+    stepd.wait_log("does not take the body of a request, which is recorded without")

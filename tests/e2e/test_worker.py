@@ -64,8 +64,12 @@ static int kit(struct stepd_ctx *ctx)
 		return stepd_fail(ctx, "no use: %s", "broken");
 	if (strcmp(what, "retry_after") == 0)
 		return stepd_retry_after(ctx, 300, "later");
+	if (strcmp(what, "retry_never") == 0)
+		return stepd_retry_after(ctx, INT64_MAX, "much later");
 	if (strcmp(what, "snooze") == 0)
 		return stepd_snooze(ctx, 200);
+	if (strcmp(what, "snooze_for_ever") == 0)
+		return stepd_snooze(ctx, INT64_MAX);
 	return stepd_retry(ctx, "asked to %s", what);
 }
 
@@ -212,6 +216,31 @@ def test_effect_refused_by_the_database_fails_that_job_alone(kit, db):
         assert db.wait_status(job, "completed", "failed")["status"] == "completed"
     assert db.value("select count(*) from stepd.state where group_id = 'seen'") == 57
     assert db.value("select count(*) from stepd.attempts") == len(bad)
+
+
+def test_a_refused_attempt_keeps_what_it_said(kit, db):
+    """Its log lines tell what went before, and the handler's own error is not lost either."""
+    db.execute("alter table stepd.state add check (key <> 'forbidden')")
+    [job] = db.enqueue("kit-once", {"key": "forbidden", "log": True, "do": "fail"})
+    error = db.wait_status(job, "failed")["error"]
+    assert "(SQLSTATE 23514)" in error and "the handler had said: no use: broken" in error, error
+    assert db.values("select message from stepd.logs where job_id = %s", job) == ["kit runs"]
+    assert db.value("select count(*) from stepd.state where key = 'forbidden'") == 0
+    # and if it is the lines that are refused, they go, too
+    db.execute("alter table stepd.log add check (message <> 'kit runs') not valid")
+    [job] = db.enqueue("kit-once", {"key": "forbidden", "log": True})
+    assert "(SQLSTATE 23514)" in db.wait_status(job, "failed")["error"]
+    assert db.values("select message from stepd.logs where job_id = %s", job) == []
+
+
+def test_delays_beyond_all_measure(kit, db):
+    [job] = db.enqueue("kit", {"do": "retry_never"})
+    row = db.wait_status(job, "retrying")
+    assert 98 < (row["run_at"] - row["enqueued_at"]).days / 365.25 < 101
+    [job] = db.enqueue("kit", {"do": "snooze_for_ever"})
+    row = db.wait_status(job, "scheduled")
+    assert 98 < (row["run_at"] - row["enqueued_at"]).days / 365.25 < 101
+    assert db.value("select count(*) from stepd.attempts where outcome <> 'error' or error <> 'much later'") == 0
 
 
 def test_refused_effect_is_found_by_halves(stepd, db):

@@ -242,7 +242,8 @@ static inline int64_t stepd_enqueued_at(const struct stepd_ctx *ctx); /* ms sinc
  * The job is to end: somebody cancelled it, a limit (time, memory, CPU) is passed, or the node was silent for longer than
  * its lease, so that others took the job over and nothing that this attempt does counts.  Return soon, or the worker is
  * killed after the grace period (stop.killGrace).  A handler that runs long asks now and then; that costs nothing.  Once
- * this was true the attempt ends as cancelled (past a limit: as timeout), whatever the handler returns.
+ * this was true the attempt ends as cancelled (past a limit: as timeout), whatever the handler returns.  Of a cancelled
+ * attempt counts what does after an error, if the handler has asked and so could tidy up; else only its log lines.
  */
 static inline bool stepd_cancelled(struct stepd_ctx *ctx);
 
@@ -452,7 +453,7 @@ static inline bool stepd_stopping(struct stepd_ctx *ctx);
 /* The job's output, as stepd.jobs shows it. */
 static inline int stepd_return(struct stepd_ctx *ctx, const cJSON *output);
 
-/* For `return`: each notes the message and gives the value to return. */
+/* For `return`: each notes the message and gives the value to return.  Delays are at most a hundred years. */
 static inline int stepd_retry(struct stepd_ctx *ctx, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 static inline int stepd_retry_after(struct stepd_ctx *ctx, int64_t delay_ms, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 static inline int stepd_fail(struct stepd_ctx *ctx, const char *fmt, ...) __attribute__((format(printf, 2, 3)));

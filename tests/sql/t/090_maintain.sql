@@ -39,6 +39,19 @@ select is(t.sound(), 'sound', 'sound');
 select is(t.claim(1, 'Std'), '{1001}', 'it can be claimed');
 select is(t.finish(1001), 'completed', 'and finished');
 
+-- days that never got a partition, since nobody called for more than a week: they are forgotten job by job
+insert into stepd.job (id, bucket, enqueued_at, trace_id, input, lane_id) select i, stepd._today() - 41, now() - interval '41 days', gen_random_uuid(), '1', t.lane('Std') from generate_series(901, 903) i;
+insert into stepd.outcome (id, bucket, lane_id, status, attempt, max_attempts, finished_at) values (901, stepd._today() - 41, t.lane('Std'), 'failed', 4, 4, now() - interval '40 days'), (902, stepd._today() - 41, t.lane('Std'), 'completed', 1, 4, now() - interval '20 days');
+insert into stepd.attempt (job_id, bucket, attempt, outcome, finished_at) values (901, stepd._today() - 41, 1, 'error', now());
+insert into stepd.log (job_id, bucket, attempt, at, level, message) values (901, stepd._today() - 41, 1, now(), 'info', 'm');
+insert into stepd.ready select t.lane('Std'), 0, 903, stepd._today() - 41, 0;
+select is(stepd.maintain('30 days'), 'forgot 1 jobs of days without a partition', 'what ended before');
+select is((select array_agg(id order by id) from stepd.jobs where id < 1000), '{902,903}', 'not what ended later or has not ended');
+select is((select count(*)::int from stepd.attempt where job_id = 901) + (select count(*)::int from stepd.log where job_id = 901), 0, 'with all that is its');
+select is(stepd.maintain('10 days'), 'forgot 1 jobs of days without a partition', 'the next when it is time');
+select is(t.claim(1, 'Std'), '{903}', 'the last runs'), t.finish(903);
+select is(stepd.maintain('30 days'), '', 'and is new');
+
 -- a queue that keeps less
 select stepd.enqueue('once') as j \gset
 select t.claim(1, 'Once'), t.finish(:j);
