@@ -25,7 +25,7 @@ static void look_at_attempt(struct sd_kid *kid, const struct sd_seen *seen, int6
 		return;
 	if (seen->job != 0)
 		sd_log(SD_LOG_WARN, "%s (pid %d): job %lld %s; ending it", kid->name, kid->pid, (long long)seen->job,
-		       reason == SD_SLOT_REASON_TIMEOUT ? "is past its timeout" : "was cancelled and goes on");
+		       reason == SD_SLOT_REASON_TIMEOUT ? "is past its timeout" : "was told to end (cancelled, or taken over by others) and goes on");
 	else
 		sd_log(SD_LOG_WARN, "%s (pid %d): an HTTP request is past its timeout; ending it", kid->name, kid->pid);
 	sd_kid_end(kid, reason, seen->job);

@@ -11,7 +11,8 @@
  *   - after an empty claim the worker sleeps on the node's eventfd.  Its slot
  *     says "claiming" from before the claim was sent, so that a wake-up between
  *     the claim's snapshot and the sleep is never lost;
- *   - when the running handler proves slow, what waits behind it is given back.
+ *   - when the running handler proves slow, or the batch slower than it should
+ *     be, what waits behind it is given back; so it is when settings change.
  */
 #include "role/worker.h"
 

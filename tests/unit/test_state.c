@@ -172,6 +172,33 @@ static void test_update(void **state)
 	sd_attempt_free(a);
 }
 
+static int update_paths(struct stepd_ctx *ctx)
+{
+	char deep[2 * 513 + 1];
+
+	REFUSED(stepd_state_update(ctx, "g", "k", stepd_op_remove("/a~2")), "a '~' is written ~0");
+	REFUSED(stepd_state_update(ctx, "g", "k", stepd_op_remove("/a~")), "a '~' is written ~0");
+	for (size_t i = 0; i < sizeof deep - 1; i++)
+		deep[i] = i % 2 ? 'p' : '/';
+	deep[sizeof deep - 1] = '\0';
+	REFUSED(stepd_state_update(ctx, "g", "k", stepd_op_remove(deep)), "more than 512 steps");
+	deep[2 * 512] = '\0';
+	assert_int_equal(stepd_state_update(ctx, "deep", "k", stepd_op_remove(deep)), 0);
+	stepd_state_set_text(ctx, "g", "list", "[1,2]");
+	REFUSED(stepd_state_update(ctx, "g", "list", stepd_op_set("/01", stepd_data(ctx))), "no member \"01\"");
+	REFUSED(stepd_state_update(ctx, "g", "list", stepd_op_set("/-0", stepd_data(ctx))), "no member \"-0\"");
+	return STEPD_OK;
+}
+
+static void test_paths(void **state)
+{
+	struct sd_attempt *a = run(update_paths, "\"d\"");
+
+	(void)state;
+	assert_int_equal(a->nstates, 2);
+	sd_attempt_free(a);
+}
+
 static void test_overlay_pending(void **state)
 {
 	const char *value = "4", *plus = "[{\"type\":\"increment\"}]";
@@ -203,6 +230,7 @@ int main(void)
 		cmocka_unit_test(test_overlay_list),
 		cmocka_unit_test(test_operations),
 		cmocka_unit_test(test_update),
+		cmocka_unit_test(test_paths),
 		cmocka_unit_test(test_overlay_pending),
 	};
 
