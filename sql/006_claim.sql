@@ -458,10 +458,8 @@ begin
 		perform stepd._bad('lanes', 'has another length than cursors, maxes or mosts');
 	elsif total < 0 then
 		perform stepd._bad('total', format('%s is not a number from 0 on', total));
-	elsif slot < 0 then
-		perform stepd._bad('slot', format('%s is not a number from 0 on', slot));
 	end if;
-	perform stepd._check_list('lanes', lanes), stepd._check_list('cursors', cursors, true), stepd._check_list('maxes', maxes), stepd._check_list('mosts', mosts);
+	perform stepd._check_list('lanes', lanes), stepd._check_list('cursors', cursors, true), stepd._check_list('maxes', maxes), stepd._check_list('mosts', mosts, true);
 	for c in select * from stepd._claim_candidates(claim.node_id, lanes, cursors, maxes, total) loop
 		exit when room <= 0;
 		if c.limited then

@@ -234,7 +234,6 @@ select pg_temp.refused('stepd.' || call, said) from (values
 	($$cancelled('{{1},{2}}')$$, 'job_ids: has more than one dimension'),
 	($$http_jobs('{null}', '{true}', true)$$, 'ids: must not be null, as element 1 is'),
 	($$node_gone('{null}')$$, 'node_ids: must not be null, as element 1 is'),
-	($$claim(1, -1, 1, '{1}', '{0}', '{1}', 1)$$, 'slot: -1 is not a number from 0 on'),
 	($$claim(1, 1, 1, '{null}', '{0}', '{1}', 1)$$, 'lanes: must not be null, as element 1 is'),
 	($$claim(1, 1, 1, '{1}', '{0}', '{null}', 1)$$, 'maxes: must not be null, as element 1 is'),
 	($$claimed(1, 1, 1, '{null}')$$, 'leases: must not be null, as element 1 is'),
