@@ -222,7 +222,7 @@ comment on function stepd._queue_set(text, jsonb, jsonb, text) is 'Give a queue 
 create or replace function stepd._schedule_check(argument text, t jsonb) returns void
 language plpgsql as $$
 begin
-	perform stepd._check_text(argument || ': expression', t ->> 'expression', 1000);
+	perform stepd._check_text(argument || ': expression', t ->> 'expression', 1024);
 	if t ->> 'missed' not in ('skip', 'one', 'all') then
 		perform stepd._bad(argument || ': missed', format('%s is none of skip, one, all', left((t -> 'missed')::text, 60)));
 	elsif t ->> 'overlap' not in ('allow', 'skip') then

@@ -177,26 +177,6 @@ end $$;
 comment on function stepd.upkeep(interval) is
 'Housekeeping, to be called about hourly, and again at once while there is more: makes partitions for a week ahead, forgets ended jobs older than keep (or than their queue''s history setting), drops days that are past, and analyses the partitioned tables when their partitions change. did: what it did, empty: nothing. more: some queue has yet more to forget, of which one call takes 100,000 jobs.';
 
--- An analyze while a large transaction is open counts none of its rows: then the day looks empty, though it has pages, and
--- plans read all of its index for each job.
-create or replace function stepd.recount() returns int
-language plpgsql as $$
-declare
-	r regclass;
-	n int := 0;
-begin
-	for r in
-		select c.oid::regclass from pg_class c
-		where c.oid = any (array(select to_regclass('stepd.' || t || to_char(stepd._today(), '"_p"YYYYMMDD')) from unnest('{job,outcome,attempt,log}'::text[]) t))
-			and c.reltuples = 0 and c.relpages > 10
-	loop
-		execute format('analyze (skip_locked) %s', r);
-		n := n + 1;
-	end loop;
-	return n;
-end $$;
-comment on function stepd.recount() is 'Analyze today''s partitions that have pages and, by their statistics, not one row. Returns how many.';
-
 create or replace function stepd.maintain(keep interval) returns text
 language plpgsql as $$
 begin

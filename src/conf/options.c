@@ -110,8 +110,7 @@ const struct sd_option sd_options[] = {
 {"pools.*.steps", SD_OPTION_NAMES, POOL(steps), NULL, 0, 0, NULL, NULL, RELOAD,
  "Run only jobs of these steps."},
 {"pools.*.maxJobs", SD_OPTION_COUNT, POOL(max_jobs), "none", 1, 1000000000, "none", NULL, RELOAD,
- "A worker is replaced after this many jobs, and never runs more: for handlers that leak. From 1000 on it may be replaced up to a fifth"
- " earlier, so that nothing waits for its successor. A new one costs as much as thousands of quick jobs."},
+ "A worker is replaced after this many jobs, and never runs more: for handlers that leak. A new one costs as much as thousands of quick jobs."},
 {"pools.*.maxRss", SD_OPTION_SIZE, POOL(max_rss), "512MiB", 16 * MIB, 1024 * GIB, "none", NULL, RELOAD,
  "A worker that holds more memory than this between two jobs is replaced; what else it had claimed goes back."},
 {"pools.*.maxAge", SD_OPTION_TIME, POOL(max_age_ms), "none", S, 365 * D, "none", NULL, RELOAD,

@@ -167,15 +167,12 @@ static void look_at_wear(struct sd_kid *kid, const struct sd_seen *seen, int64_t
 		       (long long)((big ? rss : kid->meter.memory) >> 20), big ? "maxRss" : "three quarters of maxMemory");
 }
 
-/* It says so itself, and takes no more or soon will: so it need not wait for others. */
+/* It takes no more and holds nothing: its place, and its database connection, are for the next one. */
 void sd_kid_worn(struct sd_kid *kid)
 {
-	if (kid->state != SD_KID_READY || kid->superseded || kid->group->gen == NULL || kid->group->gen->state != SD_GEN_LIVE ||
-	    sd_super_stopping(kid->su))
-		return;
-	kid->superseded = true;
-	kid->worn = true;
 	sd_log(SD_LOG_DEBUG, "%s (pid %d) asks to be replaced", kid->name, kid->pid);
+	if (kid->state == SD_KID_READY)
+		sd_kid_event(kid, SD_KID_WANT_DRAIN, 0);
 }
 
 /* When to look at this attempt's deadline; it has to be seen past it twice (decide.h). */

@@ -164,16 +164,26 @@ struct sd_gen *sd_gen_new(struct sd_super *su, struct sd_conf *conf, char *manif
 
 /* ---- keeping up ---- */
 
+static bool is_taken(const struct sd_super *su, const struct sd_group *group, int index)
+{
+	const struct sd_kid *k = su->kids;
+
+	while (k != NULL && !(k->group == group && k->index == index && sd_kid_present(k)))
+		k = k->next;
+	return k != NULL;
+}
+
+/* That of one that waits for its successor, or the lowest. */
 static int free_index(const struct sd_super *su, const struct sd_group *group)
 {
-	for (int i = 0;; i++) {
-		const struct sd_kid *k = su->kids;
+	int i = 0;
 
-		while (k != NULL && !(k->group == group && k->index == i && sd_kid_present(k)))
-			k = k->next;
-		if (k == NULL)
-			return i;
-	}
+	for (const struct sd_kid *k = su->kids; k != NULL; k = k->next)
+		if (k->group == group && k->superseded && k->state == SD_KID_READY && !is_taken(su, group, k->index))
+			return k->index;
+	while (is_taken(su, group, i))
+		i++;
+	return i;
 }
 
 void sd_group_fill(struct sd_super *su, struct sd_group *group)

@@ -51,7 +51,6 @@ static const struct sd_db_stmt st_join = {"node_join", "select stepd.node_join($
 static const struct sd_db_stmt st_leave = {"node_leave", "select stepd.node_leave($1)", 1};
 static const struct sd_db_stmt st_configure = {"configure", "select stepd.configure($1, $2, $3, $4)", 4};
 static const struct sd_db_stmt st_rescue = {"rescue", "select job_id, node_id, verdict from stepd.rescue()", 0};
-static const struct sd_db_stmt st_recount = {"recount", "select stepd.recount()", 0};
 static const struct sd_db_stmt st_upkeep = {"upkeep", "select did, more from stepd.upkeep($1)", 1};
 
 static void join_step(struct sd_keeper *k);
@@ -96,24 +95,10 @@ void sd_keeper_rescue(struct sd_keeper *k)
 		sd_keeper_ask(k, &st_rescue, NULL, RESCUE_TIMEOUT_MS, on_rescued);
 }
 
-static void on_recounted(void *arg, PGresult *const *results, size_t n, const struct sd_err *err)
-{
-	struct sd_keeper *k = arg;
-
-	if (err && sd_db_is_up(k->db))
-		sd_log_err(SD_LOG_WARN, err, "statistics of today's partitions");
-	else if (!err && strcmp(PQgetvalue(results[0], 0, 0), "0") != 0)
-		sd_log(SD_LOG_DEBUG, "today's partitions had no rows by their statistics: analyzed");
-}
-
 static void on_rescue_timer(struct ev_loop *loop, ev_timer *t, int revents)
 {
-	struct sd_keeper *k = t->data;
-
-	sd_keeper_rescue(k);
-	sd_keeper_ask_cancels(k);
-	if (k->node_id != 0 && sd_db_is_up(k->db))
-		sd_keeper_ask(k, &st_recount, NULL, RESCUE_TIMEOUT_MS, on_recounted);
+	sd_keeper_rescue(t->data);
+	sd_keeper_ask_cancels(t->data);
 }
 
 static void on_beat_timer(struct ev_loop *loop, ev_timer *t, int revents)

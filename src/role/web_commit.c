@@ -128,7 +128,7 @@ static void retry_later(struct sd_web *w)
 
 static void turn_into_error(struct sd_attempt *a, const struct sd_err *err)
 {
-	a->effects_refused = true;
+	a->effects_refused = 1;
 	a->outcome = SD_OUTCOME_ERROR;
 	a->error = sd_arena_printf(a->arena, "the database refused the effects: %s%s%s%s%s%s", err->message, err->detail[0] ? ": " : "",
 				   err->detail, err->sqlstate[0] ? " (SQLSTATE " : "", err->sqlstate, err->sqlstate[0] ? ")" : "");

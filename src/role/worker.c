@@ -288,20 +288,40 @@ static void talk(struct sd_worker *w, bool idle)
 		end_attempt(w);
 }
 
+/* It claims no more: what it is woken for is for others, and what waits behind the last job, should it have grown too big. */
+static void retire(struct sd_worker *w)
+{
+	uint64_t one;
+
+	if (atomic_load(&w->too_big))
+		sd_worker_recall(w);
+	if (!sd_worker_stopping(w) && atomic_exchange(&w->child->slot->asleep, SD_AWAKE) != SD_AWAKE &&
+	    read(w->wake_io.fd, &one, sizeof one) == sizeof one)
+		sd_worker_hand_over(w);
+	w->sleeping = false;
+}
+
+/* Worn, and everything run and told. */
+static bool is_done(const struct sd_worker *w, bool idle)
+{
+	return sd_worker_is_worn(w) && idle && !w->busy && !w->lost_claim && w->releasing == 0 && w->finished.n + w->sending.n == 0 &&
+	       !sd_worker_stopping(w);
+}
+
 void sd_worker_recall(struct sd_worker *w)
 {
 	struct sd_attempt *list = sd_runner_recall(w->runner);
 
 	for (const struct sd_attempt *a = list; a != NULL; a = a->next)
-		sd_worker_took(w, -1);
+		w->taken--;
 	sd_worker_release(w, list);
 }
 
 void sd_worker_pump(struct sd_worker *w)
 {
 	sd_worker_take_finished(w);
-	if (w->finished.n > 0 && sd_worker_outgrew(w))
-		sd_worker_recall(w);
+	if (sd_worker_is_worn(w))
+		retire(w);
 	bool idle = runner_is_idle(w);
 	if (!w->said_ready && w->draining)
 		sd_leave(0);
@@ -316,6 +336,7 @@ void sd_worker_pump(struct sd_worker *w)
 	}
 	if (!w->said_ready) {
 		w->said_ready = true;
+		sd_worker_watch_memory(w);
 		sd_child_ready(w->child);
 	}
 	if (may_warm_up(w, idle)) {
@@ -330,6 +351,8 @@ void sd_worker_pump(struct sd_worker *w)
 		w->sleeping = false;
 	}
 	talk(w, idle);
+	if (is_done(w, idle))
+		sd_worker_ask_for_successor(w);
 	arm_timers(w, idle);
 	leave_when_done(w, idle);
 }
@@ -357,8 +380,11 @@ static void on_wake(struct ev_loop *loop, ev_io *io, int revents)
 	}
 	if (read(io->fd, &one, sizeof one) != sizeof one)
 		return; /* another worker took it */
-	if (sd_worker_stopping(w) || sd_worker_is_worn(w))
+	if (sd_worker_stopping(w) || sd_worker_is_worn(w)) {
 		sd_worker_hand_over(w);
+		sd_worker_pump(w);
+		return;
+	}
 	w->sleeping = false;
 	w->woken = true;
 	atomic_store(&w->child->slot->asleep, SD_CLAIMING);

@@ -63,7 +63,9 @@ struct sd_worker {
 	int64_t exchange_us;	   /* when the exchange under way was sent */
 	int64_t given_us;	   /* when the runner got a batch last */
 	int64_t taken;		   /* jobs that were claimed, less those given back */
-	bool too_big;		   /* it holds more memory than it may between jobs */
+	int64_t memory_limit;	   /* between two jobs; 0: none */
+	int64_t looked_us;	   /* at its memory, by the step thread */
+	_Atomic bool too_big;	   /* it held more */
 	bool asked_for_successor;
 	int64_t claim_us[2];	   /* how long the last two claims took, the latest first */
 	bool busy;		   /* an exchange, the reading of a claim, or the loading of lanes, is under way */
@@ -133,9 +135,9 @@ void sd_worker_end_attempt(struct sd_worker *w, struct sd_attempt *a, const char
 
 /* worker_wear.c */
 int64_t sd_worker_jobs_left(const struct sd_worker *w); /* by maxJobs */
-void sd_worker_took(struct sd_worker *w, int64_t n);	/* so many jobs; negative: gave them back */
 bool sd_worker_is_worn(const struct sd_worker *w);	/* it is to take no more */
-bool sd_worker_outgrew(struct sd_worker *w);		/* looks; true once, when it does */
+void sd_worker_watch_memory(struct sd_worker *w);	/* from now on; before the first attempt is given */
+void sd_worker_ask_for_successor(struct sd_worker *w);	/* when there is nothing left to run and to tell */
 
 /* worker_ask.c */
 void sd_worker_answer(struct sd_worker *w, struct sd_ask *ask);

@@ -310,7 +310,7 @@ static void take_rows(struct sd_worker *w, const PGresult *res)
 	else if (chain.n > 0) {
 		w->warm = true; /* most of it has been planned now */
 		w->given_us = sd_now_us();
-		sd_worker_took(w, (int64_t)chain.n);
+		w->taken += (int64_t)chain.n;
 		sd_runner_give(w->runner, sd_chain_take(&chain));
 	}
 	if (more)

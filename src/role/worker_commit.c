@@ -116,11 +116,14 @@ static void delivered(struct sd_worker *w, const PGresult *res)
 		sd_worker_ring(w, 1);
 }
 
-static void drop_logs(struct sd_attempt *a)
+/* Refused once more: it is what the handler said. */
+static void say_nothing(struct sd_attempt *a)
 {
+	a->error = "the database refused the effects of this attempt, and what it said";
 	sd_buf_reset(&a->logs);
 	a->nlogs = 0;
 	a->progress = NULL;
+	a->effects_refused = 2;
 }
 
 /* The database refuses this attempt's effects: it becomes an error that says so, and keeps its log lines to tell what went before. */
@@ -137,7 +140,7 @@ static void turn_into_error(struct sd_attempt *a, const struct sd_err *err)
 	sd_buf_reset(&a->enqueues);
 	sd_buf_reset(&a->states);
 	a->nenqueues = a->nstates = 0;
-	a->effects_refused = true;
+	a->effects_refused = 1;
 }
 
 static void refused(struct sd_worker *w, const struct sd_err *err)
@@ -146,13 +149,13 @@ static void refused(struct sd_worker *w, const struct sd_err *err)
 	struct sd_attempt *list = sd_chain_take(&w->sending);
 	if (n == 1 && w->claiming) {
 		w->suspects = w->suspects_most = 1; /* it may have been the claim */
-	} else if (n == 1 && !list->effects_refused) {
+	} else if (n == 1 && list->effects_refused == 0) {
 		char job[24];
 		snprintf(job, sizeof job, "%" PRId64, list->job_id);
 		sd_log_kv(SD_LOG_WARN, "the database refused the effects of a job", "job", job, "error", err->message, NULL);
 		turn_into_error(list, err);
-	} else if (n == 1 && (list->nlogs > 0 || list->progress != NULL)) {
-		drop_logs(list); /* it was these */
+	} else if (n == 1 && list->effects_refused == 1) {
+		say_nothing(list);
 	} else if (n > 1) {
 		if (w->suspects < n)
 			w->suspects = n;
@@ -343,7 +346,7 @@ void sd_worker_give_back(struct sd_worker *w)
 	struct sd_db_numbers b = {0};
 	int64_t since;
 	struct sd_buf keep = SD_BUF_INIT;
-	sd_worker_release(w, sd_runner_recall(w->runner));
+	sd_worker_recall(w);
 	sd_buf_chr(&keep, '{');
 	const struct sd_attempt *running = sd_runner_current(w->runner, &since);
 	if (running != NULL)

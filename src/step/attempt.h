@@ -102,7 +102,7 @@ struct sd_attempt {
 	const char *progress; /* NULL: none */
 	struct sd_state_overlay *overlay; /* own writes, for reads in the attempt */
 	int64_t started_us, finished_us;  /* sd_now_us, by the step thread */
-	bool effects_refused;		  /* by the loop thread: the database refused the effects once already */
+	int effects_refused;		  /* by the loop thread: so often the database refused the effects */
 	bool perhaps_stored;   /* the connection broke while its outcome was being stored */
 };
 

@@ -610,6 +610,125 @@ def test_no_worker_does_more_than_max_jobs(stepd, db, share):
     assert db.value("select count(*) from stepd.attempts") == 0
 
 
+NAP = r"""
+#include <stepd/step.h>
+#include <time.h>
+static int handle(struct stepd_ctx *ctx)
+{
+	struct timespec t = {0, (long)stepd_get_num(stepd_data(ctx), "ms", 0) * 1000000};
+	nanosleep(&t, NULL);
+	return STEPD_OK;
+}
+STEPD_STEP(.name = "Nap", .triggers = STEPD_TRIGGERS(STEPD_QUEUE("nap")), .handler = handle);
+"""
+
+
+def naps(db, n, ms):
+    db.execute("select count(*) from stepd.enqueue_many('nap', (select jsonb_agg(jsonb_build_object('data', jsonb_build_object('ms', %s)))"
+               " from generate_series(1, %s)))", ms, n)
+
+
+def test_worn_workers_make_room_before_others_come(stepd, db):
+    """As many processes as the pool may have, however long the last job of each takes."""
+    stepd.step("nap", NAP)
+    conf = stepd.config(pools={"default": {"processes": 2, "serves": ["queue"], "maxJobs": 1}}, http={"listen": "off"})
+    stepd.start(config=conf)
+    naps(db, 12, 300)
+    most = 0
+
+    def done():
+        nonlocal most
+        most = max(most, len(stepd.procs("^stepd: worker")))
+        return db.value("select count(*) from stepd.outcome") == 12
+
+    wait_for(done, 30, "all naps")
+    assert most <= 3, most  # one that has just ended may be seen beside its successor
+    overlapping = db.value("select max(n) from (select (select count(*) from stepd.jobs b where b.started_at <= a.started_at"
+                           " and b.finished_at > a.started_at) n from stepd.jobs a) x")
+    assert overlapping <= 2, overlapping
+    assert db.value("select count(distinct pid) from stepd.jobs") == 12
+
+
+def test_worn_workers_need_no_connection_beside_their_successors(stepd, db):
+    """A role that may have no more sessions than the node has processes."""
+    stepd.step("nap", NAP)
+    conf = stepd.config(pools={"default": {"processes": 2, "serves": ["queue"], "maxJobs": 5}}, http={"listen": "off"}, admin={"listen": "off"})
+    role = "tight_" + db.value("select current_database()")
+    db.execute(f"create role {role} login")
+    db.execute(f"do $$ begin execute format('grant %I to {role}', current_user); end $$")
+    try:
+        conf["database"]["url"] += f" user={role}"
+        stepd.start(config=conf)
+        naps(db, 1, 0)
+        db.wait_value("select count(*) from stepd.outcome", 1)
+        used = db.value("select count(*) from pg_stat_activity where usename = %s", role)
+        db.execute(f"alter role {role} connection limit {used}")
+        naps(db, 60, 5)
+        db.wait_value("select count(*) from stepd.outcome", 61, deadline=60)
+        stepd.stop()
+    finally:
+        stepd.close()
+        db.execute(f"drop role {role}")
+
+
+def test_workers_wear_while_another_pool_can_not_start(stepd, db):
+    stepd.step("nap", NAP)
+    stepd.step("bad", r"""
+#include <stepd/step.h>
+#include <stdlib.h>
+static int handle(struct stepd_ctx *ctx)
+{
+	return STEPD_OK;
+}
+__attribute__((constructor)) static void die(void)
+{
+	if (getenv("DIE") != NULL)
+		abort();
+}
+STEPD_STEP(.name = "Bad", .triggers = STEPD_TRIGGERS(STEPD_QUEUE("bad")), .handler = handle);
+""")
+    conf = stepd.config(pools={"default": {"processes": 1, "serves": ["queue"], "steps": ["Nap"], "maxJobs": 5},
+                               "bad": {"processes": 1, "serves": ["queue"], "steps": ["Bad"], "environment": {"DIE": "1"}}},
+                        http={"listen": "off"}, admin={"listen": "off"})
+    stepd.launch(config=conf)
+    stepd.wait_log("joined as node")
+    harness.wait_for(lambda: db.value("select count(*) from stepd.subscription where topic = 'nap'") == 1, 20, "it is configured")
+    naps(db, 20, 1)
+    db.wait_value("select count(*) from stepd.outcome", 20, deadline=30)
+
+
+def test_a_mapped_file_is_no_wear(stepd, db):
+    """What a handler maps of a file is not the worker's: 60 MiB of a model do not make it too big for 64."""
+    big = stepd.dir / "model"
+    with open(big, "wb") as f:
+        f.write(b"x" * (60 << 20))
+    stepd.step("model", r"""
+#include <stepd/step.h>
+#include <fcntl.h>
+#include <sys/mman.h>
+static int handle(struct stepd_ctx *ctx)
+{
+	static const char *model;
+	static int sum;
+
+	if (model == NULL) {
+		int fd = open(stepd_get_str(stepd_data(ctx), "file"), O_RDONLY);
+		model = mmap(NULL, 60 << 20, PROT_READ, MAP_SHARED | MAP_POPULATE, fd, 0);
+	}
+	for (int i = 0; i < 60 << 20; i += 4096)
+		sum += model[i];
+	return STEPD_OK;
+}
+STEPD_STEP(.name = "Model", .triggers = STEPD_TRIGGERS(STEPD_QUEUE("model")), .handler = handle);
+""")
+    conf = stepd.config(pools={"default": {"processes": 1, "serves": ["queue"], "maxMemory": "64MiB", "maxRss": "64MiB"}}, http={"listen": "off"})
+    stepd.start(config=conf)
+    for _ in range(40):
+        db.enqueue("model", {"file": str(big)})
+    db.wait_value("select count(*) from stepd.outcome where status = 'completed'", 40, deadline=30)
+    assert db.value("select count(distinct pid) from stepd.jobs") <= 4
+
+
 def test_recycling_under_load_gives_nothing_back(stepd, db):
     """A worker that did its share of jobs runs the rest of its batch: to give it back and claim it once more costs more."""
     add_step(stepd)
