@@ -136,9 +136,9 @@ begin
 	cross join lateral jsonb_array_elements(stepd._list_of('effects.logs', e.value, 'logs')) with ordinality l
 	order by e.ordinality, l.ordinality;
 
-	perform stepd._progress_put(h.job_id, h.bucket, h.attempt, e.value -> 'progress')
+	perform stepd._check_progress('effects.progress', e.value -> 'progress'), stepd._progress_put(h.job_id, h.bucket, h.attempt, e.value -> 'progress')
 	from jsonb_array_elements(effects) e
 	join unnest(jobs) h on h.job_id = (e.value ->> 'job')::bigint
-	where jsonb_typeof(e.value -> 'progress') = 'object';
+	where e.value ? 'progress';
 end $$;
 comment on function stepd._effects(jsonb, stepd._effect_job[], bigint[]) is 'Apply the effects of a batch, as far as each job''s scope goes. ending: those of them that end now and have a unique key.';

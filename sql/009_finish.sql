@@ -95,8 +95,8 @@ begin
 	if cardinality(leases) is distinct from cardinality(jobs) or cardinality(outcomes) is distinct from cardinality(jobs)
 		or n <> any (array[cardinality(ages_us), cardinality(durations_us), cardinality(outputs), cardinality(errors), cardinality(delays_ms)]) then
 		perform stepd._bad('jobs', 'has another length than leases, outcomes, ages_us, durations_us, outputs, errors or delays_ms');
-	elsif not outcomes <@ '{completed,error,fail,snooze,invalid_input,cancelled,skipped}' then
-		perform stepd._bad('outcomes', 'has one that is none of completed, error, fail, snooze, invalid_input, cancelled, skipped');
+	elsif not outcomes <@ '{completed,error,fail,snooze,invalid_input,cancelled,skipped,timeout}' then
+		perform stepd._bad('outcomes', 'has one that is none of completed, error, fail, snooze, invalid_input, cancelled, skipped, timeout');
 	end if;
 	if (0 <= all (ages_us) and 3155760000000000 >= all (ages_us) and 0 <= all (durations_us) and 3155760000000000 >= all (durations_us)) is not true
 		or 1 <> any (array[array_ndims(leases), array_ndims(jobs), array_ndims(ages_us), array_ndims(durations_us), array_ndims(delays_ms), array_ndims(outputs)])
@@ -161,7 +161,7 @@ begin
 					when s.status = 'cancelled' and h.outcome <> 'cancelled' then 'logs'
 					else 'some' end)::stepd._effect_job
 				from unnest(held) h left join unnest(settled) s on s.job_id = h.job_id
-				where h.outcome <> 'invalid_input'), ending);
+				where h.outcome not in ('invalid_input', 'timeout')), ending);
 		end if;
 		if has_unique then -- last: see _put_unique
 			perform stepd._unique_end(ending);
@@ -176,7 +176,7 @@ begin
 	return query select s.job_id, s.status from unnest(settled) s;
 end $$;
 comment on function stepd.finish(int, int, bigint[], bigint[], text[], bigint[], bigint[], text[], text[], bigint[], text) is
-'Outcomes of attempts, with their effects, in one transaction. The arrays go together, one element a job: lease and job as claimed; outcome completed, error, fail, snooze, invalid_input, cancelled or skipped; how long ago the handler started and how long it took; output (JSON text) and error, or null; delay before the next attempt, null: by the queue''s settings. Times are at most a hundred years. outputs, errors and delays_ms may be null where all of it is. effects: JSON array, see 007_effect.sql, or null.
+'Outcomes of attempts, with their effects, in one transaction. The arrays go together, one element a job: lease and job as claimed; outcome completed, error, fail, snooze, invalid_input, cancelled, skipped or timeout (of which no effects count); how long ago the handler started and how long it took; output (JSON text) and error, or null; delay before the next attempt, null: by the queue''s settings. Times are at most a hundred years. outputs, errors and delays_ms may be null where all of it is. effects: JSON array, see 007_effect.sql, or null.
 Returns the jobs that did not simply complete, with what they became (retrying, snoozed, failed, cancelled, skipped), or refused: the lease does not hold the job any more and nothing was changed.';
 
 create or replace function stepd.release(leases bigint[], jobs bigint[]) returns int

@@ -60,7 +60,7 @@ begin
 	if dead <> 0 and (died.outcome is null or died.outcome not in ('crashed', 'timeout', 'cancelled')) then
 		perform stepd._bad('outcome', format('%s is none of crashed, timeout, cancelled', coalesce(quote_literal(died.outcome), 'null')));
 	end if;
-	perform stepd._check_span('age_us', array[died.age_us], 'us', true), stepd._check_span('duration_us', array[died.duration_us], 'us', true);
+	perform stepd._check_range('age_us', died.age_us, 0, 3155760000000000), stepd._check_range('duration_us', died.duration_us, 0, 3155760000000000);
 	select bool_or(x.has_unique) into has_unique from (
 		select l.has_unique from stepd.lease l
 		where l.node_id = died.node_id and l.slot = died.slot and l.generation = died.generation

@@ -37,7 +37,7 @@ declare
 	e jsonb := stepd._json('effects', http_finish.effects);
 begin
 	perform stepd._required('{node_id,trigger_index}', http_finish.node_id is null, http_finish.trigger_index is null);
-	perform stepd._check_span('age_us', array[http_finish.age_us], 'us', true), stepd._check_span('duration_us', array[http_finish.duration_us], 'us', true);
+	perform stepd._check_range('age_us', http_finish.age_us, 0, 3155760000000000), stepd._check_range('duration_us', http_finish.duration_us, 0, 3155760000000000);
 	started := at - coalesce(age_us, 0) * interval '1 us';
 	finished := at - coalesce(age_us - duration_us, 0) * interval '1 us';
 	if http_finish.outcome is null or http_finish.outcome not in ('completed', 'error', 'fail', 'timeout', 'crashed', 'invalid_input', 'cancelled', 'skipped') then

@@ -104,7 +104,7 @@ declare
 	lane int;
 begin
 	perform stepd._required('{node_id,lease,job,age_us}', began.node_id is null, began.lease is null, began.job is null, began.age_us is null);
-	perform stepd._check_span('age_us', array[began.age_us], 'us');
+	perform stepd._check_range('age_us', began.age_us, 0, 3155760000000000);
 	update stepd.lease l set begun = job
 	where l.id = lease and l.node_id = began.node_id and job = any (l.ids) and l.begun is distinct from job
 	returning l.lane_id into lane;

@@ -21,6 +21,24 @@ end $$;
 comment on function stepd.worker_here(int, int, bigint, int) is
 	'A worker says which process it is: slot and generation as in its claims. At its start, and safe to repeat.';
 
+create or replace function stepd._check_progress(argument text, said jsonb) returns void
+language plpgsql as $$
+declare
+	unknown text;
+begin
+	if said is null or jsonb_typeof(said) <> 'object' then
+		perform stepd._bad(argument, 'is not a JSON object');
+	end if;
+	unknown := (select left(k, 60) from jsonb_object_keys(said) k where k not in ('percent', 'message', 'fields') limit 1);
+	if unknown is not null then
+		perform stepd._bad(argument || '.' || unknown, 'is not known', 'There are percent, message and fields.');
+	elsif said ? 'percent' and not said -> 'percent' between '0' and '100' then
+		perform stepd._bad(argument || '.percent', format('%s is not between 0 and 100', left((said -> 'percent')::text, 60)));
+	end if;
+	perform stepd._check_member(argument || '.message', said, 'string'), stepd._check_member(argument || '.fields', said, 'object');
+end $$;
+comment on function stepd._check_progress(text, jsonb) is 'Refuse what is no report of progress.';
+
 create or replace function stepd._progress_put(job_id bigint, bucket date, attempt int, progress jsonb) returns void
 language plpgsql as $$
 #variable_conflict use_column
@@ -42,14 +60,7 @@ declare
 begin
 	perform stepd._required('{node_id,lease,job}', progress_report.node_id is null, progress_report.lease is null, progress_report.job is null);
 	said := stepd._json('progress', progress_report.progress);
-	if said is null or jsonb_typeof(said) <> 'object' then
-		perform stepd._bad('progress', 'is not a JSON object');
-	end if;
-	perform stepd._check_objects('progress', jsonb_build_array(said), '{percent,message,fields}');
-	perform stepd._check_member('progress.message', said, 'string'), stepd._check_member('progress.fields', said, 'object');
-	if said ? 'percent' and not said -> 'percent' between '0' and '100' then
-		perform stepd._bad('progress.percent', format('%s is not between 0 and 100', left((said -> 'percent')::text, 60)));
-	end if;
+	perform stepd._check_progress('progress', said);
 	select u.bucket, u.attempt into held
 	from stepd.lease l cross join lateral unnest(l.ids, l.buckets, l.attempts) u (id, bucket, attempt)
 	where l.id = progress_report.lease and l.node_id = progress_report.node_id and u.id = progress_report.job

@@ -148,7 +148,7 @@ static void look_at_wear(struct sd_kid *kid, const struct sd_seen *seen, int64_t
 	bool old = pool->max_age_ms > 0 && now_us - kid->ready_us >= pool->max_age_ms * 1000;
 	bool big;
 
-	if (slow && pool->max_rss > 0)
+	if (slow && pool->max_rss > 0 && (kid->group->role == SD_ROLE_WEB || sd_seen_run(seen) == 0)) /* not what a job holds for a moment */
 		rss = resident(kid->pid);
 	big = pool->max_rss > 0 && rss > pool->max_rss;
 	if (!worn && !old && !big && !(slow && sd_limit_worn(&kid->meter, pool, seen)))

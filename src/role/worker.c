@@ -175,6 +175,38 @@ static void watch_wake(struct sd_worker *w, bool on)
 
 /* ---- what the runner hands back ---- */
 
+static void void_it(struct sd_attempt *a, const char *error)
+{
+	char job[24];
+
+	snprintf(job, sizeof job, "%lld", (long long)a->job_id);
+	sd_log_kv(SD_LOG_INFO, "the handler came to an end too late; what it did is void", "job", job, "error", error, NULL);
+	a->outcome = SD_OUTCOME_TIMEOUT;
+	a->error = sd_arena_strdup(a->arena, error);
+	a->output = NULL;
+	a->progress = NULL;
+	a->delay_ms = -1;
+	sd_buf_reset(&a->enqueues);
+	sd_buf_reset(&a->states);
+	sd_buf_reset(&a->logs);
+	a->nenqueues = a->nstates = a->nlogs = 0;
+}
+
+/* Who returned past its deadline, or as it was about to be ended for a limit: the supervisor may not have seen it, or TERM be on its way. */
+static void judge(struct sd_worker *w, struct sd_attempt *a)
+{
+	char text[SD_LIMIT_TEXT];
+
+	if (a->outcome == SD_OUTCOME_INVALID_INPUT)
+		return;
+	if (sd_limit_of_slot(w->child->slot, a->job_id, text) != NULL) {
+		void_it(a, text);
+	} else if (a->timeout_ms > 0 && a->finished_us - a->started_us > a->timeout_ms * SD_MS) {
+		snprintf(text, sizeof text, "timed out after %lld ms", (long long)a->timeout_ms);
+		void_it(a, text);
+	}
+}
+
 void sd_worker_take_finished(struct sd_worker *w)
 {
 	struct sd_attempt *list = sd_runner_take(w->runner);
@@ -187,10 +219,12 @@ void sd_worker_take_finished(struct sd_worker *w)
 			sd_lane_ran(l, a->finished_us - a->started_us, (int64_t)a->input_len);
 		if (w->finished.n == 0)
 			w->finished_since_us = a->finished_us;
-		if (w->ending && a->job_id == w->ending_job)
+		if (w->ending && a->job_id == w->ending_job) {
 			w->ended = a;
-		else
-			sd_chain_append(&w->finished, a);
+			continue;
+		}
+		judge(w, a);
+		sd_chain_append(&w->finished, a);
 	}
 }
 

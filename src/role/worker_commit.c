@@ -41,7 +41,7 @@ static const char *const outcome_names[] = {
 	[SD_OUTCOME_COMPLETED] = "completed", [SD_OUTCOME_ERROR] = "error",
 	[SD_OUTCOME_FAIL] = "fail",	      [SD_OUTCOME_SNOOZE] = "snooze",
 	[SD_OUTCOME_INVALID_INPUT] = "invalid_input", [SD_OUTCOME_CANCELLED] = "cancelled",
-	[SD_OUTCOME_SKIPPED] = "skipped",
+	[SD_OUTCOME_SKIPPED] = "skipped",	      [SD_OUTCOME_TIMEOUT] = "timeout",
 };
 
 static void add_outcome(struct sd_worker *w, const struct sd_attempt *a, int64_t now_us)

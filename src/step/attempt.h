@@ -37,6 +37,7 @@ enum sd_outcome {
 	SD_OUTCOME_INVALID_INPUT, /* the handler never ran */
 	SD_OUTCOME_CANCELLED,	  /* the job was cancelled and the handler returned in time */
 	SD_OUTCOME_SKIPPED,	  /* condition false */
+	SD_OUTCOME_TIMEOUT,	  /* it ended past its time, or past a limit: nothing of it counts */
 };
 
 /* A request as it came, for http triggers; names and values are UTF-8 or raw bytes as sent, with a '\0' behind them. */

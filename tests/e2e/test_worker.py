@@ -284,6 +284,43 @@ def test_handlers_are_timed_out_in_time(stepd, db):
     assert db.value("select count(*) from stepd.attempts where job_id = any (%s) and outcome = 'timeout'", late) >= 4
 
 
+def test_who_returns_past_its_deadline_is_timed_out(stepd, db):
+    """Whether somebody looked in time or not; nothing of the attempt counts."""
+    stepd.step("kit", KIT)
+    stepd.start(config=stepd.config(queues={"kit": {"maxRetries": 0, "timeout": "20ms"}}, ))
+    late = [db.enqueue("kit", {"ms": 25, "key": f"late{i}", "log": True})[0] for i in range(20)]
+    db.wait_value("select count(*) from stepd.outcome", 20, deadline=30)
+    assert db.value("select count(*) from stepd.jobs where id = any (%s) and status = 'failed' and error like 'timed out after %%'", late) == 20
+    assert db.value("select count(*) from stepd.attempts where outcome = 'timeout'") == 20
+    assert db.value("select count(*) from stepd.state") == 0 and db.value("select count(*) from stepd.logs") == 0
+
+
+SHELL = r"""
+#include <stepd/step.h>
+#include <stdlib.h>
+
+static int handle(struct stepd_ctx *ctx)
+{
+	return stepd_return(ctx, stepd_object(ctx, stepd_int("rc", system(stepd_get_str(stepd_data(ctx), "cmd")))));
+}
+STEPD_STEP(.name = "Shell", .triggers = STEPD_TRIGGERS(STEPD_QUEUE("shell")), .handler = handle);
+"""
+
+
+@pytest.mark.parametrize("how", ["timeout", "cpu"])
+def test_a_child_that_takes_the_signal_does_not_make_it_a_success(stepd, db, how):
+    """TERM goes to what the handler started, too; the handler may return before its worker has looked at its own."""
+    stepd.step("shell", SHELL)
+    pool = {"processes": 2, "serves": ["queue"]}
+    stepd.start(config=stepd.config(queues={"shell": {"maxRetries": 0, **({"timeout": "100ms"} if how == "timeout" else {})}},
+                                    pools={"default": {**pool, **({"maxCpuTime": "200ms"} if how == "cpu" else {})}}, http={"listen": "off"}))
+    cmd = "exec sleep 5" if how == "timeout" else "while :; do :; done"
+    jobs = [db.enqueue("shell", {"cmd": cmd})[0] for _ in range(12 if how == "timeout" else 6)]
+    db.wait_value("select count(*) from stepd.outcome", len(jobs), deadline=60)
+    assert db.value("select count(*) from stepd.jobs where status = 'failed'") == len(jobs)
+    assert db.value("select count(*) from stepd.attempts where outcome = 'timeout'") == len(jobs)
+
+
 def test_nothing_waits_behind_a_slow_job_while_a_worker_idles(kit, db):
     # Teach the workers that the queue is fast, so that they claim many at once.
     db.values("select stepd.enqueue('kit', '{}') from generate_series(1, 500)")

@@ -164,6 +164,13 @@ select ok(min(d) >= interval '0.9 s' and max(d) <= interval '1.1 s' and min(d) <
 update stepd.queue set jitter = 1, retry_delay_ms = 10000, max_retry_delay_ms = 10000 where name = 'std';
 select ok(max(d) = interval '10 s' and min(d) < interval '9 s', 'the cap holds for what the jitter makes of it') from (
 	select stepd._retry_delay(q, 1) d from stepd.queue q, generate_series(1, 1000) where q.name = 'std') x;
+-- an attempt that ended past its time: nothing of it counts
+select stepd.enqueue('std', '{}') as late \gset
+select t.claim(1, 'Std');
+select is(t.finish(:late, 'timeout', 'timed out after 5 ms', null, '{"states": [{"op": "set", "group": "late", "key": "k", "value": 1}], "enqueues": [{"topic": "nobody", "always": true}], "logs": [{"at_us": 1, "level": "info", "message": "late"}]}'), 'retrying', 'past its time');
+select is((select outcome || ': ' || error from stepd.attempts where job_id = :late), 'timeout: timed out after 5 ms', 'is recorded as that');
+select is((select count(*)::int from stepd.state where group_id = 'late') + (select count(*)::int from stepd.jobs where queue = 'nobody' and parent_id = :late) + (select count(*)::int from stepd.logs where job_id = :late), 0, 'and void');
+
 -- a unique key is handed on to what its own job enqueues as it ends, and stays with it when it does not end
 create function pg_temp.again(outcome text) returns text language plpgsql as $$
 declare

@@ -179,6 +179,8 @@ select pg_temp.refused(call, said) from (values
 	(pg_temp.fin(effects => '[{}]'), 'effects: has an element that is not an object with a job''s id as "job"'),
 	(pg_temp.fin(effects => '[{"job": 1.5}]'), 'effects: has an element that is not an object with a job''s id as "job"'),
 	(pg_temp.fin(effects => '[{"job": 1e30}]'), 'effects: has an element that is not an object with a job''s id as "job"'),
+	(pg_temp.fin(effects => pg_temp.effect('"progress": {"percent": "x"}')), 'effects.progress.percent: "x" is not between 0 and 100'),
+	(pg_temp.fin(effects => pg_temp.effect('"progress": 1')), 'effects.progress: is not a JSON object'),
 	(pg_temp.fin(effects => pg_temp.effect('"states": null')), 'effects.states: is not an array'),
 	(pg_temp.fin(effects => pg_temp.effect('"enqueues": {}')), 'effects.enqueues: is not an array'),
 	(pg_temp.fin(effects => pg_temp.effect('"logs": 1')), 'effects.logs: is not an array'),
@@ -198,14 +200,14 @@ select pg_temp.refused(call, said) from (values
 	('stepd.release(''{1,null}'', ''{1,1}'')', 'leases: must not be null, as element 2 is'),
 	('stepd.give_back(1, 1, 1, ''{null}'')', 'keep: must not be null, as element 1 is'),
 	('stepd.unread(1, 1, 1, ''{null}'', 1, null)', 'keep: must not be null, as element 1 is'),
-	('stepd.died(1, 1, 1, 1, ''crashed'', null, null, null, null, null, -1, 0, 1)', 'age_us[1]: -1 is not between 0 and 3155760000000000'),
-	('stepd.died(1, 1, 1, 1, ''crashed'', null, null, null, null, null, 1, 9223372036854775807, 1)', 'duration_us[1]: 9223372036854775807 is not between 0 and 3155760000000000'),
-	('stepd.began(1, 1, 1, -5)', 'age_us[1]: -5 is not between 0 and 3155760000000000')) v (call, said);
+	('stepd.died(1, 1, 1, 1, ''crashed'', null, null, null, null, null, -1, 0, 1)', 'age_us: -1 is not between 0 and 3155760000000000'),
+	('stepd.died(1, 1, 1, 1, ''crashed'', null, null, null, null, null, 1, 9223372036854775807, 1)', 'duration_us: 9223372036854775807 is not between 0 and 3155760000000000'),
+	('stepd.began(1, 1, 1, -5)', 'age_us: -5 is not between 0 and 3155760000000000')) v (call, said);
 select is(t.status(t.last()), 'running', 'the job is held still');
 
 -- requests, schedules, pools, configuration
 select pg_temp.refused('stepd.' || call, said) from (values
-	($$http_finish(1, 1, 'Web', 0, null, 'completed', -1, 1, null, null, null, null)$$, 'age_us[1]: -1 is not between 0 and 3155760000000000'),
+	($$http_finish(1, 1, 'Web', 0, null, 'completed', -1, 1, null, null, null, null)$$, 'age_us: -1 is not between 0 and 3155760000000000'),
 	($$http_finish(1, 1, 'Web', 40000, null, 'completed', 1, 1, null, null, null, null)$$, 'trigger_index: 40000 is not between 0 and 32767'),
 	($$http_finish(1, 1, 'Web', 0, null, 'completed', 1, 1, '', null, null, null)$$, 'input: invalid input syntax for type json'),
 	($$http_finish(1, 1, 'Web', 0, null, 'completed', 1, 1, null, '1e999999', null, null)$$, 'output: value overflows numeric format'),
@@ -242,7 +244,7 @@ select pg_temp.refused('stepd.' || call, said) from (values
 	($$progress_report(1, 1, 1, '{"percent": "x"}')$$, 'progress.percent: "x" is not between 0 and 100'),
 	($$progress_report(1, 1, 1, '{"percent": 101}')$$, 'progress.percent: 101 is not between 0 and 100'),
 	($$progress_report(1, 1, 1, '{"message": 5}')$$, 'progress.message: 5 is no string'),
-	($$progress_report(1, 1, 1, '{"how": 5}')$$, 'progress[0].how: is not known'),
+	($$progress_report(1, 1, 1, '{"how": 5}')$$, 'progress.how: is not known'),
 	($$configure(repeat('n', 201), '{"steps": []}', null, null)$$, 'node_name: is 201 bytes long, at most 200 are allowed'),
 	($$configure('n', '1', null, null)$$, 'manifest: has no array "steps"'),
 	($$configure('n', '{"step": []}', null, null)$$, 'manifest: has no array "steps"'),
