@@ -17,7 +17,7 @@ enum sd_msg_type {
 	SD_MSG_STATUS,	    /* text for sd_notify STATUS= */
 	SD_MSG_DEMAND,	    /* keeper, http: work waits for this group; demand is filled */
 	SD_MSG_CLOSED,	    /* http, after SD_MSG_DRAIN: no new connection reaches it any more */
-	SD_MSG_WORN,	    /* worker: it has done its share, or will soon: replace it */
+	SD_MSG_WORN,	    /* worker: it has done its share and holds nothing: replace it */
 	/* supervisor → child */
 	/*
 	 * Stop taking work, finish what runs, exit 0.  A keeper is drained last at a stop, and also when a reload or a

@@ -203,3 +203,25 @@ void sd_usage_of(pid_t pid, const struct sd_orphan *orphans, size_t n, bool memo
 	for (size_t i = 0; i < f.n; i++)
 		out->memory += each[i] > 0 ? own_part(f.pid[i], each[i]) : 0;
 }
+
+/* The file is the kernel's, the digits are still read with care. */
+int64_t sd_usage_resident(pid_t pid, bool files)
+{
+	char path[40], text[128], *p;
+	int64_t pages;
+	ssize_t n;
+	int fd;
+
+	snprintf(path, sizeof path, "/proc/%d/statm", pid);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return 0;
+	n = read(fd, text, sizeof text - 1);
+	close(fd);
+	if (n <= 0)
+		return 0;
+	text[n] = '\0';
+	strtoll(text, &p, 10);
+	pages = strtoll(p, &p, 10);
+	return (files ? pages : pages - strtoll(p, NULL, 10)) * sysconf(_SC_PAGESIZE);
+}

@@ -41,4 +41,7 @@ size_t sd_usage_orphans(struct sd_orphan *out, size_t max, bool (*known)(const v
 int64_t sd_proc_stat_field(const char *stat, int number);
 int64_t sd_proc_status_kb(const char *status, const char *name); /* "VmHWM" */
 
+/* Resident bytes of a process, with those of mapped files or without; 0 when unknown. */
+int64_t sd_usage_resident(pid_t pid, bool files);
+
 #endif

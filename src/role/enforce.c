@@ -12,7 +12,6 @@
 #include "base/log.h"
 #include "role/super.h"
 
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -112,26 +111,6 @@ static void look_at_limits(struct sd_kid *kid, const struct sd_seen *seen, struc
 
 /* ---- wear ---- */
 
-/* Resident bytes, 0 when unknown.  The file is the kernel's, the digits are still read with care. */
-static int64_t resident(pid_t pid)
-{
-	char path[40], text[128], *p;
-	ssize_t n;
-	int fd;
-
-	snprintf(path, sizeof path, "/proc/%d/statm", pid);
-	fd = open(path, O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return 0;
-	n = read(fd, text, sizeof text - 1);
-	close(fd);
-	if (n <= 0)
-		return 0;
-	text[n] = '\0';
-	strtoll(text, &p, 10);
-	return strtoll(p, NULL, 10) * sysconf(_SC_PAGESIZE);
-}
-
 static bool one_is_being_replaced(const struct sd_super *su, const struct sd_group *group)
 {
 	for (const struct sd_kid *k = su->kids; k != NULL; k = k->next)
@@ -149,7 +128,7 @@ static void look_at_wear(struct sd_kid *kid, const struct sd_seen *seen, int64_t
 	bool big;
 
 	if (slow && pool->max_rss > 0 && (kid->group->role == SD_ROLE_WEB || sd_seen_run(seen) == 0)) /* not what a job holds for a moment */
-		rss = resident(kid->pid);
+		rss = sd_usage_resident(kid->pid, true);
 	big = pool->max_rss > 0 && rss > pool->max_rss;
 	if (!worn && !old && !big && !(slow && sd_limit_worn(&kid->meter, pool, seen)))
 		return;

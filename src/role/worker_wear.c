@@ -17,9 +17,8 @@
 #include "base/log.h"
 #include "conf/conf.h"
 #include "proc/scoreboard.h"
+#include "proc/usage.h"
 
-#include <fcntl.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 #define LOOK_US (5 * SD_MS)
@@ -42,24 +41,6 @@ bool sd_worker_is_worn(const struct sd_worker *w)
 	return atomic_load(&w->too_big) || sd_worker_jobs_left(w) == 0;
 }
 
-/* Resident bytes of this process that are of no file; 0 when unknown. */
-static int64_t resident(void)
-{
-	char text[128], *p;
-	int fd = open("/proc/self/statm", O_RDONLY | O_CLOEXEC);
-	ssize_t n = fd < 0 ? -1 : read(fd, text, sizeof text - 1);
-	int64_t pages;
-
-	if (fd >= 0)
-		close(fd);
-	if (n <= 0)
-		return 0;
-	text[n] = '\0';
-	strtoll(text, &p, 10);
-	pages = strtoll(p, &p, 10);
-	return (pages - strtoll(p, NULL, 10)) * sysconf(_SC_PAGESIZE);
-}
-
 /* By the step thread. */
 static bool may_go_on(void *arg, struct sd_attempt *a)
 {
@@ -71,7 +52,7 @@ static bool may_go_on(void *arg, struct sd_attempt *a)
 	if (now - w->looked_us < LOOK_US)
 		return true;
 	w->looked_us = now;
-	holds = resident();
+	holds = sd_usage_resident(getpid(), false);
 	if (holds <= w->memory_limit)
 		return true;
 	sd_log(SD_LOG_INFO, "holds %lld MiB, more than %s: is to be replaced", (long long)(holds >> 20),
@@ -86,7 +67,7 @@ void sd_worker_watch_memory(struct sd_worker *w)
 	int64_t most = pool->max_memory / 4 * 3;
 
 	w->memory_limit = pool->max_rss != 0 && (most == 0 || pool->max_rss < most) ? pool->max_rss : most;
-	if (w->memory_limit != 0 && resident() < w->memory_limit)
+	if (w->memory_limit != 0 && sd_usage_resident(getpid(), false) < w->memory_limit)
 		sd_runner_set_hook(w->runner, may_go_on, w);
 }
 
