@@ -538,6 +538,11 @@ class Stepd:
             return []
         return [p for p in tree(self.pid) if pattern is None or re.search(pattern, p.cmdline)]
 
+    def workers(self, pool=r"\S+"):
+        """The workers the supervisor forked.  Not what has their title but is their child: a handler's fork, or the
+        tracer that LeakSanitizer clones as a process ends."""
+        return [p for p in self.procs(rf"^stepd: worker {pool}/") if p.ppid == self.pid]
+
     def child(self, pattern, deadline=10.0):
         """The child whose command line matches; waits for it."""
         return wait_for(lambda: self.procs(pattern), deadline, lambda: f"child {pattern}: {self.procs()}")[0]

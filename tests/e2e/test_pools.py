@@ -51,18 +51,13 @@ def check(stepd, config):
                           stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60)
 
 
-def workers(stepd, name="default"):
-    # no children of theirs: a sanitizer makes one of a worker that ends
-    return [p for p in stepd.procs(rf"^stepd: worker {name}/") if p.ppid == stepd.pid]
-
-
 def test_pools_by_queue_and_step(stepd, db):
     add_step(stepd, "A", "a")
     add_step(stepd, "B", "b")
     add_step(stepd, "B2", "b")
     pools = {"quick": pool(1, queues=["a"]), "slow": pool(2, queues=["b"], steps=["B"]), "rest": pool(1, steps=["B2"])}
     stepd.start(config=stepd.config(pools=pools))
-    pids = {name: {p.pid for p in workers(stepd, name)} for name in pools}
+    pids = {name: {p.pid for p in stepd.workers(name)} for name in pools}
 
     # every pool is woken for its own work at once, whoever else sleeps
     late = []
@@ -85,9 +80,9 @@ def test_pools_by_queue_and_step(stepd, db):
     pools["slow"], pools["quick"] = pool(1, queues=["a"]), pool(3, queues=["b"], steps=["B"])
     stepd.write_config(stepd.config(pools=pools))
     stepd.reload()
-    pids = {p.pid for p in workers(stepd, "quick")}
+    pids = {p.pid for p in stepd.workers("quick")}
     [job] = db.enqueue("b", {})[:1]
-    assert db.wait_status(job, "completed", deadline=5)["pid"] in pids | {p.pid for p in workers(stepd, "rest")}
+    assert db.wait_status(job, "completed", deadline=5)["pid"] in pids | {p.pid for p in stepd.workers("rest")}
     for job in long:
         assert db.wait_status(job, "completed")["attempt"] == 1
 
@@ -119,26 +114,26 @@ def test_pools_that_name_what_is_not_there(stepd, db):
 def test_pool_grows_and_shrinks(stepd, db):
     add_step(stepd, "A", "a")
     stepd.start(config=stepd.config(pools={"default": pool({"min": 1, "max": 6, "idleTimeout": "700ms"})}))
-    assert len(workers(stepd)) == 1
+    assert len(stepd.workers()) == 1
 
     # quick jobs one after the other need no more
     for _ in range(10):
         db.wait_status(db.enqueue("a", {})[0], "completed")
-    assert len(workers(stepd)) == 1
+    assert len(stepd.workers()) == 1
 
     # a backlog of slow ones has its workers within a second
     jobs = [db.enqueue("a", {"ms": 700})[0] for _ in range(18)]
-    wait_for(lambda: len(workers(stepd)) == 6, 10, "six workers")
+    wait_for(lambda: len(stepd.workers()) == 6, 10, "six workers")
     while db.value("select exists (select from stepd.jobs where status <> 'completed')"):
-        assert len(workers(stepd)) <= 6
+        assert len(stepd.workers()) <= 6
     sixth = db.value("select started_at - (select max(enqueued_at) from stepd.jobs) from stepd.jobs where id = any(%s) order by started_at offset 5", jobs)
     assert sixth.total_seconds() < 1.5 * harness.SLOW
 
     # while it shrinks, work is neither delayed nor lost
     late = []
     deadline = time.monotonic() + 20
-    while len(workers(stepd)) > 1:
-        assert time.monotonic() < deadline, workers(stepd)
+    while len(stepd.workers()) > 1:
+        assert time.monotonic() < deadline, stepd.workers()
         row = db.wait_status(db.enqueue("a", {})[0], "completed")
         late.append((row["started_at"] - row["enqueued_at"]).total_seconds())
     assert sorted(late)[len(late) * 3 // 4] < 0.1 * harness.SLOW and sorted(late)[-2] < 1.0 * harness.SLOW, late
@@ -148,9 +143,9 @@ def test_pool_grows_and_shrinks(stepd, db):
     jobs = [db.enqueue("a", {"ms": 1200})[0] for _ in range(6)]
     wait_for(lambda: sum(db.job(j)["status"] == "running" for j in jobs) >= 6, 10, "six at work again")
     stepd.write_config(stepd.config(pools={"default": pool({"min": 2, "max": 4, "idleTimeout": "60s"})}))
-    old = {p.pid for p in workers(stepd)}
+    old = {p.pid for p in stepd.workers()}
     stepd.reload()
-    assert len([p for p in workers(stepd) if p.pid not in old]) == 4
+    assert len([p for p in stepd.workers() if p.pid not in old]) == 4
     for job in jobs:
         assert db.wait_status(job, "completed")["attempt"] == 1
 
@@ -167,7 +162,7 @@ STEPD_STEP(.name = "Count", .triggers = STEPD_TRIGGERS(STEPD_QUEUE("count")), .h
 """)
     stepd.start(config=stepd.config(pools={"default": pool({"min": 1, "max": 3, "idleTimeout": "60s"})}))
     db.value("select count(*) from stepd.enqueue_many('count', (select jsonb_agg('{}'::jsonb) from generate_series(1, 50000)))")
-    wait_for(lambda: len(workers(stepd)) == 3, 10, "all workers that the pool may have")
+    wait_for(lambda: len(stepd.workers()) == 3, 10, "all workers that the pool may have")
     wait_for(lambda: db.value("select count(*) from stepd.outcome") == 50000, 60, "all jobs end")
     assert db.state("sum", "n") == {"n": 50000}
 
@@ -179,7 +174,7 @@ def test_pool_on_demand(stepd, db):
                                            "web": {"processes": {"min": 1, "max": 3, "idleTimeout": "300ms"}, "serves": ["http"]}}))
     late = []
     for _ in range(3):
-        wait_for(lambda: not workers(stepd), 10, "no worker left")
+        wait_for(lambda: not stepd.workers(), 10, "no worker left")
         assert stepd.get("/ready", port=stepd.admin_port).status == 200
         row = db.wait_status(db.enqueue("a", {})[0], "completed")
         late.append((row["started_at"] - row["enqueued_at"]).total_seconds())
@@ -265,7 +260,7 @@ def test_pools_as_other_users(stepd, db):
 
     # as every worker: a death is seen and recorded, a timeout can be enforced, a reload changes the user
     stepd.child("^stepd: worker default/0").kill()
-    wait_for(lambda: len(workers(stepd)) == 2, 5, "two again")
+    wait_for(lambda: len(stepd.workers()) == 2, 5, "two again")
     stepd.write_config(stepd.config(user="nobody", pools={"default": pool(1, user="games"), "web": web}))
     stepd.reload()
     assert told(db)["uid"] == games.pw_uid and stepd.get("/who").json["uid"] == nobody.pw_uid

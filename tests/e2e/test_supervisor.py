@@ -412,7 +412,7 @@ def test_pool_that_cannot_live_is_degraded_and_recovers(sup, db):
             p.kill()
         sup.wait_log(r"worker default")
         wait_for(lambda: any("degraded: worker default" in m.get("STATUS", "") for m in sup.notify.messages), 15, "STATUS degraded")
-        seen = {p.pid for p in sup.procs("^stepd: worker default")}
+        seen = {p.pid for p in sup.workers("default")}
         assert len(seen) <= 1  # one at a time is tried
         wait_for(lambda: shown_degraded(sup, db) == (503, True), 10, lambda: f"shown everywhere: {shown_degraded(sup, db)}")
         sup.wait_log("children die at once.*worker default", mark)
@@ -425,7 +425,7 @@ def test_pool_that_cannot_live_is_degraded_and_recovers(sup, db):
         library.write_bytes(good)
     sup.reload()
     wait_for(lambda: shown_degraded(sup, db) == (200, False), 10, lambda: f"recovered: {shown_degraded(sup, db)}")
-    assert len(sup.procs("^stepd: worker default")) == 2
+    assert len(sup.workers("default")) == 2
 
     # and without a reload
     library.unlink()

@@ -65,7 +65,7 @@ def test_worn_workers_make_room_before_others_come(stepd, db):
 
     def done():
         nonlocal most
-        most = max(most, len(stepd.procs("^stepd: worker")))
+        most = max(most, len(stepd.workers()))
         return db.value("select count(*) from stepd.outcome") == 12
 
     wait_for(done, 30, "all naps")
