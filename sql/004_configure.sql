@@ -150,9 +150,22 @@ language sql stable as $$
 			then n.name || '_ms' else n.name end, n.value), '{}')
 	from (select lower(regexp_replace(e.key, '([A-Z])', '_\1', 'g')) as name, e.value
 		from jsonb_each(coalesce(nullif(block, 'null'), '{}')) e) n
-	where n.value <> 'null' and n.name not in ('id', 'name', 'paused', 'configured_by', 'configured', 'overrides')
+	where n.name <> 'name'
 $$;
-comment on function stepd._settings(jsonb) is 'A block of settings with the names of stepd.queue''s columns.';
+comment on function stepd._settings(jsonb) is 'A block of settings with the names of stepd.queue''s columns, without the queue''s own name.';
+
+create or replace function stepd._settings_check(argument text, block jsonb) returns void
+language plpgsql as $$
+begin
+	if jsonb_typeof(block) is distinct from 'object' then
+		perform stepd._bad(argument, 'is not an object');
+	end if;
+	perform stepd._check_object(argument, stepd._settings(block), '{"strategy": "string", "backoff": "string", "jitter": "number 0 1",
+		"max_retries": "integer 0 30000", "retry_delay_ms": "integer 0 3155760000000", "max_retry_delay_ms": "integer 0 3155760000000",
+		"timeout_ms": "integer 0 3155760000000", "rate_limit": "integer 0 2147483647", "rate_window_ms": "integer 0 3155760000000",
+		"max_concurrency": "integer 0 2147483647", "concurrency_per_group": "integer 0 2147483647", "history_ms": "integer 0 3155760000000"}');
+end $$;
+comment on function stepd._settings_check(text, jsonb) is 'Refuse a block of settings with some that there are not, or of another type; words are left to the table.';
 
 create or replace function stepd._setting_hint(setting text) returns text
 language sql stable as $$
@@ -195,8 +208,6 @@ begin
 		argument := case when own ? wrong is false then 'defaults' else argument end;
 		perform stepd._bad(argument, format('queue "%s": %s %s is not allowed', was.name, wrong, coalesce((was.configured || was.overrides) ->> wrong, '')),
 			stepd._setting_hint(wrong));
-	when invalid_text_representation or numeric_value_out_of_range then
-		perform stepd._bad(argument, format('queue "%s": %s', was.name, sqlerrm));
 	end;
 	if q.strategy <> was.strategy or q.concurrency_per_group <> was.concurrency_per_group then
 		perform stepd._queue_shut(q.id);
@@ -212,33 +223,44 @@ language plpgsql as $$
 #variable_conflict use_column
 declare
 	queue_id int := stepd._queue_ensure(_queue_set.name);
+	own jsonb := jsonb_strip_nulls(stepd._settings(block));
 begin
-	update stepd.queue x set configured = stepd._settings(defaults) || stepd._settings(block), configured_by = _queue_set.configured_by
+	update stepd.queue x set configured = jsonb_strip_nulls(stepd._settings(defaults)) || own, configured_by = _queue_set.configured_by
 	where x.id = queue_id;
-	perform stepd._queue_apply(queue_id, 'queues', stepd._settings(block));
+	perform stepd._queue_apply(queue_id, 'queues', own);
 end $$;
 comment on function stepd._queue_set(text, jsonb, jsonb, text) is 'Give a queue the settings of its block, or the defaults.';
 
-create or replace function stepd._schedule_check(argument text, t jsonb) returns void
+create or replace function stepd._step_check(argument text, s jsonb) returns void
 language plpgsql as $$
+declare
+	t record;
+	shape jsonb;
 begin
-	perform stepd._check_text(argument || ': expression', t ->> 'expression', 1024);
-	if t ->> 'missed' not in ('skip', 'one', 'all') then
-		perform stepd._bad(argument || ': missed', format('%s is none of skip, one, all', left((t -> 'missed')::text, 60)));
-	elsif t ->> 'overlap' not in ('allow', 'skip') then
-		perform stepd._bad(argument || ': overlap', format('%s is neither allow nor skip', left((t -> 'overlap')::text, 60)));
-	end if;
-	perform stepd._check_text(argument || ': timezone', coalesce(t ->> 'timezone', 'UTC'), 255);
-	perform stepd._check_member(argument || '.catchUpLimit', t, 'number', 1, 3155760000000);
+	perform stepd._check_object(argument, s, '{"name": "string! 255", "description": "string", "file": "string 4096", "kind": "string 255",
+		"flows": "strings", "enqueues": "strings", "triggers": "array"}');
+	for t in
+		select x.value as v, format('manifest: step "%s": triggers[%s]', s ->> 'name', x.ordinality - 1) as at
+		from jsonb_array_elements(coalesce(nullif(s -> 'triggers', 'null'), '[]')) with ordinality x
+	loop
+		shape := case case when jsonb_typeof(t.v) = 'object' then t.v ->> 'type' end
+			when 'queue' then '{"type": "any", "topic": "string! 255", "input": "any"}'
+			when 'http' then '{"type": "any", "method": "string! 32", "path": "string! 4096", "bodySchema": "any", "querySchema": "any",
+				"respond": "sync|accepted", "timeout": "integer 0 3155760000000"}'
+			when 'cron' then '{"type": "any", "expression": "string! 1024", "timezone": "string 255", "missed": "skip|one|all", "overlap": "allow|skip",
+				"catchUpLimit": "integer 1 3155760000000"}'
+			else '{"type": "queue|http|cron!"}' end;
+		perform stepd._check_object(t.at, t.v, shape);
+	end loop;
 end $$;
-comment on function stepd._schedule_check(text, jsonb) is 'Refuse a cron trigger with settings that there are not.';
+comment on function stepd._step_check(text, jsonb) is 'Refuse a step of a manifest with members or triggers that there are not. What expressions, paths and schemas say is the daemon''s to read.';
 
 -- One cron trigger.  A row that stays as it is is not written: the cron
 -- processes update the same rows, in another order.
 create or replace function stepd._schedule_set(step_id int, trigger_index int, lane_id int, t jsonb) returns void
 language sql as $$
 	insert into stepd.schedule as c (step_id, trigger_index, lane_id, expression, timezone, missed, catch_up_ms, overlap)
-	values (step_id, trigger_index, lane_id, t ->> 'expression', coalesce(t ->> 'timezone', 'UTC'), coalesce(t ->> 'missed', 'one'),
+	values (step_id, trigger_index, lane_id, t ->> 'expression', coalesce(nullif(t ->> 'timezone', ''), 'UTC'), coalesce(t ->> 'missed', 'one'),
 		coalesce((t ->> 'catchUpLimit')::bigint, 86400000), coalesce(t ->> 'overlap', 'allow'))
 	on conflict (step_id, trigger_index) do update set retired = false,
 		since = case when not c.retired and (c.expression, c.timezone) = (excluded.expression, excluded.timezone)
@@ -260,19 +282,9 @@ language plpgsql as $$
 declare
 	sid int;
 	step text := s ->> 'name';
-	list text;
 	t record;
 	lane int;
 begin
-	if jsonb_typeof(s) <> 'object' or coalesce(step, '') = '' or jsonb_typeof(s -> 'name') <> 'string' then
-		perform stepd._bad('manifest', 'has a step without a name', left(s::text, 200));
-	end if;
-	perform stepd._check_text('manifest: a step''s name', step, 255);
-	foreach list in array array['flows', 'enqueues', 'triggers'] loop
-		if jsonb_typeof(coalesce(nullif(s -> list, 'null'), '[]')) <> 'array' then
-			perform stepd._bad('manifest', format('step "%s": %s is not an array', step, list));
-		end if;
-	end loop;
 	insert into stepd.step as x (name, description, file, kind, flows, enqueues, triggers)
 	values (step, s ->> 'description', s ->> 'file', s ->> 'kind',
 		array(select jsonb_array_elements_text(coalesce(nullif(s -> 'flows', 'null'), '[]'))),
@@ -295,30 +307,19 @@ begin
 	loop
 		case t.v ->> 'type'
 		when 'queue' then
-			if coalesce(t.v ->> 'topic', '') = '' or jsonb_typeof(t.v -> 'topic') <> 'string' then
-				perform stepd._bad('manifest', format('step "%s": trigger %s has no topic', step, t.i));
-			end if;
-			perform stepd._check_text(format('manifest: step "%s": trigger %s: topic', step, t.i), t.v ->> 'topic', 255);
 			lane := stepd._lane_ensure(t.v ->> 'topic', sid);
 			insert into stepd.subscription as b (topic, step_id, lane_id, trigger_index)
 			values (t.v ->> 'topic', sid, lane, t.i)
 			on conflict (topic, step_id) do update set trigger_index = least(b.trigger_index, excluded.trigger_index);
 		when 'cron' then
-			if coalesce(t.v ->> 'expression', '') = '' then
-				perform stepd._bad('manifest', format('step "%s": trigger %s has no expression', step, t.i));
-			end if;
-			perform stepd._schedule_check(format('manifest: step "%s": trigger %s', step, t.i), t.v);
 			lane := stepd._lane_ensure(step, sid);
 			perform stepd._schedule_set(sid, t.i, lane, t.v);
 		when 'http' then
 			perform stepd._lane_ensure(step, sid);
-		else
-			perform stepd._bad('manifest', format('step "%s": trigger %s has the type %s', step, t.i, coalesce(t.v ->> 'type', 'null')),
-				'Types are queue, http and cron.');
 		end case;
 	end loop;
 end $$;
-comment on function stepd._step_set(jsonb, text) is 'Take over one step of a manifest.';
+comment on function stepd._step_set(jsonb, text) is 'Take over one step of a manifest, which _step_check() has seen.';
 
 create or replace function stepd.configure(node_name text, manifest jsonb, queues jsonb, defaults jsonb) returns void
 language plpgsql as $$
@@ -330,15 +331,21 @@ declare
 begin
 	perform stepd._required('{manifest}', manifest is null);
 	perform stepd._check_text('node_name', configure.node_name, 200);
-	if jsonb_typeof(steps) is distinct from 'array' then
-		perform stepd._bad('manifest', 'has no array "steps"');
+	perform stepd._check_object('manifest', manifest, '{"steps": "array!"}');
+	perform stepd._step_check(format('manifest.steps[%s]', x.ordinality - 1), x.value) from jsonb_array_elements(steps) with ordinality x;
+	if (select count(distinct e ->> 'name') from jsonb_array_elements(steps) e) < jsonb_array_length(steps) then
+		perform stepd._bad('manifest', 'has a step twice');
 	elsif jsonb_typeof(coalesce(queues, '[]')) <> 'array' then
-		perform stepd._bad('queues', 'is not an array');
-	elsif jsonb_typeof(coalesce(defaults, '{}')) <> 'object' then
-		perform stepd._bad('defaults', 'is not an object');
-	elsif (select count(distinct e ->> 'name') from jsonb_array_elements(steps) e) < jsonb_array_length(steps) then
-		perform stepd._bad('manifest', 'has a step without a name, or one twice');
+		perform stepd._bad('queues', 'is not an array of objects');
 	end if;
+	perform stepd._settings_check(format('queues[%s]', x.ordinality - 1), x.value),
+		stepd._check_value(format('queues[%s].name', x.ordinality - 1), x.value -> 'name', 'string! 255')
+	from jsonb_array_elements(queues) with ordinality x;
+	if (select count(distinct e ->> 'name') from jsonb_array_elements(queues) e) < jsonb_array_length(queues) then
+		perform stepd._bad('queues', 'has a queue twice');
+	end if;
+	perform stepd._settings_check('defaults', coalesce(configure.defaults, '{}'));
+	perform stepd._bad('defaults.name', 'is not known') where defaults ? 'name';
 	perform pg_advisory_xact_lock(1937007984, 0);
 
 	delete from stepd.step_provider p where p.node_name = configure.node_name and not exists (
@@ -350,20 +357,12 @@ begin
 	update stepd.schedule c set retired = true
 	where not c.retired and not exists (select from stepd.step_provider p where p.step_id = c.step_id);
 
-	for s in select value from jsonb_array_elements(coalesce(queues, '[]')) loop
-		if coalesce(s ->> 'name', '') = '' then
-			perform stepd._bad('queues', 'has a queue without a name');
-		end if;
-		perform stepd._check_text('queues: a name', s ->> 'name', 255);
-		perform stepd._queue_ensure(s ->> 'name');
-	end loop;
+	perform stepd._queue_ensure(value ->> 'name') from jsonb_array_elements(queues);
 	-- in order of id, as every taker of several queue locks
 	for q in
 		select x.name, b.block, x.configured_by
 		from stepd.queue x
-		left join (select distinct on (value ->> 'name') value ->> 'name' as name, value as block
-			from jsonb_array_elements(coalesce(queues, '[]')) with ordinality
-			order by value ->> 'name', ordinality desc) b on b.name = x.name
+		left join (select value ->> 'name' as name, value as block from jsonb_array_elements(queues)) b on b.name = x.name
 		where b.block is not null or coalesce(x.configured_by, configure.node_name) = configure.node_name
 		order by x.id
 	loop

@@ -309,8 +309,7 @@ begin
 	list := array(
 		select row(e.ordinality, coalesce(_items.topic, e.value ->> 'topic'), null, null, null, e.value -> 'data',
 			(e.value ->> 'priority')::int,
-			case when e.value ? 'delay_ms' then now_at + (e.value ->> 'delay_ms')::float8 * interval '1 ms'
-				else (e.value ->> 'run_at')::timestamptz end,
+			coalesce(now_at + (e.value ->> 'delay_ms')::float8 * interval '1 ms', (e.value ->> 'run_at')::timestamptz),
 			e.value ->> 'group', e.value ->> 'unique', null, null)::stepd._item
 		from jsonb_array_elements(_items.items) with ordinality e);
 	for bad in
@@ -326,17 +325,9 @@ exception when invalid_text_representation or numeric_value_out_of_range or date
 	if starts_with(sqlerrm, argument || '[') then -- said by _check_item
 		raise;
 	end if;
-	-- one of them: the first run_at that is none
 	said := sqlerrm;
-	for bad in select e.ordinality - 1 as n, e.value ->> 'run_at' as at from jsonb_array_elements(_items.items) with ordinality e
-		where e.value ? 'run_at' order by 1
-	loop
-		begin
-			perform bad.at::timestamptz;
-		exception when others then
-			perform stepd._bad(format('%s[%s].run_at', argument, bad.n), sqlerrm);
-		end;
-	end loop;
+	perform stepd._check_time(format('%s[%s].run_at', argument, e.ordinality - 1), e.value ->> 'run_at')
+	from jsonb_array_elements(_items.items) with ordinality e; -- one of them
 	perform stepd._bad(argument, said);
 end $$;
 comment on function stepd._items(text, jsonb, text) is 'A JSON array of items as composites, checked.';

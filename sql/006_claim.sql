@@ -434,6 +434,17 @@ create type stepd._claimed as (lease_id bigint, lane_id int, job_id bigint, atte
 	queue text, group_id text, parent_id bigint, trace_id uuid, enqueued_at_us bigint, cursor bigint, input text, more boolean);
 comment on type stepd._claimed is 'A claimed job, as its worker wants to know it; or (job_id null) a batch that is to be read with claimed(). more: could another worker find jobs there, now? Null: if the batch is as large as asked.';
 
+create or replace function stepd._claim_check(slot int, generation bigint, lanes int[], cursors bigint[], maxes int[], total int, large int, mosts int[], idle int[]) returns void
+language plpgsql as $$
+begin
+	perform stepd._check_range('slot', slot, 0, 2147483647), stepd._check_range('generation', generation, 0, 9223372036854775807),
+		stepd._check_range('total', total, 0, 2147483647), stepd._check_range('large', large, 0, 2147483647);
+	perform stepd._check_numbers('lanes', lanes, 1, 2147483647), stepd._check_list('cursors', cursors, true), stepd._check_numbers('maxes', maxes, 0, 2147483647),
+		stepd._check_numbers('mosts', mosts, 0, 2147483647, true), stepd._check_numbers('idle', idle, 0, 2147483647);
+	perform stepd._bad('lanes', format('has lane %s twice', l)) from unnest(lanes) l group by l having count(*) > 1;
+end $$;
+comment on function stepd._claim_check(int, bigint, int[], bigint[], int[], int, int, int[], int[]) is 'Refuse what claim() was given, saying why; returns if nothing is wrong.';
+
 create or replace function stepd.claim(node_id int, slot int, generation bigint, lanes int[], cursors bigint[], maxes int[], total int,
 	large int default null, mosts int[] default null, idle int[] default null) returns setof stepd._claimed
 language plpgsql
@@ -456,10 +467,11 @@ begin
 	perform stepd._required('{node_id,slot,generation,lanes,cursors,maxes,total}', claim.node_id is null, claim.slot is null, claim.generation is null, claim.lanes is null, claim.cursors is null, claim.maxes is null, claim.total is null);
 	if cardinality(lanes) <> cardinality(cursors) or cardinality(lanes) <> cardinality(maxes) or cardinality(lanes) <> cardinality(mosts) then
 		perform stepd._bad('lanes', 'has another length than cursors, maxes or mosts');
-	elsif total < 0 then
-		perform stepd._bad('total', format('%s is not a number from 0 on', total));
+	elsif claim.slot < 0 or claim.generation < 0 or total < 0 or large < 0 or (0 < all (lanes) and 0 <= all (maxes)) is not true or 0 > any (mosts) or idle is not null and (0 <= all (idle)) is not true
+		or 1 <> any (array[array_ndims(lanes), array_ndims(cursors), array_ndims(mosts), array_ndims(idle)])
+		or cardinality(lanes) > 1 and cardinality(lanes) <> (select count(distinct l) from unnest(lanes) l) then -- in one look
+		perform stepd._claim_check(claim.slot, claim.generation, lanes, cursors, maxes, total, large, mosts, idle);
 	end if;
-	perform stepd._check_list('lanes', lanes), stepd._check_list('cursors', cursors, true), stepd._check_list('maxes', maxes), stepd._check_list('mosts', mosts, true);
 	for c in select * from stepd._claim_candidates(claim.node_id, lanes, cursors, maxes, total) loop
 		exit when room <= 0;
 		if c.limited then

@@ -31,34 +31,71 @@ drop type if exists stepd._effect_job cascade;
 create type stepd._effect_job as (job_id bigint, bucket date, attempt int, scope text);
 comment on type stepd._effect_job is 'How much of a job''s effects counts: scope is all, some or logs.';
 
--- Which of the enqueues could not be read; said only when one could not.
-create or replace function stepd._effect_items_bad(effects jsonb, said text) returns void
+create or replace function stepd._effect_shape(part text) returns jsonb
+language sql immutable parallel safe as $$
+	select case part
+		when 'enqueues' then '{"topic": "string! 255", "data": "any", "priority": "integer -32768 32767", "delay_ms": "number 0 3155760000000",
+			"run_at": "string", "group": "string 1000", "unique": "string 1000", "always": "boolean"}'
+		when 'states' then '{"op": "set|delete|clear|update!", "group": "string! 1000", "key": "string 1000", "value": "any", "ops": "array"}'
+		when 'logs' then '{"at_us": "integer! 0 253402300799000000", "level": "debug|info|warn|error!", "message": "string", "fields": "any"}'
+		else '{"job": "integer! -9223372036854775808 9223372036854775807", "enqueues": "array", "states": "array", "logs": "array", "progress": "object"}' end::jsonb
+$$;
+comment on function stepd._effect_shape(text) is 'The shape of a job''s effects, and of what is in one part of them.';
+
+-- What is seen at one look is said here, element by element.
+create or replace function stepd._effects_bad(effects jsonb) returns boolean
 language plpgsql as $$
 declare
-	m record;
+	x record;
 begin
-	for m in
-		select k.key, k.value, case when k.key = 'always' then case when jsonb_typeof(k.value) <> 'boolean' then 'is neither true nor false' end
-			when k.key <> 'run_at' then stepd._item_problem(k.key, k.value) end as problem
-		from jsonb_array_elements(effects) with ordinality e
-		cross join lateral jsonb_array_elements(stepd._list_of('effects.enqueues', e.value, 'enqueues')) with ordinality q
-		cross join lateral jsonb_each(case when jsonb_typeof(q.value) = 'object' then q.value - '{topic,data}'::text[] else '{}' end) k
-		order by e.ordinality, q.ordinality
+	perform stepd._check_objects('effects', effects, stepd._effect_shape('job'));
+	for x in
+		select format('effects[%s].%s', e.ordinality - 1, part) as at, part, e.value -> part as list
+		from jsonb_array_elements(effects) with ordinality e cross join unnest('{enqueues,states,logs}'::text[]) part where e.value ? part
 	loop
-		if m.key = 'run_at' then
-			begin
-				perform (m.value #>> '{}')::timestamptz;
-			exception when data_exception then
-				m.problem := sqlerrm;
-			end;
-		end if;
-		if m.problem is not null then
-			perform stepd._bad('effects.enqueues.' || m.key, m.problem);
-		end if;
+		perform stepd._check_objects(x.at, x.list, stepd._effect_shape(x.part));
+		perform stepd._bad(format('%s[%s].%s', x.at, m.ordinality - 1, m.name), 'must not be empty')
+		from (select i.ordinality, case when i.value ->> 'op' <> 'clear' and coalesce(i.value ->> 'key', '') = '' then 'key'
+				when i.value ->> 'op' = 'set' and not i.value ? 'value' then 'value'
+				when i.value ->> 'unique' = '' then 'unique'
+				when x.part = 'logs' and i.value ->> 'message' is null then 'message' end as name
+			from jsonb_array_elements(x.list) with ordinality i) m where m.name is not null;
+		perform stepd._bad(format('%s[%s].run_at', x.at, i.ordinality - 1), 'is given beside delay_ms; one of them is enough')
+		from jsonb_array_elements(x.list) with ordinality i where i.value ->> 'run_at' is not null and i.value ->> 'delay_ms' is not null;
+		perform stepd._check_time(format('%s[%s].run_at', x.at, i.ordinality - 1), i.value ->> 'run_at')
+		from jsonb_array_elements(x.list) with ordinality i;
 	end loop;
-	perform stepd._bad('effects.enqueues', said);
+	return true;
 end $$;
-comment on function stepd._effect_items_bad(jsonb, text) is 'Raise SQLSTATE 22023 for what cannot be read among the enqueues of effects.';
+comment on function stepd._effects_bad(jsonb) is 'Raise SQLSTATE 22023 for what is wrong with effects; true if nothing is.';
+
+-- Members of enqueues, states and logs that are not known are seen where these are read.
+create or replace function stepd._effects_check(effects jsonb, jobs bigint[] default null) returns void
+language plpgsql as $$
+begin
+	if jsonb_typeof(effects) <> 'array' then
+		perform stepd._bad('effects', 'is not an array of objects');
+	elsif effects @? $p$lax $[*] ? (@.type() != "object" || !(@.job.type() == "number") || @.job.floor() != @.job
+			|| @.enqueues.type() != "array" || @.states.type() != "array" || @.logs.type() != "array" || @.progress.type() != "object"
+			|| exists(@.enqueues[*] ? (@.type() != "object" || !(@.topic.type() == "string") || @.topic == ""
+				|| @.priority.type() != "number" && @.priority != null || @.priority.floor() != @.priority || @.priority < -32768 || @.priority > 32767
+				|| @.delay_ms.type() != "number" && @.delay_ms != null || @.delay_ms < 0 || @.delay_ms > 3155760000000
+				|| @.run_at.type() != "string" && @.run_at != null || @.run_at.type() == "string" && @.delay_ms.type() == "number"
+				|| @.group.type() != "string" && @.group != null || @.unique.type() != "string" && @.unique != null || @.unique == ""
+				|| @.always.type() != "boolean" && @.always != null))
+			|| exists(@.states[*] ? (@.type() != "object" || !(@.op == "set" || @.op == "delete" || @.op == "clear" || @.op == "update")
+				|| !(@.group.type() == "string") || @.group == "" || @.op != "clear" && (!(@.key.type() == "string") || @.key == "")
+				|| @.op == "set" && !(exists(@.value)) || @.ops.type() != "array"))
+			|| exists(@.logs[*] ? (@.type() != "object" || !(@.at_us >= 0 && @.at_us <= 253402300799000000)
+				|| !(@.level == "debug" || @.level == "info" || @.level == "warn" || @.level == "error") || !(@.message.type() == "string"))))$p$
+		or exists (select from jsonb_array_elements(effects) e where e.value - '{job,enqueues,states,logs,progress}'::text[] <> '{}') then
+		perform stepd._effects_bad(effects);
+	elsif jobs is not null then
+		perform stepd._bad(format('effects[%s].job', e.ordinality - 1), format('%s is none of jobs', e.value -> 'job'))
+		from jsonb_array_elements(effects) with ordinality e where (e.value ->> 'job')::numeric not in (select unnest(jobs));
+	end if;
+end $$;
+comment on function stepd._effects_check(jsonb, bigint[]) is 'Refuse effects that are none, and those of other jobs than these.';
 
 create or replace function stepd._effect_items(effects jsonb, jobs stepd._effect_job[]) returns stepd._item[]
 language plpgsql as $$
@@ -69,19 +106,17 @@ begin
 	return array(
 		select row(row_number() over (order by e.ordinality, q.ordinality), q.value ->> 'topic', null, null, null, q.value -> 'data',
 			(q.value ->> 'priority')::int,
-			case when q.value ? 'delay_ms' then now_at + (q.value ->> 'delay_ms')::float8 * interval '1 ms'
-				else (q.value ->> 'run_at')::timestamptz end,
+			coalesce(now_at + (q.value ->> 'delay_ms')::float8 * interval '1 ms', (q.value ->> 'run_at')::timestamptz),
 			q.value ->> 'group', q.value ->> 'unique', j.id, j.trace_id)::stepd._item
 		from jsonb_array_elements(effects) with ordinality e
 		join unnest(jobs) h on h.job_id = (e.value ->> 'job')::bigint
 		cross join lateral (select x.id, x.trace_id from stepd.job x where x.id = h.job_id and x.bucket = h.bucket limit 1) j
-		cross join lateral jsonb_array_elements(stepd._list_of('effects.enqueues', e.value, 'enqueues')) with ordinality q
-		where h.scope = 'all' or (h.scope = 'some' and (q.value ->> 'always')::boolean));
+		cross join lateral jsonb_array_elements(e.value -> 'enqueues') with ordinality q
+		where (h.scope = 'all' or h.scope = 'some' and (q.value ->> 'always')::boolean)
+			and (q.value - '{topic,data,priority,delay_ms,run_at,group,unique,always}'::text[] = '{}' or stepd._effects_bad(effects)));
 exception when data_exception then
-	if sqlstate = '22023' then -- said already
-		raise;
-	end if;
-	perform stepd._effect_items_bad(effects, sqlerrm);
+	perform stepd._effects_bad(effects);
+	raise;
 end $$;
 comment on function stepd._effect_items(jsonb, stepd._effect_job[]) is 'What a batch enqueues, as far as each job''s scope goes.';
 
@@ -94,20 +129,14 @@ declare
 	ops jsonb;
 	bad record;
 begin
-	if jsonb_typeof(effects) <> 'array' then
-		perform stepd._bad('effects', 'is not an array');
-	elsif effects @? 'lax $[*] ? (@.type() != "object" || !(@.job >= 1 && @.job <= 9223372036854775807 && @.job.floor() == @.job))' then
-		perform stepd._bad('effects', 'has an element that is not an object with a job''s id as "job"');
-	end if;
-
 	if effects @? 'lax $[*].enqueues' then
 		items := stepd._effect_items(effects, jobs);
 	end if;
 	if cardinality(items) > 0 then
 		for bad in
 			select row(e.*)::stepd._item as item from unnest(items) e
-			where e.topic is null or e.topic = '' or octet_length(e.topic) > 255 or e.priority not between -32768 and 32767
-				or not isfinite(e.run_at) or octet_length(e.group_id) > 1000 or e.unique_key = '' or octet_length(e.unique_key) > 1000
+			where octet_length(e.topic) > 255 or not isfinite(e.run_at) or octet_length(e.group_id) > 1000 or octet_length(e.unique_key) > 1000
+				or pg_column_size(e.data) > 2048
 		loop
 			perform stepd._check_topic((bad.item).topic, 'effects.enqueues.topic');
 			perform stepd._check_item(bad.item, 'effects.enqueues.');
@@ -118,27 +147,24 @@ begin
 	select jsonb_agg(s.value order by e.ordinality, s.ordinality) into ops
 	from jsonb_array_elements(effects) with ordinality e
 	join unnest(jobs) h on h.job_id = (e.value ->> 'job')::bigint
-	cross join lateral jsonb_array_elements(stepd._list_of('effects.states', e.value, 'states')) with ordinality s
-	where h.scope in ('all', 'some');
+	cross join lateral jsonb_array_elements(e.value -> 'states') with ordinality s
+	where h.scope in ('all', 'some') and (s.value - '{op,group,key,value,ops}'::text[] = '{}' or stepd._effects_bad(effects));
 	if ops is not null then
 		perform stepd._state_apply(ops);
 	end if;
 
 	insert into stepd.log (job_id, bucket, attempt, at, level, message, fields)
-	select h.job_id, h.bucket, h.attempt,
-		to_timestamp(case when l.value -> 'at_us' between '0' and '253402300799000000' then (l.value ->> 'at_us')::float8
-			else stepd._refuse('effects.logs.at_us', 'is no time from 1970 to 9999')::float8 end / 1000000),
-		case when l.value ->> 'level' in ('debug', 'info', 'warn', 'error') then l.value ->> 'level'
-			else stepd._refuse('effects.logs.level', 'is none of debug, info, warn, error') end,
-		coalesce(l.value ->> 'message', stepd._refuse('effects.logs.message', 'must not be null')), l.value -> 'fields'
+	select h.job_id, h.bucket, h.attempt, to_timestamp((l.value ->> 'at_us')::float8 / 1000000), l.value ->> 'level', l.value ->> 'message', l.value -> 'fields'
 	from jsonb_array_elements(effects) with ordinality e
 	join unnest(jobs) h on h.job_id = (e.value ->> 'job')::bigint
-	cross join lateral jsonb_array_elements(stepd._list_of('effects.logs', e.value, 'logs')) with ordinality l
+	cross join lateral jsonb_array_elements(e.value -> 'logs') with ordinality l
+	where l.value - '{at_us,level,message,fields}'::text[] = '{}' or stepd._effects_bad(effects)
 	order by e.ordinality, l.ordinality;
 
-	perform stepd._check_progress('effects.progress', e.value -> 'progress'), stepd._progress_put(h.job_id, h.bucket, h.attempt, e.value -> 'progress')
-	from jsonb_array_elements(effects) e
+	perform stepd._check_progress(format('effects[%s].progress', e.ordinality - 1), e.value -> 'progress'),
+		stepd._progress_put(h.job_id, h.bucket, h.attempt, e.value -> 'progress')
+	from jsonb_array_elements(effects) with ordinality e
 	join unnest(jobs) h on h.job_id = (e.value ->> 'job')::bigint
 	where e.value ? 'progress';
 end $$;
-comment on function stepd._effects(jsonb, stepd._effect_job[], bigint[]) is 'Apply the effects of a batch, as far as each job''s scope goes. ending: those of them that end now and have a unique key.';
+comment on function stepd._effects(jsonb, stepd._effect_job[], bigint[]) is 'Apply the effects of a batch, which _effects_check() has seen, as far as each job''s scope goes. ending: those of them that end now and have a unique key.';

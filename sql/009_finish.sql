@@ -100,15 +100,16 @@ begin
 	end if;
 	if (0 <= all (ages_us) and 3155760000000000 >= all (ages_us) and 0 <= all (durations_us) and 3155760000000000 >= all (durations_us)) is not true
 		or 1 <> any (array[array_ndims(leases), array_ndims(jobs), array_ndims(ages_us), array_ndims(durations_us), array_ndims(delays_ms), array_ndims(outputs)])
-		or (0 < all (leases) and 0 < all (jobs)) is not true or 0 > any (delays_ms) or 3155760000000 < any (delays_ms) then -- in one look
+		or (0 < all (leases) and 0 < all (jobs)) is not true or finish.pid < 1 or 0 > any (delays_ms) or 3155760000000 < any (delays_ms) then -- in one look
 		perform stepd._check_list('leases', leases), stepd._check_list('jobs', jobs), stepd._check_span('ages_us', ages_us, 'us'),
-			stepd._check_span('durations_us', durations_us, 'us'), stepd._check_span('delays_ms', delays_ms, 'ms', true), stepd._check_list('outputs', outputs, true);
+			stepd._check_span('durations_us', durations_us, 'us'), stepd._check_span('delays_ms', delays_ms, 'ms', true), stepd._check_list('outputs', outputs, true), stepd._check_range('pid', finish.pid, 1, 2147483647);
 	end if;
 	if outputs is not null then
 		results := stepd._json_list('outputs', outputs);
 	end if;
 	if effects is not null then
 		left_behind := stepd._json('effects', effects);
+		perform stepd._effects_check(left_behind, jobs);
 	end if;
 
 	select bool_or(x.has_unique), sum(cardinality(x.ids)), array_agg(x.lane_id), array_agg(x.stripes),

@@ -45,6 +45,15 @@ begin
 end $$;
 comment on function stepd._ring_place(stepd._held[]) is 'Somebody who is gone holds these no more: wake who may have waited for a place under a limit.';
 
+create or replace function stepd._check_end(exit_code int, signal int, max_rss_kb bigint, cpu_ms bigint, pid int) returns void
+language plpgsql as $$
+begin
+	perform stepd._check_range('exit_code', exit_code, 0, 255), stepd._check_range('signal', signal, 1, 127),
+		stepd._check_range('max_rss_kb', max_rss_kb, 0, 9223372036854775807), stepd._check_range('cpu_ms', cpu_ms, 0, 9223372036854775807),
+		stepd._check_range('pid', pid, 1, 2147483647);
+end $$;
+comment on function stepd._check_end(int, int, bigint, bigint, int) is 'Refuse what no process can have ended with; null is not known.';
+
 create or replace function stepd.died(node_id int, slot int, generation bigint, job bigint, outcome text, error text, exit_code int, signal int,
 	max_rss_kb bigint, cpu_ms bigint, age_us bigint, duration_us bigint, pid int) returns table (job_id bigint, verdict text)
 language plpgsql
@@ -61,6 +70,7 @@ begin
 		perform stepd._bad('outcome', format('%s is none of crashed, timeout, cancelled', coalesce(quote_literal(died.outcome), 'null')));
 	end if;
 	perform stepd._check_range('age_us', died.age_us, 0, 3155760000000000), stepd._check_range('duration_us', died.duration_us, 0, 3155760000000000);
+	perform stepd._check_end(died.exit_code, died.signal, died.max_rss_kb, died.cpu_ms, died.pid);
 	select bool_or(x.has_unique) into has_unique from (
 		select l.has_unique from stepd.lease l
 		where l.node_id = died.node_id and l.slot = died.slot and l.generation = died.generation
@@ -163,6 +173,7 @@ declare
 	leases bigint[];
 begin
 	perform stepd._required('{node_id,slot,generation}', unread.node_id is null, unread.slot is null, unread.generation is null);
+	perform stepd._check_range('pid', unread.pid, 1, 2147483647);
 	perform stepd._check_list('keep', keep);
 	select bool_or(x.has_unique), array_agg(x.id) into has_unique, leases from (
 		select l.id, l.has_unique from stepd.lease l

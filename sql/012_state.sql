@@ -239,12 +239,10 @@ declare
 	simple boolean;
 begin
 	for o in
-		select e.value ->> 'group' as group_id, e.value ->> 'key' as key, e.value ->> 'op' as op from jsonb_array_elements(ops) e
-		where octet_length(e.value ->> 'group') not between 1 and 1000 or e.value ->> 'group' is null
-			or e.value ->> 'op' <> 'clear' and (octet_length(e.value ->> 'key') not between 1 and 1000 or e.value ->> 'key' is null)
+		select e.value ->> 'group' as group_id, e.value ->> 'key' as key from jsonb_array_elements(ops) e
+		where octet_length(e.value ->> 'group') > 1000 or octet_length(e.value ->> 'key') > 1000
 	loop
-		perform stepd._check_text('effects.states.group', o.group_id, 1000);
-		perform stepd._check_text('effects.states.key', o.key, 1000);
+		perform stepd._check_text('effects.states.group', o.group_id, 1000), stepd._check_text('effects.states.key', o.key, 1000);
 	end loop;
 	perform stepd._check_data(format('effects.states %s/%s', left(e.value ->> 'group', 100), left(e.value ->> 'key', 100)), e.value -> 'value')
 	from jsonb_array_elements(ops) e where pg_column_size(e.value) > 2048;
@@ -273,8 +271,7 @@ begin
 		when 'clear' then perform stepd.state_clear(o.v ->> 'group');
 		when 'update' then perform stepd._state_change(o.v ->> 'group', o.v ->> 'key', o.v -> 'ops',
 			format('effects.states %s/%s ops', left(o.v ->> 'group', 100), left(o.v ->> 'key', 100)));
-		else perform stepd._bad('effects.states', format('op %s is not known', coalesce(quote_literal(o.v ->> 'op'), 'null')));
 		end case;
 	end loop;
 end $$;
-comment on function stepd._state_apply(jsonb) is 'Apply the state writes that handlers left behind, in order.';
+comment on function stepd._state_apply(jsonb) is 'Apply the state writes that handlers left behind, in order; they are of the shape that _effects_check() wants.';

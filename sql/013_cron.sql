@@ -66,7 +66,11 @@ begin
 		perform stepd._bad('schedule_ids', 'has another length than fire_at, next_at or revisions');
 	end if;
 	perform stepd._check_list('schedule_ids', schedule_ids), stepd._check_times('fire_at', cron_fire.fire_at),
-		stepd._check_times('next_at', next_at, true), stepd._check_times('fired_at', array[cron_fire.fired_at]);
+		stepd._check_times('next_at', next_at, true);
+	perform stepd._bad('fired_at', format('%s is not between 1970 and 9999', cron_fire.fired_at))
+	where cron_fire.fired_at < '1970-01-01 00:00Z' or cron_fire.fired_at >= '10000-01-01 00:00Z';
+	perform stepd._bad(format('next_at[%s]', u.ord), format('%s is not after fire_at', u.next))
+	from unnest(cron_fire.fire_at, next_at) with ordinality u (at, next, ord) where u.next <= u.at;
 	with new as (
 		insert into stepd.tick (schedule_id, fire_at)
 		select u.id, u.at from unnest(schedule_ids, cron_fire.fire_at, revisions) u (id, at, revision)

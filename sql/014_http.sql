@@ -18,7 +18,7 @@ begin
 	perform stepd._check_range(replace(argument, 'step', 'trigger_index'), _http_lane.trigger_index, 0, 32767);
 	return result;
 end $$;
-comment on function stepd._http_lane(text, int, text) is 'The lane of a step''s own queue, for a trigger of it.';
+comment on function stepd._http_lane(text, int, text) is 'The lane of a step''s own queue, for a trigger of it: whether the step has that trigger still is not asked, since a run may end after a reload took it away.';
 
 create or replace function stepd.http_finish(node_id int, pid int, step text, trigger_index int, trace_id uuid, outcome text, age_us bigint,
 	duration_us bigint, input text, output text, error text, effects text) returns bigint
@@ -37,6 +37,7 @@ declare
 	e jsonb := stepd._json('effects', http_finish.effects);
 begin
 	perform stepd._required('{node_id,trigger_index}', http_finish.node_id is null, http_finish.trigger_index is null);
+	perform stepd._check_range('node_id', http_finish.node_id, 1, 2147483647), stepd._check_range('pid', http_finish.pid, 1, 2147483647);
 	perform stepd._check_range('age_us', http_finish.age_us, 0, 3155760000000000), stepd._check_range('duration_us', http_finish.duration_us, 0, 3155760000000000);
 	started := at - coalesce(age_us, 0) * interval '1 us';
 	finished := at - coalesce(age_us - duration_us, 0) * interval '1 us';
@@ -59,10 +60,10 @@ begin
 	if e is not null and http_finish.outcome in ('completed', 'error', 'fail', 'cancelled', 'skipped') then
 		-- one run: whatever number the caller gave it
 		e := case when jsonb_typeof(e) = 'object' then jsonb_build_array(e) else e end;
-		perform stepd._check_objects('effects', e, '{job,enqueues,states,logs,progress}');
+		perform stepd._check_objects('effects', e, stepd._effect_shape('job') || '{"job": "any"}');
 		select jsonb_agg(x.value || jsonb_build_object('job', id) order by x.ordinality) into e from jsonb_array_elements(e) with ordinality x;
 		if e is not null then
-			perform stepd._effects(e, array[row(id, bucket, 1,
+			perform stepd._effects_check(e), stepd._effects(e, array[row(id, bucket, 1,
 				case when http_finish.outcome = 'completed' then 'all' else 'some' end)::stepd._effect_job]);
 		end if;
 	end if;
@@ -83,6 +84,7 @@ declare
 	named text := format('%s (error id %s)', http_died.error, http_died.error_id);
 begin
 	perform stepd._required('{error_id}', http_died.error_id is null);
+	perform stepd._check_end(http_died.exit_code, http_died.signal, http_died.max_rss_kb, http_died.cpu_ms, http_died.pid);
 	-- who asks again may do so before the first transaction has ended
 	perform pg_advisory_xact_lock(1937007986, hashtext(http_died.error_id::text));
 	select j.id, j.bucket into id, bucket

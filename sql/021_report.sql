@@ -13,6 +13,7 @@ begin
 		perform stepd._bad('pid', format('%s is not the number of a process', coalesce(worker_here.pid::text, 'null')));
 	end if;
 	perform stepd._required('{node_id,slot,generation}', worker_here.node_id is null, worker_here.slot is null, worker_here.generation is null);
+	perform stepd._check_range('slot', worker_here.slot, 0, 2147483647), stepd._check_range('generation', worker_here.generation, 0, 9223372036854775807);
 	insert into stepd.worker as w (node_id, slot, generation, pid)
 	values (worker_here.node_id, worker_here.slot, worker_here.generation, worker_here.pid)
 	on conflict on constraint worker_pkey do update set generation = excluded.generation, pid = excluded.pid, since = excluded.since
@@ -23,19 +24,8 @@ comment on function stepd.worker_here(int, int, bigint, int) is
 
 create or replace function stepd._check_progress(argument text, said jsonb) returns void
 language plpgsql as $$
-declare
-	unknown text;
 begin
-	if said is null or jsonb_typeof(said) <> 'object' then
-		perform stepd._bad(argument, 'is not a JSON object');
-	end if;
-	unknown := (select left(k, 60) from jsonb_object_keys(said) k where k not in ('percent', 'message', 'fields') limit 1);
-	if unknown is not null then
-		perform stepd._bad(argument || '.' || unknown, 'is not known', 'There are percent, message and fields.');
-	elsif said ? 'percent' and not said -> 'percent' between '0' and '100' then
-		perform stepd._bad(argument || '.percent', format('%s is not between 0 and 100', left((said -> 'percent')::text, 60)));
-	end if;
-	perform stepd._check_member(argument || '.message', said, 'string'), stepd._check_member(argument || '.fields', said, 'object');
+	perform stepd._check_object(argument, said, '{"percent": "number 0 100", "message": "string", "fields": "object"}');
 end $$;
 comment on function stepd._check_progress(text, jsonb) is 'Refuse what is no report of progress.';
 

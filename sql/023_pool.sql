@@ -7,10 +7,8 @@ language plpgsql stable
 set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set jit = off as $$
 #variable_conflict use_column
 begin
-	perform stepd._check_objects('pools', backlog.pools, '{pool,max,steps,queues}', '{pool,max,steps}');
-	perform stepd._check_member('pools.pool', p.value, 'number', 0, 2147483647), stepd._check_member('pools.max', p.value, 'number', 0, 2147483647),
-		stepd._check_member('pools.steps', p.value, 'array'), stepd._check_member('pools.queues', p.value, 'array')
-	from jsonb_array_elements(backlog.pools) p;
+	perform stepd._check_objects('pools', backlog.pools,
+		'{"pool": "integer! 0 2147483647", "max": "integer! 0 2147483647", "steps": "strings!", "queues": "strings"}');
 	return query
 		select p.pool, least(p.max, coalesce(sum(n.jobs), 0))::int
 		from jsonb_to_recordset(pools) p (pool int, max int, steps jsonb, queues jsonb)
@@ -34,15 +32,11 @@ begin
 	if node_pools.node_id is null then
 		perform stepd._bad('node_id', 'must not be null');
 	end if;
-	perform stepd._check_objects('pools', node_pools.pools, '{pool,serves,processes,min,max,deaths,degraded,retry_ms}', '{pool,serves,processes,min,max,deaths,degraded}');
-	perform stepd._check_member('pools.' || m, p.value, 'number', 0, case m when 'deaths' then 9223372036854775807 when 'retry_ms' then 3155760000000 else 2147483647 end)
-	from jsonb_array_elements(node_pools.pools) p cross join unnest('{processes,min,max,deaths,retry_ms}'::text[]) m;
-	perform stepd._check_member('pools.pool', p.value, 'string'), stepd._check_member('pools.degraded', p.value, 'boolean')
-	from jsonb_array_elements(node_pools.pools) p;
+	perform stepd._check_objects('pools', node_pools.pools,
+		'{"pool": "string! 255", "serves": "queue|http!", "processes": "integer! 0 2147483647", "min": "integer! 0 2147483647", "max": "integer! 0 2147483647",
+		"deaths": "integer! 0 9223372036854775807", "degraded": "boolean!", "retry_ms": "integer 0 3155760000000"}');
 	if (select count(distinct p.value ->> 'pool') from jsonb_array_elements(node_pools.pools) p) <> jsonb_array_length(node_pools.pools) then
 		perform stepd._bad('pools', 'has a pool twice');
-	elsif exists (select from jsonb_array_elements(node_pools.pools) p where p.value ->> 'serves' not in ('queue', 'http')) then
-		perform stepd._bad('pools.serves', 'is neither queue nor http');
 	end if;
 	delete from stepd.node_pool p
 	where p.node_id = node_pools.node_id and not exists (

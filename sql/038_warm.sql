@@ -34,15 +34,15 @@ declare
 	held bigint[];
 begin
 	if per_group > 0 then
-		perform from stepd.claim(_warm_flow.node_id, -1, 0, array[lane], '{0}', '{1}', 1); -- somebody else
+		perform from stepd.claim(_warm_flow.node_id, 2147483647, 0, array[lane], '{0}', '{1}', 1); -- somebody else
 	end if;
 	for size in 1 .. 3 loop -- one alone, some by their stripes, and some as before
 		c := stepd.claim(_warm_flow.node_id, _warm_flow.slot, 0, array[lane], array[case when size = 1 then 0 else -9000000000000 end],
-			array[case when size = 1 then 1 else 64 end], case size when 1 then 1 when 2 then jobs / 10 else 64 end, case when size > 1 then 1 end, '{64}', case when size > 1 then '{-2}'::int[] end);
+			array[case when size = 1 then 1 else 64 end], case size when 1 then 1 when 2 then jobs / 10 else 64 end, case when size > 1 then 1 end, '{64}', case when size > 1 then '{2147483646}'::int[] end);
 		exit when c is null;
 		held := case when size = 1 then array[c.job_id]
 			else array(select d.job_id from stepd.claimed(_warm_flow.node_id, _warm_flow.slot, 0, array[c.lease_id]) d) end;
-		perform from stepd.finish(_warm_flow.node_id, 0, array_fill(c.lease_id, array[cardinality(held)]), held, array_fill('completed'::text, array[cardinality(held)]),
+		perform from stepd.finish(_warm_flow.node_id, null, array_fill(c.lease_id, array[cardinality(held)]), held, array_fill('completed'::text, array[cardinality(held)]),
 			array_fill(0::bigint, array[cardinality(held)]), array_fill(0::bigint, array[cardinality(held)]), null, null, null, null);
 	end loop;
 end $$;
@@ -58,6 +58,7 @@ declare
 	ids bigint[] := stepd._warm_ids(pg_backend_pid());
 begin
 	perform stepd._required('{node_id,slot,lanes}', warm_up.node_id is null, warm_up.slot is null, warm_up.lanes is null);
+	perform stepd._check_range('slot', warm_up.slot, 0, 2147483647), stepd._check_list('lanes', lanes);
 	select * into q from stepd.queue x
 	where x.id = any (array(select a.queue_id from stepd.lane a where a.id = any (lanes))) order by x.concurrency_per_group = 0, x.id limit 1;
 	if q is null then

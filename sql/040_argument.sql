@@ -96,6 +96,15 @@ begin
 end $$;
 comment on function stepd._check_times(text, timestamptz[], boolean) is 'Refuse an array as _check_list() does, and times in it before 1970 or after 9999.';
 
+create or replace function stepd._check_time(argument text, value text) returns void
+language plpgsql as $$
+begin
+	perform value::timestamptz;
+exception when data_exception then
+	perform stepd._bad(argument, sqlerrm);
+end $$;
+comment on function stepd._check_time(text, text) is 'Refuse a text that is no time.';
+
 create or replace function stepd._json(argument text, value text) returns jsonb
 language plpgsql as $$
 begin
@@ -115,51 +124,72 @@ exception when data_exception or program_limit_exceeded then
 end $$;
 comment on function stepd._json_list(text, text[]) is 'JSON texts as values; refuses what is none.';
 
-create or replace function stepd._check_objects(argument text, list jsonb, known text[], must text[] default '{}') returns void
+-- Shapes: what an object may hold, as {"member": "rule"}.  A rule is a type
+-- and its bounds; with "!" the member must be there, and a string not be
+-- empty.  Types: any, object, array, boolean, string MOST_BYTES, strings (an
+-- array of them, none empty), integer LOW HIGH, number LOW HIGH, or the words
+-- that may be: one|two|three.
+
+drop function if exists stepd._check_objects(text, jsonb, text[], text[]);
+drop function if exists stepd._check_member(text, jsonb, text, numeric, numeric);
+
+create or replace function stepd._check_value(argument text, value jsonb, rule text) returns void
 language plpgsql as $$
 declare
-	e record;
-	name text;
+	words text[] := string_to_array(rule, ' ');
+	type text := rtrim(words[1], '!');
+	kind text := coalesce(jsonb_typeof(value), 'null');
+	shown text := left(value::text, 60);
 begin
-	if coalesce(jsonb_typeof(list), '') <> 'array' then
+	if kind = 'null' or type = 'string' and value = '""' then
+		if words[1] like '%!' then
+			perform stepd._bad(argument, 'must not be empty');
+		end if;
+	elsif type in ('integer', 'number') then
+		if kind <> 'number' then
+			perform stepd._bad(argument, format('%s is no number', shown));
+		elsif value::numeric not between words[2]::numeric and words[3]::numeric or type = 'integer' and value::numeric <> trunc(value::numeric) then
+			perform stepd._bad(argument, format('%s is not a %s between %s and %s', shown, case type when 'integer' then 'whole number' else type end, words[2], words[3]));
+		end if;
+	elsif type = 'string' and kind = 'string' then
+		perform stepd._check_text(argument, value #>> '{}', coalesce(words[2]::int, 1073741823));
+	elsif type = 'strings' and kind = 'array' then
+		perform stepd._check_value(format('%s[%s]', argument, x.ordinality - 1), x.value, 'string!') from jsonb_array_elements(value) with ordinality x;
+	elsif type like '%|%' then
+		if kind <> 'string' or value #>> '{}' <> all (string_to_array(type, '|')) then
+			perform stepd._bad(argument, format('%s is none of %s', shown, replace(type, '|', ', ')));
+		end if;
+	elsif type not in (kind, 'any') then
+		perform stepd._bad(argument, format('%s is no %s', shown, case type when 'strings' then 'array of strings' else type end));
+	end if;
+end $$;
+comment on function stepd._check_value(text, jsonb, text) is 'Refuse a value that is not what a rule of a shape says.';
+
+create or replace function stepd._check_object(argument text, object jsonb, shape jsonb) returns void
+language plpgsql as $$
+declare
+	unknown text;
+begin
+	if jsonb_typeof(object) is distinct from 'object' then
+		perform stepd._bad(argument, 'is not an object');
+	end if;
+	unknown := (select left(k, 60) from jsonb_object_keys(object) k where not shape ? k order by k limit 1);
+	if unknown is not null then
+		perform stepd._bad(argument || '.' || unknown, 'is not known',
+			'There are ' || (select string_agg(k, ', ') from jsonb_object_keys(shape) k) || '.');
+	end if;
+	perform stepd._check_value(argument || '.' || r.key, object -> r.key, r.value) from jsonb_each_text(shape) r;
+end $$;
+comment on function stepd._check_object(text, jsonb, jsonb) is 'Refuse what is not an object of a shape.';
+
+create or replace function stepd._check_objects(argument text, list jsonb, shape jsonb) returns void
+language plpgsql as $$
+begin
+	if jsonb_typeof(list) is distinct from 'array' then
 		perform stepd._bad(argument, 'is not an array of objects');
 	end if;
-	for e in select format('%s[%s]', argument, x.ordinality - 1) as at, x.value from jsonb_array_elements(list) with ordinality x loop
-		if jsonb_typeof(e.value) <> 'object' then
-			perform stepd._bad(e.at, 'is not an object');
-		elsif e.value - known <> '{}' then
-			name := (select left(k, 60) from jsonb_object_keys(e.value - known) k limit 1);
-			perform stepd._bad(e.at || '.' || name, 'is not known', 'There are ' || array_to_string(known, ', ') || '.');
-		end if;
-		foreach name in array must loop
-			if coalesce(e.value ->> name, '') = '' then
-				perform stepd._bad(e.at || '.' || name, 'must not be empty');
-			end if;
-		end loop;
-	end loop;
+	perform stepd._check_object(format('%s[%s]', argument, x.ordinality - 1), x.value, shape) from jsonb_array_elements(list) with ordinality x;
 end $$;
-comment on function stepd._check_objects(text, jsonb, text[], text[]) is 'Refuse what is not an array of objects that have no members but the known ones, and those that each must have.';
+comment on function stepd._check_objects(text, jsonb, jsonb) is 'Refuse what is not an array of objects of a shape.';
 
-create or replace function stepd._check_member(argument text, object jsonb, type text, low numeric default null, high numeric default null) returns void
-language plpgsql as $$
-declare
-	name text := substring(argument from '[^.]+$');
-	value jsonb := object -> name;
-begin
-	if coalesce(jsonb_typeof(value), 'null') = 'null' then
-		return;
-	elsif jsonb_typeof(value) <> type then
-		perform stepd._bad(argument, format('%s is no %s', left(value::text, 60), type));
-	elsif type = 'number' and (value::numeric <> trunc(value::numeric) or value::numeric not between low and high) then
-		perform stepd._bad(argument, format('%s is not a whole number between %s and %s', left(value::text, 60), low, high));
-	end if;
-end $$;
-comment on function stepd._check_member(text, jsonb, text, numeric, numeric) is
-	'Refuse a member of an object, the one that argument ends with, if it is there and of another JSON type, or no whole number between those.';
-
-create or replace function stepd._list_of(argument text, object jsonb, name text) returns jsonb
-language sql as $$
-	select case when jsonb_typeof(object -> name) = 'array' then object -> name
-		when object ? name then stepd._refuse(argument, 'is not an array')::jsonb else '[]' end
-$$;
-comment on function stepd._list_of(text, jsonb, text) is 'The array that is a member of an object; empty if there is none. Refuses another value.';
+drop function if exists stepd._list_of(text, jsonb, text);

@@ -13,6 +13,8 @@
 
 #include <stdint.h>
 
+#define SD_DELAY_MAX_MS 3155760000000LL /* a hundred years: no job may wait longer, in the database neither */
+
 int sd_duration_parse(const char *text, int64_t *ms, struct sd_err *err) SD_MUST_CHECK;
 int sd_size_parse(const char *text, int64_t *bytes, struct sd_err *err) SD_MUST_CHECK;
 

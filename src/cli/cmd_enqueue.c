@@ -129,6 +129,8 @@ int sd_cmd_enqueue(struct sd_cli *cli, const struct sd_command *cmd, int argc, c
 	}
 	if (delay && sd_duration_parse(delay, &ms, &err) < 0)
 		return sd_cli_usage(cmd, "--delay: %s", err.message);
+	if (delay && ms > SD_DELAY_MAX_MS)
+		return sd_cli_usage(cmd, "--delay: \"%.60s\" is more than a hundred years", delay);
 	if (delay)
 		snprintf(interval, sizeof(interval), "%" PRId64 " milliseconds", ms);
 	if ((rc = read_data(pos[1], &data, &err)) != SD_EXIT_OK) {

@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/decimal.h"
 #include "base/json.h"
+#include "base/units.h"
 #include "base/uuid.h"
 
 #include <openssl/sha.h>
@@ -296,7 +297,7 @@ static int api_outcome(struct stepd_ctx *pub, int result, int64_t delay_ms, cons
 	struct sd_ctx *c = sd_ctx_of(pub);
 
 	c->result = result;
-	c->delay_ms = delay_ms < DELAY_MAX_MS ? delay_ms : DELAY_MAX_MS;
+	c->delay_ms = delay_ms < SD_DELAY_MAX_MS ? delay_ms : SD_DELAY_MAX_MS;
 	if (fmt != NULL)
 		sd_ctx_error(c, "%s", api_format(pub, fmt, ap));
 	return result;

@@ -6,6 +6,7 @@
 #include "step/ctx.h"
 #include "base/clock.h"
 #include "base/json.h"
+#include "base/units.h"
 #include "step/overlay.h"
 
 #include <math.h>
@@ -56,7 +57,7 @@ static int check_options(struct sd_ctx *c, const struct stepd_enqueue_options *o
 		return sd_ctx_error(c, "data and .text are both given");
 	if (o->priority < INT16_MIN || o->priority > INT16_MAX)
 		return sd_ctx_error(c, "priority %d is out of range -32768…32767", (int)o->priority);
-	if (o->delay_ms < 0 || o->delay_ms > DELAY_MAX_MS)
+	if (o->delay_ms < 0 || o->delay_ms > SD_DELAY_MAX_MS)
 		return sd_ctx_error(c, "delay_ms %lld is out of range", (long long)o->delay_ms);
 	if (o->run_at < 0 || o->run_at > RUN_AT_MAX_MS)
 		return sd_ctx_error(c, "run_at %lld is out of range", (long long)o->run_at);

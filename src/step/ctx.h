@@ -17,8 +17,6 @@
 #include "step/runner.h"
 #include "step/stepd/step.h"
 
-#define DELAY_MAX_MS 3155760000000LL /* a hundred years, as in the database */
-
 struct sd_input; /* step/input.h */
 
 /* A loaded step. */

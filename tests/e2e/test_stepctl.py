@@ -98,6 +98,7 @@ def test_usage_errors(run):
         (("enqueue", "t"), "an argument is missing"),
         (("enqueue", "t", "1", "--priority", "40000"), "the priority must be"),
         (("enqueue", "t", "1", "--priority", "-1", "--delay", "soon"), "is not a duration"),
+        (("enqueue", "t", "1", "--delay", "36526d"), "--delay: \"36526d\" is more than a hundred years"),
         (("--frob",), "unknown option"),
         (("--json=yes", "jobs"), "takes no value"),
         (("--database", "", "jobs"), "--database is empty"),

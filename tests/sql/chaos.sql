@@ -66,7 +66,7 @@ begin
 	perform stepd.claim(node, client, 1, array_agg(l.id), array_agg(case when random() < 0.5 then 0 else chaos.job() - 100 end), array_agg(case when random() < 0.2 then 64 + floor(random() * 100)::int when random() < 0.3 then 40 else 1 + floor(random() * 6)::int end), case when random() < 0.2 then 160 when random() < 0.3 then 60 else 10 end,
 			mosts => case when random() < 0.5 then array_agg(floor(random() * 300)::int) end,
 			idle => case when random() < 0.5 then array(select floor(random() * 6)::int from generate_series(1, 3)) end)
-	from (select t.lane(s.name) as id from chaos.step s order by random() limit 3) l;
+	from (select id from (select distinct t.lane(s.name) as id from chaos.step s) s order by random() limit 3) l;
 end $$;
 
 create function chaos.check_limits() returns void language plpgsql as $$

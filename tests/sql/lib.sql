@@ -14,7 +14,9 @@ create function t.node(name text default 'n1', lease_ms int default 3600000) ret
 $$;
 
 create function t.queue(name text, variadic settings text[] default '{}') returns jsonb language sql as $$
-	select jsonb_build_object('name', name, 'jitter', 0, 'max_retries', 3, 'retry_delay_ms', 1000) || jsonb_object(settings)
+	select jsonb_build_object('name', name, 'jitter', 0, 'max_retries', 3, 'retry_delay_ms', 1000)
+		|| coalesce((select jsonb_object_agg(s.key, case when s.value ~ '^[0-9.]+$' then to_jsonb(s.value::numeric) else to_jsonb(s.value) end)
+			from jsonb_each_text(jsonb_object(settings)) s), '{}')
 $$;
 
 create function t.steps() returns jsonb language sql as $$

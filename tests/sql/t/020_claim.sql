@@ -23,7 +23,7 @@ select is((select array_agg(lane_id) from stepd.claim(t.n(), 3, 1, array[t.lane(
 	array[t.lane('Fan1'), t.lane('Std'), t.lane('Std')], 'lanes in the order given, up to the total');
 select is((select count(distinct id)::int from stepd.lease where slot = 3), 2, 'a lease for each lane');
 select is((select count(*)::int from stepd.jobs j where j.status = 'running'), 3, 'still one running for each worker');
-select results_eq($$select lane_id from stepd.claim(t.n(), 4, 1, '{-5}', '{0}', '{10}', 10)$$, 'select 1 where false', 'unknown lane');
+select results_eq($$select lane_id from stepd.claim(t.n(), 4, 1, '{2147483647}', '{0}', '{10}', 10)$$, 'select 1 where false', 'unknown lane');
 select throws_ok($$select stepd.claim(t.n(), 4, 1, '{1}', '{0,0}', '{10}', 10)$$, '22023', null, 'arrays of different length');
 select is((select count(*)::int from stepd.claim(t.n(), 4, 1, '{}', '{}', '{}', 10)), 0, 'no lanes');
 select throws_ok($$select stepd.claim(t.n(), 4, 1, null, null, null, null)$$, '22023', 'lanes: must not be null', 'nulls');

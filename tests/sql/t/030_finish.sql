@@ -143,10 +143,10 @@ select t.claim(5, 'Std');
 select throws_ok(format($$select t.finish(%s, output => '"\u0000"')$$, :j), '22023', 'outputs[1]: unsupported Unicode escape sequence', '\u0000 in an output raises');
 select throws_ok(format($$select * from stepd.finish(t.n(), 7, array[t.lease(%1$s)], array[%1$s]::bigint[], '{completed}', '{1}', '{1}', null, null, null, '[{"job": %1$s, "states": [{"op": "set", "group": "g", "key": "z", "value": "\u0000"}]}]')$$, :j), '22023', 'effects: unsupported Unicode escape sequence', '\u0000 in effects raises');
 select throws_ok(format($$select t.finish(%s, output => 'nonsense')$$, :j), '22023', 'outputs[1]: invalid input syntax for type json', 'no JSON raises');
-select throws_ok(format($$select t.finish(%s, effects => '{"enqueues": [{"topic": "std", "priority": 99999}]}')$$, :j), '22023', 'effects.enqueues.priority: 99999 is not between -32768 and 32767', 'a bad enqueue raises');
-select throws_ok(format($$select t.finish(%s, effects => '{"enqueues": [{"data": 1}]}')$$, :j), '22023', 'effects.enqueues.topic: must not be null', 'an enqueue without topic raises');
-select throws_ok(format($$select t.finish(%s, effects => '{"states": [{"op": "set", "group": "", "key": "z", "value": 1}]}')$$, :j), '22023', 'effects.states.group: must not be empty', 'a bad state write raises');
-select throws_like(format($$select t.finish(%s, effects => '{"states": [{"op": "zap", "group": "g", "key": "z"}]}')$$, :j), 'effects.states: op ''zap''%', 'an unknown operation raises');
+select throws_ok(format($$select t.finish(%s, effects => '{"enqueues": [{"topic": "std", "priority": 99999}]}')$$, :j), '22023', 'effects[0].enqueues[0].priority: 99999 is not a whole number between -32768 and 32767', 'a bad enqueue raises');
+select throws_ok(format($$select t.finish(%s, effects => '{"enqueues": [{"data": 1}]}')$$, :j), '22023', 'effects[0].enqueues[0].topic: must not be empty', 'an enqueue without topic raises');
+select throws_ok(format($$select t.finish(%s, effects => '{"states": [{"op": "set", "group": "", "key": "z", "value": 1}]}')$$, :j), '22023', 'effects[0].states[0].group: must not be empty', 'a bad state write raises');
+select throws_like(format($$select t.finish(%s, effects => '{"states": [{"op": "zap", "group": "g", "key": "z"}]}')$$, :j), 'effects[0].states[0].op: "zap" is none of set, delete, clear, update', 'an unknown operation raises');
 select is(t.status(:j), 'running', 'and it is held as before');
 select is(t.finish(:j, 'error', 'rejected'), 'retrying', 'so its error can be recorded');
 

@@ -21,8 +21,8 @@ select ok((select (progress ->> 'at')::timestamptz from stepd.jobs where id = 1)
 select is(stepd.progress_report(:n, t.lease(1), 1, '{"percent": 20}'), true, 'again');
 select is((select progress - 'at' from stepd.jobs where id = 1), '{"percent": 20, "attempt": 1}', 'the last one counts, all of it');
 select is((select progress from stepd.jobs where id = 2), null, 'of that job alone');
-select throws_ok(format('select stepd.progress_report(%s, %s, 1, ''[1]'')', :n, t.lease(1)), '22023', 'progress: is not a JSON object', 'no object');
-select throws_ok(format('select stepd.progress_report(%s, %s, 1, null)', :n, t.lease(1)), '22023', 'progress: is not a JSON object', 'null');
+select throws_ok(format('select stepd.progress_report(%s, %s, 1, ''[1]'')', :n, t.lease(1)), '22023', 'progress: is not an object', 'no object');
+select throws_ok(format('select stepd.progress_report(%s, %s, 1, null)', :n, t.lease(1)), '22023', 'progress: is not an object', 'null');
 
 -- the fence: another node, another lease, another job, a job that has left its lease
 select is(stepd.progress_report(:n + 1, t.lease(1), 1, '{}'), false, 'another node');

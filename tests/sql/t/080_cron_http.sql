@@ -62,7 +62,7 @@ select throws_ok($$select stepd.run('Nix')$$, '22023', 'step: there is no step "
 select throws_ok($$select stepd.run('Std')$$, '22023', 'step: "Std" has no cron trigger', 'run: no cron trigger');
 select throws_ok($$select stepd.run('Tick', 3)$$, '22023', 'trigger_index: trigger 3 of "Tick" is not a cron trigger', 'run: not that trigger');
 select throws_ok($$select stepd.run(null)$$, '22023', 'step: must not be null', 'run: null');
-select throws_ok($$select stepd.configure('n1', '{"steps": [{"name": "T", "triggers": [{"type": "cron", "expression": "@daily", "missed": "most"}]}]}', '[]', '{}')$$, '22023', 'manifest: step "T": trigger 0: missed: "most" is none of skip, one, all', 'an unknown policy');
+select throws_ok($$select stepd.configure('n1', '{"steps": [{"name": "T", "triggers": [{"type": "cron", "expression": "@daily", "missed": "most"}]}]}', '[]', '{}')$$, '22023', 'manifest: step "T": triggers[0].missed: "most" is none of skip, one, all', 'an unknown policy');
 
 -- pause and resume
 select version as v from stepd.setting \gset

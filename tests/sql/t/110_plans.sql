@@ -14,7 +14,7 @@ begin
 	perform stepd.finish(t.n(), 1, array_fill(t.lease(jobs[1]), array[cardinality(jobs)]), jobs, array_fill('error'::text, array[cardinality(jobs)]),
 		array_fill(1::bigint, array[cardinality(jobs)]), array_fill(1::bigint, array[cardinality(jobs)]), null, null, array_fill(0::bigint, array[cardinality(jobs)]),
 		(select jsonb_agg(jsonb_build_object('job', j, 'enqueues', '[{"topic": "once", "always": true}]'::jsonb, 'logs', '[{"at_us": 1, "level": "info", "message": "m"}]'::jsonb)) from unnest(jobs) j)::text);
-	perform stepd.promote(0), stepd.release('{}', '{}'), stepd.died(t.n(), 1, 1, 0, null, null, 0, 0, 0, 0, 0, 0, 0), stepd.rescue();
+	perform stepd.promote(0), stepd.release('{}', '{}'), stepd.died(t.n(), 1, 1, 0, null, null, null, null, 0, 0, 0, 0, 1), stepd.rescue();
 end $$;
 do $$
 begin
@@ -75,7 +75,7 @@ select is(pg_temp.cost(:'today', 'select stepd.promote(10)', 4), 'cheap', 'their
 select is(pg_temp.cost(:'today', 'select stepd.cancel(151000)', 1), 'cheap', 'cancel');
 select is(pg_temp.cost(:'today', 'select stepd.retry(151000)', 1), 'cheap', 'retry');
 select t.claim(6, 'Std', 10);
-select is(pg_temp.cost(:'today', 'select stepd.died(t.n(), 6, 1, 0, null, null, 0, 0, 0, 0, 0, 0, 0)', 1), 'cheap', 'a death');
+select is(pg_temp.cost(:'today', 'select stepd.died(t.n(), 6, 1, 0, null, null, null, null, 0, 0, 0, 0, 1)', 1), 'cheap', 'a death');
 analyze stepd.ready, stepd.waiting, stepd.job;
 select is(pg_temp.cost('stepd.ready', 'select t.claim(1, ''Std'', 10)', 12), 'cheap', 'the same with statistics');
 select is(pg_temp.cost('stepd.ready', 'select t.claim(1, ''Prio'', 10)', 12), 'cheap', 'of a priority lane too');

@@ -140,12 +140,12 @@ select pg_temp.refused('stepd.' || call, said) from (values
 	($$backlog('[1]')$$, 'pools[0]: is not an object'),
 	($$node_pools(1, '["x"]')$$, 'pools[0]: is not an object'),
 	($$progress_report(1, 1, 1, '{bad')$$, 'progress: invalid input syntax for type json'),
-	($$configure('x', '{"steps": [{"name": "zz", "triggers": 5}]}', '[]', '{}')$$, 'manifest: step "zz": triggers is not an array'),
-	($$configure('x', '{"steps": [{"name": "zz", "flows": 5}]}', '[]', '{}')$$, 'manifest: step "zz": flows is not an array'),
+	($$configure('x', '{"steps": [{"name": "zz", "triggers": 5}]}', '[]', '{}')$$, 'manifest.steps[0].triggers: 5 is no array'),
+	($$configure('x', '{"steps": [{"name": "zz", "flows": 5}]}', '[]', '{}')$$, 'manifest.steps[0].flows: 5 is no array of strings'),
 	($$configure('x', '{"steps": []}', '[{"name": "q", "strategy": "z"}]', '{}')$$, 'queues: queue "q": strategy z is not allowed'),
 	($$lanes('{a,null}')$$, 'steps: must not be null, as element 2 is'),
 	($$cancelled('{1,null}')$$, 'job_ids: must not be null, as element 2 is'),
-	($$claim(1, 1, 1, '{1}', '{0}', '{1}', -1)$$, 'total: -1 is not a number from 0 on'),
+	($$claim(1, 1, 1, '{1}', '{0}', '{1}', -1)$$, 'total: -1 is not between 0 and 2147483647'),
 	('node_join(gen_random_uuid(), ''a'', -1, ''v'', 1000)', 'pid: -1 is not the number of a process'),
 	($$release('{1}', '{}')$$, 'jobs: has another length than leases'),
 	($$claim(1, 1, 1, '{1}', '{}', '{}', 1)$$, 'lanes: has another length than cursors, maxes or mosts'),
@@ -174,28 +174,44 @@ select pg_temp.refused(call, said) from (values
 	(pg_temp.fin(outputs => '{""}'), 'outputs[1]: invalid input syntax for type json'),
 	(pg_temp.fin(effects => ''), 'effects: invalid input syntax for type json'),
 	(pg_temp.fin(effects => repeat('[', 30000)), 'effects: stack depth limit exceeded'),
-	(pg_temp.fin(effects => '{}'), 'effects: is not an array'),
-	(pg_temp.fin(effects => '[1]'), 'effects: has an element that is not an object with a job''s id as "job"'),
-	(pg_temp.fin(effects => '[{}]'), 'effects: has an element that is not an object with a job''s id as "job"'),
-	(pg_temp.fin(effects => '[{"job": 1.5}]'), 'effects: has an element that is not an object with a job''s id as "job"'),
-	(pg_temp.fin(effects => '[{"job": 1e30}]'), 'effects: has an element that is not an object with a job''s id as "job"'),
-	(pg_temp.fin(effects => pg_temp.effect('"progress": {"percent": "x"}')), 'effects.progress.percent: "x" is not between 0 and 100'),
-	(pg_temp.fin(effects => pg_temp.effect('"progress": 1')), 'effects.progress: is not a JSON object'),
-	(pg_temp.fin(effects => pg_temp.effect('"states": null')), 'effects.states: is not an array'),
-	(pg_temp.fin(effects => pg_temp.effect('"enqueues": {}')), 'effects.enqueues: is not an array'),
-	(pg_temp.fin(effects => pg_temp.effect('"logs": 1')), 'effects.logs: is not an array'),
-	(pg_temp.fin(effects => pg_temp.effect('"logs": [{}]')), 'effects.logs.at_us: is no time from 1970 to 9999'),
-	(pg_temp.fin(effects => pg_temp.effect('"logs": [{"at_us": -9e17}]')), 'effects.logs.at_us: is no time from 1970 to 9999'),
-	(pg_temp.fin(effects => pg_temp.effect('"logs": [{"at_us": 1, "level": "zz", "message": "m"}]')), 'effects.logs.level: is none of debug, info, warn, error'),
-	(pg_temp.fin(effects => pg_temp.effect('"logs": [{"at_us": 1, "level": "info", "message": null}]')), 'effects.logs.message: must not be null'),
-	(pg_temp.fin(effects => pg_temp.effect('"enqueues": [{"topic": "fan", "priority": "x", "always": true}]')), 'effects.enqueues.priority: "x" is no whole number'),
-	(pg_temp.fin(effects => pg_temp.effect('"enqueues": [{"topic": "fan", "run_at": "zz", "always": true}]')), 'effects.enqueues.run_at: invalid input syntax for type timestamp with time zone: "zz"'),
-	(pg_temp.fin(effects => pg_temp.effect('"enqueues": [{"topic": "fan", "delay_ms": 1e30, "always": true}]')), 'effects.enqueues.delay_ms: 1000000000000000000000000000000 is not between 0 and a hundred years'),
-	(pg_temp.fin(effects => pg_temp.effect('"enqueues": [{"topic": "fan", "always": "perhaps"}]')), 'effects.enqueues.always: is neither true nor false'),
-	(pg_temp.fin(effects => pg_temp.effect('"enqueues": [{"topic": "", "always": true}]')), 'effects.enqueues.topic: must not be empty'),
-	(pg_temp.fin(effects => pg_temp.effect('"states": [{"op": "zap", "group": "g", "key": "k"}]')), 'effects.states: op ''zap'' is not known'),
-	(pg_temp.fin(effects => pg_temp.effect('"states": [{"op": "update", "group": "g", "key": "k", "ops": 1}]')), 'effects.states g/k ops: must be a JSON array of operations'),
+	(pg_temp.fin(effects => '{}'), 'effects: is not an array of objects'),
+	(pg_temp.fin(effects => '[1]'), 'effects[0]: is not an object'),
+	(pg_temp.fin(effects => '[{}]'), 'effects[0].job: must not be empty'),
+	(pg_temp.fin(effects => '[{"job": 1.5}]'), 'effects[0].job: 1.5 is not a whole number between -9223372036854775808 and 9223372036854775807'),
+	(pg_temp.fin(effects => '[{"job": 1e30}]'), 'effects[0].job: 1000000000000000000000000000000 is none of jobs'),
+	(pg_temp.fin(effects => pg_temp.effect('"progress": {"percent": "x"}')), 'effects[0].progress.percent: "x" is no number'),
+	(pg_temp.fin(effects => pg_temp.effect('"progress": 1')), 'effects[0].progress: 1 is no object'),
+	(pg_temp.fin(effects => pg_temp.effect('"states": null')), 'effects[0].states: is not an array of objects'),
+	(pg_temp.fin(effects => pg_temp.effect('"enqueues": {}')), 'effects[0].enqueues: {} is no array'),
+	(pg_temp.fin(effects => pg_temp.effect('"logs": 1')), 'effects[0].logs: 1 is no array'),
+	(pg_temp.fin(effects => pg_temp.effect('"logs": [{}]')), 'effects[0].logs[0].at_us: must not be empty'),
+	(pg_temp.fin(effects => pg_temp.effect('"logs": [{"at_us": -9e17}]')), 'effects[0].logs[0].at_us: -900000000000000000 is not a whole number between 0 and 253402300799000000'),
+	(pg_temp.fin(effects => pg_temp.effect('"logs": [{"at_us": 1, "level": "zz", "message": "m"}]')), 'effects[0].logs[0].level: "zz" is none of debug, info, warn, error'),
+	(pg_temp.fin(effects => pg_temp.effect('"logs": [{"at_us": 1, "level": "info", "message": null}]')), 'effects[0].logs[0].message: must not be empty'),
+	(pg_temp.fin(effects => pg_temp.effect('"enqueues": [{"topic": "fan", "priority": "x", "always": true}]')), 'effects[0].enqueues[0].priority: "x" is no number'),
+	(pg_temp.fin(effects => pg_temp.effect('"enqueues": [{"topic": "fan", "run_at": "zz", "always": true}]')), 'effects[0].enqueues[0].run_at: invalid input syntax for type timestamp with time zone: "zz"'),
+	(pg_temp.fin(effects => pg_temp.effect('"enqueues": [{"topic": "fan", "delay_ms": 1e30, "always": true}]')), 'effects[0].enqueues[0].delay_ms: 1000000000000000000000000000000 is not a number between 0 and 3155760000000'),
+	(pg_temp.fin(effects => pg_temp.effect('"enqueues": [{"topic": "fan", "always": "perhaps"}]')), 'effects[0].enqueues[0].always: "perhaps" is no boolean'),
+	(pg_temp.fin(effects => pg_temp.effect('"enqueues": [{"topic": "", "always": true}]')), 'effects[0].enqueues[0].topic: must not be empty'),
+	(pg_temp.fin(effects => pg_temp.effect('"states": [{"op": "zap", "group": "g", "key": "k"}]')), 'effects[0].states[0].op: "zap" is none of set, delete, clear, update'),
+	(pg_temp.fin(effects => pg_temp.effect('"states": [{"op": "update", "group": "g", "key": "k", "ops": 1}]')), 'effects[0].states[0].ops: 1 is no array'),
 	(pg_temp.fin(effects => pg_temp.effect('"states": [{"op": "update", "group": "g", "key": "array", "ops": [{"type": "increment", "by": 1}]}]')), 'effects.states g/array ops[0]: increment of array'),
+	(pg_temp.fin(effects => '[{"job": 999999999}]'), 'effects[0].job: 999999999 is none of jobs'),
+	(pg_temp.fin(effects => pg_temp.effect('"enqueue": []')), 'effects[0].enqueue: is not known'),
+	(pg_temp.fin(effects => pg_temp.effect('"enqueues": [{"topic": 1, "always": true}]')), 'effects[0].enqueues[0].topic: 1 is no string'),
+	(pg_temp.fin(effects => pg_temp.effect('"enqueues": [{"topic": "fan", "always": true}, {"topic": "fan", "group": [1]}]')), 'effects[0].enqueues[1].group: [1] is no string'),
+	(pg_temp.fin(effects => pg_temp.effect('"enqueues": [{"topic": "fan", "unique": {}}]')), 'effects[0].enqueues[0].unique: {} is no string'),
+	(pg_temp.fin(effects => pg_temp.effect('"enqueues": [{"topic": "fan", "unique": ""}]')), 'effects[0].enqueues[0].unique: must not be empty'),
+	(pg_temp.fin(effects => pg_temp.effect('"enqueues": [{"topic": "fan", "delay_ms": -1}]')), 'effects[0].enqueues[0].delay_ms: -1 is not a number between 0 and 3155760000000'),
+	(pg_temp.fin(effects => pg_temp.effect('"enqueues": [{"topic": "fan", "delay_ms": 1, "run_at": "2026-01-01"}]')), 'effects[0].enqueues[0].run_at: is given beside delay_ms; one of them is enough'),
+	(pg_temp.fin(effects => pg_temp.effect('"enqueues": [{"topic": "fan", "group_id": "x", "always": true}]')), 'effects[0].enqueues[0].group_id: is not known'),
+	(pg_temp.fin(effects => pg_temp.effect('"enqueues": [1]')), 'effects[0].enqueues[0]: is not an object'),
+	(pg_temp.fin(effects => pg_temp.effect('"states": [{"op": "set", "group": "g", "key": "k"}]')), 'effects[0].states[0].value: must not be empty'),
+	(pg_temp.fin(effects => pg_temp.effect('"states": [{"op": "set", "group": 5, "key": "k", "value": 1}]')), 'effects[0].states[0].group: 5 is no string'),
+	(pg_temp.fin(effects => pg_temp.effect('"states": [{"op": "delete", "group": "g", "key": ""}]')), 'effects[0].states[0].key: must not be empty'),
+	(pg_temp.fin(effects => pg_temp.effect('"states": [{"op": "delete", "group": "g", "key": "k", "values": 1}]')), 'effects[0].states[0].values: is not known'),
+	(pg_temp.fin(effects => pg_temp.effect('"logs": [{"at_us": 1, "level": "info", "message": 5}]')), 'effects[0].logs[0].message: 5 is no string'),
+	(pg_temp.fin(effects => pg_temp.effect('"logs": [{"at_us": 1, "level": "info", "message": "m", "field": {}}]')), 'effects[0].logs[0].field: is not known'),
 	(pg_temp.fin(leases => 'array[t.lease(t.last()), t.lease(t.last())]', jobs => 'array[t.last(), t.last()]', outcome => 'completed,error', ages => '{1,1}', durations => '{1,1}'), 'jobs: has a job twice'),
 	('stepd.release(''{1,null}'', ''{1,1}'')', 'leases: must not be null, as element 2 is'),
 	('stepd.give_back(1, 1, 1, ''{null}'')', 'keep: must not be null, as element 1 is'),
@@ -223,15 +239,15 @@ select pg_temp.refused('stepd.' || call, said) from (values
 	($$cron_fire('{1}', '{null}', '{null}')$$, 'fire_at: must not be null, as element 1 is'),
 	($$cron_fire('{1}', '{infinity}', '{null}')$$, 'fire_at[1]: infinity is not between 1970 and 9999'),
 	($$cron_fire('{1}', '{2026-01-01}', '{-infinity}')$$, 'next_at[1]: -infinity is not between 1970 and 9999'),
-	($$cron_fire('{1}', '{2026-01-01}', '{null}', null, 'infinity')$$, 'fired_at[1]: infinity is not between 1970 and 9999'),
+	($$cron_fire('{1}', '{2026-01-01}', '{null}', null, 'infinity')$$, 'fired_at: infinity is not between 1970 and 9999'),
 	($$cron_next('{1}', '{infinity}')$$, 'next_at[1]: infinity is not between 1970 and 9999'),
 	($$schedules_load('{null}')$$, 'steps: must not be null, as element 1 is'),
-	($$node_pools(1, '[{}]')$$, 'pools[0].pool: must not be empty'),
-	($$node_pools(1, '[{"pool": "p", "serves": "queue", "processes": "x", "min": 1, "max": 1, "deaths": 0, "degraded": false}]')$$, 'pools.processes: "x" is no number'),
-	($$node_pools(1, '[{"pool": "p", "serves": "queue", "processes": -1, "min": 1, "max": 1, "deaths": 0, "degraded": false}]')$$, 'pools.processes: -1 is not a whole number between 0 and 2147483647'),
-	($$node_pools(1, '[{"pool": "p", "serves": "zz", "processes": 1, "min": 1, "max": 1, "deaths": 0, "degraded": false}]')$$, 'pools.serves: is neither queue nor http'),
-	($$backlog('[{"pool": 0, "max": -1, "steps": []}]')$$, 'pools.max: -1 is not a whole number between 0 and 2147483647'),
-	($$backlog('[{"pool": 0, "max": 1, "steps": "x"}]')$$, 'pools.steps: "x" is no array'),
+	($$node_pools(1, '[{}]')$$, 'pools[0].max: must not be empty'),
+	($$node_pools(1, '[{"pool": "p", "serves": "queue", "processes": "x", "min": 1, "max": 1, "deaths": 0, "degraded": false}]')$$, 'pools[0].processes: "x" is no number'),
+	($$node_pools(1, '[{"pool": "p", "serves": "queue", "processes": -1, "min": 1, "max": 1, "deaths": 0, "degraded": false}]')$$, 'pools[0].processes: -1 is not a whole number between 0 and 2147483647'),
+	($$node_pools(1, '[{"pool": "p", "serves": "zz", "processes": 1, "min": 1, "max": 1, "deaths": 0, "degraded": false}]')$$, 'pools[0].serves: "zz" is none of queue, http'),
+	($$backlog('[{"pool": 0, "max": -1, "steps": []}]')$$, 'pools[0].max: -1 is not a whole number between 0 and 2147483647'),
+	($$backlog('[{"pool": 0, "max": 1, "steps": "x"}]')$$, 'pools[0].steps: "x" is no array of strings'),
 	($$lanes('{{a},{b}}')$$, 'steps: has more than one dimension'),
 	($$cancelled('{{1},{2}}')$$, 'job_ids: has more than one dimension'),
 	($$http_jobs('{null}', '{true}', true)$$, 'ids: must not be null, as element 1 is'),
@@ -241,23 +257,58 @@ select pg_temp.refused('stepd.' || call, said) from (values
 	($$claimed(1, 1, 1, '{null}')$$, 'leases: must not be null, as element 1 is'),
 	($$maintain('170000000 years')$$, 'keep: 170000000 years is more than 36500 days'),
 	($$upkeep('170000000 years')$$, 'keep: 170000000 years is more than 36500 days'),
-	($$progress_report(1, 1, 1, '{"percent": "x"}')$$, 'progress.percent: "x" is not between 0 and 100'),
-	($$progress_report(1, 1, 1, '{"percent": 101}')$$, 'progress.percent: 101 is not between 0 and 100'),
+	($$progress_report(1, 1, 1, '{"percent": "x"}')$$, 'progress.percent: "x" is no number'),
+	($$progress_report(1, 1, 1, '{"percent": 101}')$$, 'progress.percent: 101 is not a number between 0 and 100'),
 	($$progress_report(1, 1, 1, '{"message": 5}')$$, 'progress.message: 5 is no string'),
 	($$progress_report(1, 1, 1, '{"how": 5}')$$, 'progress.how: is not known'),
 	($$configure(repeat('n', 201), '{"steps": []}', null, null)$$, 'node_name: is 201 bytes long, at most 200 are allowed'),
-	($$configure('n', '1', null, null)$$, 'manifest: has no array "steps"'),
-	($$configure('n', '{"step": []}', null, null)$$, 'manifest: has no array "steps"'),
-	($$configure('n', '{"steps": [1]}', null, null)$$, 'manifest: has a step without a name, or one twice'),
-	($$configure('n', '{"steps": [{"name": "A"}, {"name": "A"}]}', null, null)$$, 'manifest: has a step without a name, or one twice'),
-	($$configure('n', '{"steps": [{"name": []}]}', null, null)$$, 'manifest: has a step without a name'),
-	($$configure('n', jsonb_build_object('steps', jsonb_build_array(jsonb_build_object('name', repeat('x', 1000000)))), null, null)$$, 'manifest: a step''s name: is 1000000 bytes long, at most 255 are allowed'),
-	($$configure('n', '{"steps": [{"name": "A", "triggers": [{"type": "queue", "topic": 5}]}]}', null, null)$$, 'manifest: step "A": trigger 0 has no topic'),
-	($$configure('n', '{"steps": [{"name": "A", "triggers": [{"type": "cron", "expression": "@daily", "overlap": "zz"}]}]}', null, null)$$, 'manifest: step "A": trigger 0: overlap: "zz" is neither allow nor skip'),
-	($$configure('n', '{"steps": [{"name": "A", "triggers": [{"type": "cron", "expression": "@daily", "catchUpLimit": 0}]}]}', null, null)$$, 'manifest: step "A": trigger 0.catchUpLimit: 0 is not a whole number between 1 and 3155760000000'),
-	($$configure('n', '{"steps": [{"name": "A", "triggers": [{"type": "cron", "expression": "@daily", "catchUpLimit": "zz"}]}]}', null, null)$$, 'manifest: step "A": trigger 0.catchUpLimit: "zz" is no number'),
-	($$configure('n', '{"steps": []}', '[{"name": "q", "jitter": 5}]', null)$$, 'queues: queue "q": jitter 5 is not allowed'),
-	($$configure('n1', '{"steps": []}', null, '{"jitter": 5}')$$, 'defaults: queue "fan": jitter 5 is not allowed')) v (call, said);
+	($$configure('n', '1', null, null)$$, 'manifest: is not an object'),
+	($$configure('n', '{"step": []}', null, null)$$, 'manifest.step: is not known'),
+	($$configure('n', '{"steps": [1]}', null, null)$$, 'manifest.steps[0]: is not an object'),
+	($$configure('n', '{"steps": [{"name": "A"}, {"name": "A"}]}', null, null)$$, 'manifest: has a step twice'),
+	($$configure('n', '{"steps": [{"name": []}]}', null, null)$$, 'manifest.steps[0].name: [] is no string'),
+	($$configure('n', jsonb_build_object('steps', jsonb_build_array(jsonb_build_object('name', repeat('x', 1000000)))), null, null)$$, 'manifest.steps[0].name: is 1000000 bytes long, at most 255 are allowed'),
+	($$configure('n', '{"steps": [{"name": "A", "triggers": [{"type": "queue", "topic": 5}]}]}', null, null)$$, 'manifest: step "A": triggers[0].topic: 5 is no string'),
+	($$configure('n', '{"steps": [{"name": "A", "triggers": [{"type": "cron", "expression": "@daily", "overlap": "zz"}]}]}', null, null)$$, 'manifest: step "A": triggers[0].overlap: "zz" is none of allow, skip'),
+	($$configure('n', '{"steps": [{"name": "A", "triggers": [{"type": "cron", "expression": "@daily", "catchUpLimit": 0}]}]}', null, null)$$, 'manifest: step "A": triggers[0].catchUpLimit: 0 is not a whole number between 1 and 3155760000000'),
+	($$configure('n', '{"steps": [{"name": "A", "triggers": [{"type": "cron", "expression": "@daily", "catchUpLimit": "zz"}]}]}', null, null)$$, 'manifest: step "A": triggers[0].catchUpLimit: "zz" is no number'),
+	($$configure('n', '{"steps": []}', '[{"name": "q", "jitter": 5}]', null)$$, 'queues[0].jitter: 5 is not a number between 0 and 1'),
+	($$configure('n', '{"steps": [], "x": 1}', null, null)$$, 'manifest.x: is not known'),
+	($$configure('n', '{"steps": [{"name": "A", "flows": [5]}]}', null, null)$$, 'manifest.steps[0].flows[0]: 5 is no string'),
+	($$configure('n', '{"steps": [{"name": "A", "enqueues": ["x", null]}]}', null, null)$$, 'manifest.steps[0].enqueues[1]: must not be empty'),
+	($$configure('n', '{"steps": [{"name": "A", "kind": 5}]}', null, null)$$, 'manifest.steps[0].kind: 5 is no string'),
+	($$configure('n', '{"steps": [{"name": "A", "file": {}}]}', null, null)$$, 'manifest.steps[0].file: {} is no string'),
+	($$configure('n', '{"steps": [{"name": "A", "trigger": []}]}', null, null)$$, 'manifest.steps[0].trigger: is not known'),
+	($$configure('n', '{"steps": [{"name": "A", "triggers": [5]}]}', null, null)$$, 'manifest: step "A": triggers[0]: is not an object'),
+	($$configure('n', '{"steps": [{"name": "A", "triggers": [{"topic": "x"}]}]}', null, null)$$, 'manifest: step "A": triggers[0].topic: is not known'),
+	($$configure('n', '{"steps": [{"name": "A", "triggers": [{"type": 5}]}]}', null, null)$$, 'manifest: step "A": triggers[0].type: 5 is none of queue, http, cron'),
+	($$configure('n', '{"steps": [{"name": "A", "triggers": [{"type": "queue", "topic": "x"}, {"type": "http", "method": "GET"}]}]}', null, null)$$, 'manifest: step "A": triggers[1].path: must not be empty'),
+	($$configure('n', '{"steps": [{"name": "A", "triggers": [{"type": "cron", "expression": 5}]}]}', null, null)$$, 'manifest: step "A": triggers[0].expression: 5 is no string'),
+	($$configure('n', '{"steps": [{"name": "A", "triggers": [{"type": "cron", "expression": "@daily", "timezone": 5}]}]}', null, null)$$, 'manifest: step "A": triggers[0].timezone: 5 is no string'),
+	($$configure('n', '{"steps": []}', 'null', null)$$, 'queues: is not an array of objects'),
+	($$configure('n', '{"steps": []}', '[5]', null)$$, 'queues[0]: is not an object'),
+	($$configure('n', '{"steps": []}', '[{}]', null)$$, 'queues[0].name: must not be empty'),
+	($$configure('n', '{"steps": []}', '[{"name": "a"}, {"name": "b"}, {"name": "a"}]', null)$$, 'queues: has a queue twice'),
+	($$configure('n', '{"steps": []}', '[{"name": "a", "paused": true}]', null)$$, 'queues[0].paused: is not known'),
+	($$configure('n', '{"steps": []}', '[{"name": "a", "retryDelay": "1s"}]', null)$$, 'queues[0].retry_delay_ms: "1s" is no number'),
+	($$configure('n', '{"steps": []}', '[{"name": "a", "maxRetries": 1.5}]', null)$$, 'queues[0].max_retries: 1.5 is not a whole number between 0 and 30000'),
+	($$configure('n', '{"steps": []}', '[{"name": "a", "rate_limit": 3000000000}]', null)$$, 'queues[0].rate_limit: 3000000000 is not a whole number between 0 and 2147483647'),
+	($$configure('n', '{"steps": []}', null, '[]')$$, 'defaults: is not an object'),
+	($$configure('n', '{"steps": []}', null, '{"name": "x"}')$$, 'defaults.name: is not known'),
+	($$configure('n', '{"steps": []}', null, '{"backoff": 5}')$$, 'defaults.backoff: 5 is no string'),
+	($$cron_fire('{1}', '{2026-01-02}', '{2026-01-01}')$$, 'next_at[1]: 2026-01-01 00:00:00+00 is not after fire_at'),
+	($$claim(1, -1, 1, '{1}', '{0}', '{1}', 1)$$, 'slot: -1 is not between 0 and 2147483647'),
+	($$claim(1, 1, 1, '{1,1}', '{0,0}', '{1,1}', 1)$$, 'lanes: has lane 1 twice'),
+	($$claim(1, 1, 1, '{1}', '{0}', '{1}', 1, idle => '{{1},{2}}')$$, 'idle: has more than one dimension'),
+	($$claim(1, 1, 1, '{1}', '{0}', '{1}', 1, idle => '{null}')$$, 'idle: must not be null, as element 1 is'),
+	($$claim(1, 1, 1, '{1}', '{0}', '{1}', 1, -1)$$, 'large: -1 is not between 0 and 2147483647'),
+	($$claim(1, 1, 1, '{1}', '{0}', '{1}', 1, null, '{-1}')$$, 'mosts[1]: -1 is not between 0 and 2147483647'),
+	($$died(1, 1, 1, 1, 'crashed', null, -1, null, null, null, 1, 1, 1)$$, 'exit_code: -1 is not between 0 and 255'),
+	($$died(1, 1, 1, 1, 'crashed', null, null, 0, null, null, 1, 1, 1)$$, 'signal: 0 is not between 1 and 127'),
+	($$died(1, 1, 1, 1, 'crashed', null, null, 9, -5, null, 1, 1, 1)$$, 'max_rss_kb: -5 is not between 0 and 9223372036854775807'),
+	($$http_finish(-1, 1, 'Web', 0, null, 'completed', 1, 1, null, null, null, null)$$, 'node_id: -1 is not between 1 and 2147483647'),
+	($$http_finish(1, 1, 'Web', 0, null, 'completed', 1, 1, null, null, null, '{"logs": [1]}')$$, 'effects[0].logs[0]: is not an object'),
+	($$configure('n1', '{"steps": []}', null, '{"jitter": 5}')$$, 'defaults.jitter: 5 is not a number between 0 and 1')) v (call, said);
 
 -- what an application may get wrong in an operation
 select pg_temp.refused(format('stepd.state_update(%L, %L, %L)', 'g', 'k', ops), said) from (values
@@ -280,9 +331,9 @@ begin
 	select * into p from pg_proc where oid = f;
 	begin
 		execute format('select * from stepd.%I(%s)', p.proname, (select string_agg(case when i = cardinality(p.proargtypes::oid[]) and p.provariadic <> 0 then 'variadic ' else '' end || case when i = n then 'null' else case
-				when p.proargnames[i] = 'manifest' then '''{"steps": []}''' when t = 'jsonb'::regtype then '''[]''' when t = 'interval'::regtype then '''1 day''' when t in ('int'::regtype, 'bigint'::regtype) then '1000'
+				when p.proargnames[i] = 'manifest' then '''{"steps": []}''' when t = 'jsonb'::regtype then '''[]''' when t = 'interval'::regtype then '''1 day''' when t in ('int'::regtype, 'bigint'::regtype) then '100'
 				when t = 'uuid'::regtype then 'gen_random_uuid()' when t = 'timestamptz'::regtype then 'now()' when t = 'boolean'::regtype then 'true'
-				when p.proargnames[i] in ('progress', 'effects', 'input', 'output', 'defaults') then '''{}''' when p.proargnames[i] = 'outcome' then '''crashed''' when t = 'text'::regtype then '''Tick''' else '''{}''' end end || '::' || format_type(t, null), ', ' order by i)
+				when p.proargnames[i] = 'effects' then '''[]''' when p.proargnames[i] in ('progress', 'input', 'output', 'defaults') then '''{}''' when p.proargnames[i] = 'outcome' then '''crashed''' when t = 'text'::regtype then '''Tick''' else '''{}''' end end || '::' || format_type(t, null), ', ' order by i)
 			from unnest(p.proargtypes) with ordinality a (t, i)));
 		return p.proargnames[n];
 	exception when sqlstate '22023' then
@@ -316,6 +367,34 @@ select is((select string_agg(x.proname || '(' || x.args || ')', ' ' order by x.p
 	|| ' state_set(value)'
 	|| ' unread(keep pid error)',
 	'functions with the arguments that may be null');
+
+-- And which of them take a number below zero where it does not name something?  (Of what there is not they do nothing.)
+create function pg_temp.takes_negative(f oid, n int) returns text language plpgsql as $$
+declare
+	p pg_proc;
+	list text;
+begin
+	select * into p from pg_proc where oid = f;
+	select string_agg(case
+			when i = n then case when t::text like '%[]' then '''{-1}''' else '-1' end
+			when t = 'text'::regtype then case p.proargnames[i] when 'effects' then '''[]''' when 'outcome' then '''crashed''' when 'progress' then '''{}'''
+				when 'input' then '''{}''' when 'output' then '''{}''' else '''Tick''' end
+			when p.proargnames[i] = 'outcomes' then '''{completed}'''
+			else case t::text when 'integer' then '100' when 'bigint' then '100' when 'integer[]' then '''{1}''' when 'bigint[]' then '''{1}'''
+				when 'uuid' then 'gen_random_uuid()' when 'timestamp with time zone' then 'now()' when 'boolean' then 'true' when 'text[]' then '''{1}''' when 'uuid[]' then '''{null}''' when 'jsonb' then '''[]''' when 'timestamp with time zone[]' then case p.proargnames[i] when 'next_at' then '''{2026-01-02}''' else '''{2026-01-01}''' end when 'boolean[]' then '''{true}''' else 'null' end
+			end || '::' || t, ', ' order by i)
+	into list from unnest(p.proargtypes::regtype[]) with ordinality a (t, i);
+	execute format('select * from stepd.%I(%s)', p.proname, list);
+	return case when p.proargnames[n] !~ '^(node_id|slot|generation|backend|(job|lease|lane|node|schedule)(_id)?s?|ids|keep|cursors|revisions|priority)$' then p.proargnames[n] end;
+exception when others then
+	return case when sqlerrm !~ ('^' || p.proargnames[n] || '(\[1\])?: ') then p.proargnames[n] || ' fails with ' || sqlstate || ' ' || sqlerrm end;
+end $$;
+select is((select string_agg(x.proname || '(' || x.args || ')', ' ' order by x.proname) from (
+		select p.proname, string_agg(pg_temp.takes_negative(p.oid, n), ' ' order by n) as args
+		from pg_proc p cross join generate_series(1, p.pronargs) n
+		where p.pronamespace = 'stepd'::regnamespace and p.proname !~ '^_' and p.prokind = 'f'
+			and p.proargtypes[n - 1] in ('int'::regtype, 'bigint'::regtype, 'int[]'::regtype, 'bigint[]'::regtype) group by p.oid, p.proname) x where x.args <> ''),
+	null, 'functions with the arguments that may be negative');
 
 -- what is stored compressed in a table of the caller's does not look large or deep
 create temp table zipped (d jsonb);
