@@ -37,7 +37,7 @@ declare
 	e jsonb := stepd._json('effects', http_finish.effects);
 begin
 	perform stepd._required('{node_id,trigger_index}', http_finish.node_id is null, http_finish.trigger_index is null);
-	perform stepd._check_range('node_id', http_finish.node_id, 1, 2147483647), stepd._check_range('pid', http_finish.pid, 1, 2147483647);
+	perform stepd._check_range('node_id', http_finish.node_id, 0, 2147483647), stepd._check_range('pid', http_finish.pid, 1, 2147483647);
 	perform stepd._check_range('age_us', http_finish.age_us, 0, 3155760000000000), stepd._check_range('duration_us', http_finish.duration_us, 0, 3155760000000000);
 	started := at - coalesce(age_us, 0) * interval '1 us';
 	finished := at - coalesce(age_us - duration_us, 0) * interval '1 us';

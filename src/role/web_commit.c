@@ -8,7 +8,8 @@
  *     request's time is over, then 503;
  *   - lost with the connection, so that nobody knows whether it was stored:
  *     503, never a second try, because a second try might store it twice;
- *   - refused: it becomes a handler error, which is recorded without effects.
+ *   - refused: it becomes a handler error, which is recorded without effects
+ *     (role/refused.h).
  */
 #include "role/web.h"
 
@@ -18,6 +19,7 @@
 #include "queue/finish.h"
 #include "queue/sqlcalls.h"
 #include "role/ask.h"
+#include "role/refused.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -84,10 +86,12 @@ static void name_error(struct sd_attempt *a)
 {
 	struct sd_web_call *c = sd_web_call_of(a);
 	const char *message = a->error ? a->error : "no message";
+	bool named = c->error_id != NULL && strstr(message, c->error_id) != NULL; /* what the handler had said is in it */
 
 	c->error_id = c->frame.error_id;
 	sd_log_kv(SD_LOG_ERROR, "handler failed", "step", a->queue, "error", message, "error_id", c->error_id, "trace", a->trace_id, NULL);
-	a->error = sd_arena_printf(a->arena, "%s (error id %s)", message, c->error_id);
+	if (!named)
+		a->error = sd_arena_printf(a->arena, "%s (error id %s)", message, c->error_id);
 }
 
 static void go_on(struct sd_web *w)
@@ -126,20 +130,6 @@ static void retry_later(struct sd_web *w)
 	ev_timer_start(w->loop, &w->retry_timer);
 }
 
-static void turn_into_error(struct sd_attempt *a, const struct sd_err *err)
-{
-	a->effects_refused = 1;
-	a->outcome = SD_OUTCOME_ERROR;
-	a->error = sd_arena_printf(a->arena, "the database refused the effects: %s%s%s%s%s%s", err->message, err->detail[0] ? ": " : "",
-				   err->detail, err->sqlstate[0] ? " (SQLSTATE " : "", err->sqlstate, err->sqlstate[0] ? ")" : "");
-	a->output = NULL;
-	a->nenqueues = a->nstates = a->nlogs = 0;
-	sd_buf_reset(&a->enqueues);
-	sd_buf_reset(&a->states);
-	sd_buf_reset(&a->logs);
-	name_error(a);
-}
-
 static void on_stored(void *arg, PGresult *const *results, size_t n, const struct sd_err *err)
 {
 	struct sd_web *w = arg;
@@ -151,8 +141,8 @@ static void on_stored(void *arg, PGresult *const *results, size_t n, const struc
 		sd_log_err(SD_LOG_WARN, err, "the database does not take the body of a request, which is recorded without");
 		w->storing->input = "null";
 		sd_web_store(w);
-	} else if (err->class != SD_ERR_TRANSIENT && !w->storing->effects_refused) {
-		turn_into_error(w->storing, err);
+	} else if (err->class != SD_ERR_TRANSIENT && sd_refused(w->storing, err)) {
+		name_error(w->storing);
 		sd_web_store(w);
 	} else if (err->class != SD_ERR_TRANSIENT) { /* not even the plain record: the client is told, the log has it */
 		sd_log_err(SD_LOG_ERROR, err, "recording a failed request");

@@ -38,69 +38,6 @@
 #define FIRST_LIFE 1	     /* of a slot: it replaces nobody */
 #define PATIENCE_SECONDS 5. /* like the keeper's at the end */
 
-void sd_chain_init(struct sd_chain *c)
-{
-	c->head = NULL;
-	c->tail = &c->head;
-	c->n = 0;
-}
-
-void sd_chain_append(struct sd_chain *c, struct sd_attempt *list)
-{
-	while (list != NULL) {
-		*c->tail = list;
-		c->tail = &list->next;
-		c->n++;
-		list = list->next;
-	}
-}
-
-struct sd_attempt *sd_chain_take(struct sd_chain *c)
-{
-	struct sd_attempt *list = c->head;
-	sd_chain_init(c);
-	return list;
-}
-
-int sd_worker_idle_peers(const struct sd_worker *w, struct sd_buf *slots)
-{
-	const struct sd_scoreboard *sb = w->child->scoreboard;
-	int n = 0;
-
-	sd_buf_reset(slots);
-	sd_buf_chr(slots, '{');
-	for (uint32_t i = 0; i < sb->nslots; i++) {
-		const struct sd_slot *s = &sb->slot[i];
-		int pool = atomic_load(&s->pool);
-
-		if (i == w->child->slot_index || atomic_load(&s->state) != SD_SLOT_READY || atomic_load(&s->asleep) == SD_AWAKE ||
-		    atomic_load(&s->conf_generation) != atomic_load(&w->child->slot->conf_generation) ||
-		    !sd_worker_is_peer(w, pool))
-			continue;
-		n++;
-		if ((w->equals >> pool & 1) && atomic_load(&s->db_up))
-			sd_buf_pgarray_i64(slots, i);
-	}
-	sd_buf_chr(slots, '}');
-	return n;
-}
-
-void sd_worker_ring(struct sd_worker *w, size_t most)
-{
-	sd_wake_ring(w->child->wake, w->child->scoreboard, w->child->slot_index, most);
-}
-
-/* We leave: what we were woken for, or give back, is for others; when none of them sleeps, the pool may have to grow. */
-void sd_worker_hand_over(struct sd_worker *w)
-{
-	struct sd_msg msg = {.type = SD_MSG_DEMAND, .demand = {.group = w->group, .waiting = 1}};
-	struct sd_err err;
-
-	if (sd_wake_ring(w->child->wake, w->child->scoreboard, w->child->slot_index, 1) == 0 &&
-	    sd_chan_send(w->child->chan, &msg, &err) != 0)
-		sd_log(SD_LOG_DEBUG, "work to hand over not told: %s", err.message);
-}
-
 void sd_worker_retry_later(struct sd_worker *w, double seconds)
 {
 	ev_timer_stop(w->loop, &w->retry_timer);
@@ -170,61 +107,6 @@ static void watch_wake(struct sd_worker *w, bool on)
 		ev_io_start(w->loop, &w->wake_io);
 	} else {
 		ev_io_stop(w->loop, &w->wake_io);
-	}
-}
-
-/* ---- what the runner hands back ---- */
-
-static void void_it(struct sd_attempt *a, const char *error)
-{
-	char job[24];
-
-	snprintf(job, sizeof job, "%lld", (long long)a->job_id);
-	sd_log_kv(SD_LOG_INFO, "the handler came to an end too late; what it did is void", "job", job, "error", error, NULL);
-	a->outcome = SD_OUTCOME_TIMEOUT;
-	a->error = sd_arena_strdup(a->arena, error);
-	a->output = NULL;
-	a->progress = NULL;
-	a->delay_ms = -1;
-	sd_buf_reset(&a->enqueues);
-	sd_buf_reset(&a->states);
-	sd_buf_reset(&a->logs);
-	a->nenqueues = a->nstates = a->nlogs = 0;
-}
-
-/* Who returned past its deadline, or as it was about to be ended for a limit: the supervisor may not have seen it, or TERM be on its way. */
-static void judge(struct sd_worker *w, struct sd_attempt *a)
-{
-	char text[SD_LIMIT_TEXT];
-
-	if (a->outcome == SD_OUTCOME_INVALID_INPUT)
-		return;
-	if (sd_limit_of_slot(w->child->slot, a->job_id, text) != NULL) {
-		void_it(a, text);
-	} else if (a->timeout_ms > 0 && a->finished_us - a->started_us > a->timeout_ms * SD_MS) {
-		snprintf(text, sizeof text, "timed out after %lld ms", (long long)a->timeout_ms);
-		void_it(a, text);
-	}
-}
-
-void sd_worker_take_finished(struct sd_worker *w)
-{
-	struct sd_attempt *list = sd_runner_take(w->runner);
-	while (list != NULL) {
-		struct sd_attempt *a = list;
-		list = a->next;
-		a->next = NULL;
-		struct sd_lane *l = sd_worker_lane(w, a->lane);
-		if (l != NULL)
-			sd_lane_ran(l, a->finished_us - a->started_us, (int64_t)a->input_len);
-		if (w->finished.n == 0)
-			w->finished_since_us = a->finished_us;
-		if (w->ending && a->job_id == w->ending_job) {
-			w->ended = a;
-			continue;
-		}
-		judge(w, a);
-		sd_chain_append(&w->finished, a);
 	}
 }
 
@@ -322,26 +204,6 @@ static void talk(struct sd_worker *w, bool idle)
 		end_attempt(w);
 }
 
-/* It claims no more: what it is woken for is for others, and what waits behind the last job, should it have grown too big. */
-static void retire(struct sd_worker *w)
-{
-	uint64_t one;
-
-	if (atomic_load(&w->too_big))
-		sd_worker_recall(w);
-	if (!sd_worker_stopping(w) && atomic_exchange(&w->child->slot->asleep, SD_AWAKE) != SD_AWAKE &&
-	    read(w->wake_io.fd, &one, sizeof one) == sizeof one)
-		sd_worker_hand_over(w);
-	w->sleeping = false;
-}
-
-/* Worn, and everything run and told. */
-static bool is_done(const struct sd_worker *w, bool idle)
-{
-	return sd_worker_is_worn(w) && idle && !w->busy && !w->lost_claim && w->releasing == 0 && w->finished.n + w->sending.n == 0 &&
-	       !sd_worker_stopping(w);
-}
-
 void sd_worker_recall(struct sd_worker *w)
 {
 	struct sd_attempt *list = sd_runner_recall(w->runner);
@@ -355,7 +217,7 @@ void sd_worker_pump(struct sd_worker *w)
 {
 	sd_worker_take_finished(w);
 	if (sd_worker_is_worn(w))
-		retire(w);
+		sd_worker_retire(w);
 	bool idle = runner_is_idle(w);
 	if (!w->said_ready && w->draining)
 		sd_leave(0);
@@ -385,8 +247,7 @@ void sd_worker_pump(struct sd_worker *w)
 		w->sleeping = false;
 	}
 	talk(w, idle);
-	if (is_done(w, idle))
-		sd_worker_ask_for_successor(w);
+	sd_worker_replace_if_done(w, idle);
 	arm_timers(w, idle);
 	leave_when_done(w, idle);
 }

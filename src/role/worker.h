@@ -24,11 +24,6 @@
 
 #include <ev.h>
 
-struct sd_chain {
-	struct sd_attempt *head, **tail;
-	size_t n;
-};
-
 struct sd_worker {
 	const struct sd_child *child;
 	struct ev_loop *loop;
@@ -97,17 +92,17 @@ struct sd_worker {
 	struct sd_attempt *spare;
 };
 
-void sd_chain_init(struct sd_chain *c);
-void sd_chain_append(struct sd_chain *c, struct sd_attempt *list);
-struct sd_attempt *sd_chain_take(struct sd_chain *c);
-
 /* worker.c: look at everything and do what is due; called after each event. */
 void sd_worker_pump(struct sd_worker *w);
 void sd_worker_recall(struct sd_worker *w); /* what has not begun goes back */
 bool sd_worker_stopping(const struct sd_worker *w); /* it takes no more work */
 bool sd_worker_halted(const struct sd_worker *w);   /* nor begins what it holds */
-void sd_worker_take_finished(struct sd_worker *w);
 void sd_worker_retry_later(struct sd_worker *w, double seconds);
+
+/* worker_judge.c */
+void sd_worker_take_finished(struct sd_worker *w);
+
+/* worker_wake.c */
 /* Other workers that sleep: how many could run some of what this one can, and the slots of those that could run all, as SQL's array. */
 int sd_worker_idle_peers(const struct sd_worker *w, struct sd_buf *slots);
 /* Wake up to `most` more workers of each pool, of those that sleep. */
@@ -137,7 +132,9 @@ void sd_worker_end_attempt(struct sd_worker *w, struct sd_attempt *a, const char
 int64_t sd_worker_jobs_left(const struct sd_worker *w); /* by maxJobs */
 bool sd_worker_is_worn(const struct sd_worker *w);	/* it is to take no more */
 void sd_worker_watch_memory(struct sd_worker *w);	/* from now on; before the first attempt is given */
-void sd_worker_ask_for_successor(struct sd_worker *w);	/* when there is nothing left to run and to tell */
+/* Worn, it claims no more: what it is woken for is for others, and what waits behind the last job, should it have grown too big. */
+void sd_worker_retire(struct sd_worker *w);
+void sd_worker_replace_if_done(struct sd_worker *w, bool idle); /* worn, and everything run and told */
 
 /* worker_ask.c */
 void sd_worker_answer(struct sd_worker *w, struct sd_ask *ask);

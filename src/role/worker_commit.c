@@ -21,6 +21,7 @@
 #include "base/log.h"
 #include "db/number.h"
 #include "queue/sqlcalls.h"
+#include "role/refused.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -116,46 +117,16 @@ static void delivered(struct sd_worker *w, const PGresult *res)
 		sd_worker_ring(w, 1);
 }
 
-/* Refused once more: it is what the handler said. */
-static void say_nothing(struct sd_attempt *a)
-{
-	a->error = "the database refused the effects of this attempt, and what it said";
-	sd_buf_reset(&a->logs);
-	a->nlogs = 0;
-	a->progress = NULL;
-	a->effects_refused = 2;
-}
-
-/* The database refuses this attempt's effects: it becomes an error that says so, and keeps its log lines to tell what went before. */
-static void turn_into_error(struct sd_attempt *a, const struct sd_err *err)
-{
-	const char *own = a->outcome != SD_OUTCOME_COMPLETED && a->error != NULL ? a->error : NULL;
-
-	a->outcome = SD_OUTCOME_ERROR;
-	a->error = sd_arena_printf(a->arena, "the database refused the effects of this attempt: %s%s%s%s%s%s%s%s", err->message,
-				   err->detail[0] ? ": " : "", err->detail, err->sqlstate[0] ? " (SQLSTATE " : "", err->sqlstate,
-				   err->sqlstate[0] ? ")" : "", own != NULL ? "; the handler had said: " : "", own != NULL ? own : "");
-	a->output = NULL;
-	a->delay_ms = -1;
-	sd_buf_reset(&a->enqueues);
-	sd_buf_reset(&a->states);
-	a->nenqueues = a->nstates = 0;
-	a->effects_refused = 1;
-}
-
 static void refused(struct sd_worker *w, const struct sd_err *err)
 {
 	size_t n = w->sending.n;
 	struct sd_attempt *list = sd_chain_take(&w->sending);
 	if (n == 1 && w->claiming) {
 		w->suspects = w->suspects_most = 1; /* it may have been the claim */
-	} else if (n == 1 && list->effects_refused == 0) {
+	} else if (n == 1 && sd_refused(list, err)) {
 		char job[24];
 		snprintf(job, sizeof job, "%" PRId64, list->job_id);
 		sd_log_kv(SD_LOG_WARN, "the database refused the effects of a job", "job", job, "error", err->message, NULL);
-		turn_into_error(list, err);
-	} else if (n == 1 && list->effects_refused == 1) {
-		say_nothing(list);
 	} else if (n > 1) {
 		if (w->suspects < n)
 			w->suspects = n;

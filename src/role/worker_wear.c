@@ -71,12 +71,25 @@ void sd_worker_watch_memory(struct sd_worker *w)
 		sd_runner_set_hook(w->runner, may_go_on, w);
 }
 
-void sd_worker_ask_for_successor(struct sd_worker *w)
+void sd_worker_retire(struct sd_worker *w)
+{
+	uint64_t one;
+
+	if (atomic_load(&w->too_big))
+		sd_worker_recall(w);
+	if (!sd_worker_stopping(w) && atomic_exchange(&w->child->slot->asleep, SD_AWAKE) != SD_AWAKE &&
+	    read(w->wake_io.fd, &one, sizeof one) == sizeof one)
+		sd_worker_hand_over(w);
+	w->sleeping = false;
+}
+
+void sd_worker_replace_if_done(struct sd_worker *w, bool idle)
 {
 	struct sd_msg msg = {.type = SD_MSG_WORN};
 	struct sd_err err;
 
-	if (w->asked_for_successor)
+	if (!sd_worker_is_worn(w) || !idle || w->busy || w->lost_claim || w->releasing > 0 || w->finished.n + w->sending.n > 0 ||
+	    sd_worker_stopping(w) || w->asked_for_successor)
 		return;
 	w->asked_for_successor = sd_chan_send(w->child->chan, &msg, &err) == 0;
 	if (!w->asked_for_successor)

@@ -23,6 +23,7 @@
 
 #include <stdatomic.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 struct sd_step; /* step/registry.h */
@@ -110,5 +111,17 @@ struct sd_attempt {
 struct sd_attempt *sd_attempt_new(void);
 void sd_attempt_reset(struct sd_attempt *a); /* for reuse */
 void sd_attempt_free(struct sd_attempt *a);
+void sd_attempt_drop_effects(struct sd_attempt *a); /* output, delay, enqueues, state writes */
+void sd_attempt_drop_words(struct sd_attempt *a);   /* logs and progress */
+
+/* Attempts in their order. */
+struct sd_chain {
+	struct sd_attempt *head, **tail;
+	size_t n;
+};
+
+void sd_chain_init(struct sd_chain *c);
+void sd_chain_append(struct sd_chain *c, struct sd_attempt *list);
+struct sd_attempt *sd_chain_take(struct sd_chain *c); /* all; it is empty then */
 
 #endif

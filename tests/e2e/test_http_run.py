@@ -4,6 +4,7 @@ import concurrent.futures
 import contextlib
 import os
 import pwd
+import re
 import signal
 import subprocess
 import threading
@@ -96,6 +97,20 @@ def test_effects_are_committed_before_the_reply(server, db):
     assert child["parent_id"] == job["id"] and child["trace_id"] == job["trace_id"]
     db.wait_status(child["id"], "completed")
     assert server.post("/read", {"key": "a"}).json["key"] == "a"
+
+
+def test_refused_effects_keep_what_was_said(server, db):
+    db.execute("alter table stepd.state add check (key <> 'forbidden')")
+    reply = server.post("/effects", {"key": "forbidden"})
+    assert code(reply) == (500, "handler_error")
+    [job] = db.rows("select id, status, error from stepd.jobs where trigger = 'http'")
+    assert job["status"] == "failed" and "(SQLSTATE 23514)" in job["error"] and job["error"].count("(error id ") == 1, job
+    assert db.values("select message from stepd.logs where job_id = %s", job["id"]) == ["working"]
+    assert db.values("select 1 from stepd.jobs where queue = 'later'") == []
+    db.execute("alter table stepd.log add check (message <> 'working') not valid")
+    assert code(server.post("/effects", {"key": "forbidden"})) == (500, "handler_error")
+    error = db.value("select error from stepd.jobs where trigger = 'http' order by id desc limit 1")
+    assert re.fullmatch(r"the database refused the effects of this attempt, and what it said \(error id \S+\)", error), error
 
 
 def test_without_effects_nothing_is_stored(server, db):

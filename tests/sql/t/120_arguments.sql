@@ -306,7 +306,7 @@ select pg_temp.refused('stepd.' || call, said) from (values
 	($$died(1, 1, 1, 1, 'crashed', null, -1, null, null, null, 1, 1, 1)$$, 'exit_code: -1 is not between 0 and 255'),
 	($$died(1, 1, 1, 1, 'crashed', null, null, 0, null, null, 1, 1, 1)$$, 'signal: 0 is not between 1 and 127'),
 	($$died(1, 1, 1, 1, 'crashed', null, null, 9, -5, null, 1, 1, 1)$$, 'max_rss_kb: -5 is not between 0 and 9223372036854775807'),
-	($$http_finish(-1, 1, 'Web', 0, null, 'completed', 1, 1, null, null, null, null)$$, 'node_id: -1 is not between 1 and 2147483647'),
+	($$http_finish(-1, 1, 'Web', 0, null, 'completed', 1, 1, null, null, null, null)$$, 'node_id: -1 is not between 0 and 2147483647'),
 	($$http_finish(1, 1, 'Web', 0, null, 'completed', 1, 1, null, null, null, '{"logs": [1]}')$$, 'effects[0].logs[0]: is not an object'),
 	($$configure('n1', '{"steps": []}', null, '{"jitter": 5}')$$, 'defaults.jitter: 5 is not a number between 0 and 1')) v (call, said);
 
