@@ -1,3 +1,6 @@
+/*
+ * An attempt whose outcome the database refuses.
+ */
 #include "role/refused.h"
 
 static void turn_into_error(struct sd_attempt *a, const struct sd_err *err)
