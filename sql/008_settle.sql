@@ -25,14 +25,15 @@ create type stepd._held as (
 );
 comment on type stepd._held is 'A job just taken out of its lease, and how its attempt ended. attempt: this one''s number. outcome: as in finish() and died(), lost, or release (it did not start; attempt is then the number of those used).';
 
+drop function if exists stepd._released(bigint, bigint, date, int, int, int, timestamptz);
 create or replace function stepd._released(lease_id bigint, job_id bigint, bucket date, lane_id int, attempts int, node_id int,
-	ran_since timestamptz default null) returns stepd._held
+	ran_since timestamptz default null, pid int default null) returns stepd._held
 language sql immutable as $$
 	select row(lease_id, job_id, bucket, lane_id, attempts, 'release', ran_since, null, null, null, null, null, null, null, null,
-		node_id, null)::stepd._held
+		node_id, pid)::stepd._held
 $$;
-comment on function stepd._released(bigint, bigint, date, int, int, int, timestamptz) is
-	'A job that goes back as it is, attempts being those used. ran_since: it did start, its outcome is not known.';
+comment on function stepd._released(bigint, bigint, date, int, int, int, timestamptz, int) is
+	'A job that goes back as it is, attempts being those used. ran_since: it did start (in process pid), its outcome is not known.';
 
 drop type if exists stepd._settled cascade;
 create type stepd._settled as (job_id bigint, bucket date, attempt int, status text);
@@ -154,7 +155,7 @@ begin
 			from unnest(held) h
 			join stepd.lane a on a.id = h.lane_id
 			join stepd.queue q on q.id = a.queue_id
-			left join lateral (select r.attempts_before from stepd.renewal r where h.attempt > 1 and r.job_id = h.job_id) n on true
+			left join lateral (select r.attempts_before from stepd.renewal r where (h.attempt > 1 or h.outcome = 'lost') and r.job_id = h.job_id) n on true
 			offset 0) s
 	), ended as (
 		insert into stepd.outcome (id, bucket, lane_id, status, attempt, max_attempts, started_at, finished_at, output, error, node_id, pid)
@@ -175,7 +176,7 @@ begin
 		select e.job_id, e.lane_id, e.bucket, case when e.status = 'snoozed' then e.attempt - 1 else e.attempt end, e.status,
 			clock_timestamp() + case when e.delay_ms is not null then greatest(e.delay_ms, 0) * interval '1 ms'
 				when e.status = 'snoozed' then interval '0'
-				else stepd._retry_delay(e.queue, e.attempt - e.before) end
+				else stepd._retry_delay(e.queue, greatest(e.attempt - e.before, 1)) end
 		from e where e.status in ('retrying', 'snoozed')
 	), letters as (
 		insert into stepd.fifo_inbox (queue_id, id, lane_id, bucket, ended, group_id)

@@ -14,12 +14,12 @@
 -- its node was declared lost is found by the next rescue.
 
 -- Jobs of a dead worker that had ended (those released with a start): an attempt that was lost, which max_retries does not count.
-create or replace function stepd._ended_untold(held stepd._held[], pid int) returns void
+drop function if exists stepd._ended_untold(stepd._held[], int);
+create or replace function stepd._ended_untold(held stepd._held[], error text) returns void
 language plpgsql as $$
 begin
 	insert into stepd.attempt (job_id, bucket, attempt, started_at, finished_at, outcome, error, node_id, pid)
-	select h.job_id, h.bucket, h.attempt, h.started_at, clock_timestamp(), 'lost',
-		'It had ended, but its worker died of another job before the outcome was stored.', h.node_id, _ended_untold.pid
+	select h.job_id, h.bucket, h.attempt, h.started_at, clock_timestamp(), 'lost', _ended_untold.error, h.node_id, h.pid
 	from unnest(held) h where h.outcome = 'release' and h.started_at is not null;
 	if not found then
 		return;
@@ -34,7 +34,7 @@ begin
 	group by q.id;
 end $$;
 comment on table stepd.renewal is 'Jobs of which some attempts do not count against max_retries: those before a retry by hand, and those that ended untold.';
-comment on function stepd._ended_untold(stepd._held[], int) is 'Record the attempts of jobs that had ended when their worker died of another one, their outcomes untold.';
+comment on function stepd._ended_untold(stepd._held[], text) is 'Record the attempts of jobs that had ended when their worker died of another one, or with its node, their outcomes untold.';
 
 create or replace function stepd._ring_place(held stepd._held[]) returns void
 language plpgsql as $$
@@ -81,7 +81,7 @@ begin
 					at - coalesce(age_us - duration_us, 0) * interval '1 us', null, died.error, null,
 					died.exit_code, died.signal, died.max_rss_kb, died.cpu_ms, died.node_id, died.pid)::stepd._held
 			else stepd._released(l.id, u.job, u.bucket, l.lane_id, u.attempt + coalesce(u.ran, false)::int, l.node_id,
-				case when u.ran then l.since end) end
+				case when u.ran then l.since end, died.pid) end
 		from (select x.*, bool_or(x.job = dead) over (order by x.lease, x.ord rows between 1 following and unbounded following) as ran
 			from (select l.id as lease, e.* from stepd.lease l
 				cross join lateral unnest(l.ids, l.buckets, l.attempts) with ordinality e (job, bucket, attempt, ord)
@@ -89,7 +89,7 @@ begin
 		join stepd.lease l on l.id = u.lease
 		order by l.id, u.ord);
 	if cardinality(held) > 0 then
-		perform stepd._ended_untold(held, died.pid);
+		perform stepd._ended_untold(held, 'It had ended, but its worker died of another job before the outcome was stored.');
 		perform stepd._unhold(held), stepd._ring_place(held);
 		return query select s.job_id, s.status from stepd._settle(held, has_unique) s;
 	end if;
@@ -127,7 +127,29 @@ end $$;
 comment on function stepd.end_session(int) is
 	'End the server process of a worker''s lost or dead connection, whose last transaction is then decided. Nothing, if there is no such session. Raises 55P03 when it does not end within about a second.';
 
--- All jobs of some leases come back: of each worker the one that ran was lost.
+-- All jobs of some leases come back.  Of each worker of a node that is gone the
+-- job that ran was lost.  Which one that was the worker said if it ran for more
+-- than a moment (began()), and at the death of its supervisor; those before it
+-- had ended.  If it said nothing, it was at the first one, or about to be: that
+-- uses an attempt, so that a job which takes its whole node with it comes to an
+-- end; but not the last one, for it may be innocent.
+
+create or replace function stepd._perhaps_lost() returns text
+language sql immutable parallel safe as $$ select 'The node that held it vanished; it may have been running.' $$;
+comment on function stepd._perhaps_lost() is 'The error of an attempt that was lost with its node and may not have begun.';
+
+create or replace function stepd._spare(held stepd._held[]) returns void
+language plpgsql as $$
+begin
+	insert into stepd.renewal as n (job_id, bucket, attempts_before, renewals)
+	select h.job_id, h.bucket, 1, 0
+	from unnest(held) h join stepd.lane a on a.id = h.lane_id join stepd.queue q on q.id = a.queue_id
+	where h.error = stepd._perhaps_lost() and h.attempt >= stepd._max_attempts(q.max_retries, (select r.attempts_before from stepd.renewal r where r.job_id = h.job_id))
+		and (select count(*) from stepd.attempt t where t.job_id = h.job_id and t.bucket = h.bucket and t.error = stepd._perhaps_lost()) < 3
+	on conflict (job_id) do update set attempts_before = n.attempts_before + 1;
+end $$;
+comment on function stepd._spare(stepd._held[]) is 'One attempt more, up to three times, for those of the jobs whose last one was lost with its node, perhaps before it began.';
+
 create or replace function stepd._take_back(leases bigint[], lost boolean) returns table (job_id bigint, node_id int, verdict text)
 language plpgsql as $$
 #variable_conflict use_column
@@ -139,16 +161,22 @@ begin
 	select bool_or(x.has_unique) into has_unique from (
 		select l.has_unique from stepd.lease l where l.id = any (leases) order by l.id for update) x;
 	held := array(
-		select case when lost and o.ord = 1 and o.turn = 1 then
-				row(o.id, o.job, o.bucket, o.lane_id, o.attempt + 1, 'lost', o.since, at, null, 'The node that ran it vanished.', null,
-					null, null, null, null, o.node_id, null)::stepd._held
-			else stepd._released(o.id, o.job, o.bucket, o.lane_id, o.attempt, o.node_id) end
-		from (select l.id, l.lane_id, l.node_id, l.since, u.job, u.bucket, u.attempt, u.ord,
-				dense_rank() over (partition by l.node_id, l.slot, l.generation order by l.id) as turn
-			from stepd.lease l cross join lateral unnest(l.ids, l.buckets, l.attempts) with ordinality u (job, bucket, attempt, ord)
-			where l.id = any (leases)) o
+		select case when not lost or o.place > coalesce(o.ran, 1) then stepd._released(o.id, o.job, o.bucket, o.lane_id, o.attempt, o.node_id)
+			when o.place < o.ran then stepd._released(o.id, o.job, o.bucket, o.lane_id, o.attempt + 1, o.node_id, o.since, o.pid)
+			else row(o.id, o.job, o.bucket, o.lane_id, o.attempt + 1, 'lost', o.since, at, null,
+				case when o.ran is null then stepd._perhaps_lost() else 'The node that ran it vanished.' end, null,
+				null, null, null, null, o.node_id, o.pid)::stepd._held end
+		from (select x.*, max(x.place) filter (where x.job = x.begun) over (partition by x.node_id, x.slot, x.generation) as ran
+			from (select l.id, l.lane_id, l.node_id, l.slot, l.generation, l.since, l.begun, u.job, u.bucket, u.attempt, u.ord, w.pid,
+					row_number() over (partition by l.node_id, l.slot, l.generation order by l.id, u.ord) as place
+				from stepd.lease l cross join lateral unnest(l.ids, l.buckets, l.attempts) with ordinality u (job, bucket, attempt, ord)
+				left join stepd.worker w on w.node_id = l.node_id and w.slot = l.slot and w.generation = l.generation
+				where l.id = any (leases)) x) o
 		order by o.id, o.ord);
 	if cardinality(held) > 0 then
+		if lost then
+			perform stepd._ended_untold(held, 'It had ended, but its node vanished before the outcome was stored.'), stepd._spare(held);
+		end if;
 		perform stepd._unhold(held), stepd._ring_place(held);
 		return query
 			select s.job_id, h.node_id, s.status
@@ -156,7 +184,7 @@ begin
 	end if;
 end $$;
 comment on function stepd._take_back(bigint[], boolean) is
-	'Empty leases: of each worker the job that ran is recorded lost (or released too, if not lost), the others are released.';
+	'Empty leases. lost: their node is gone; of each worker the job that ran is recorded so.';
 
 -- A claim whose answer the worker had no memory for.  Which job was too large it
 -- cannot say, so it claims one by one then: what comes alone and does not fit has

@@ -114,11 +114,15 @@ begin
 	insert into stepd.rate_start (queue_id, at, n)
 	select q.id, clock_timestamp() - age_us * interval '1 us', 1
 	from stepd.lane a join stepd.queue q on q.id = a.queue_id where a.id = lane and q.rate_limit > 0;
-	perform stepd._ring('due'); -- promote() may wait for it
+	if found then
+		perform stepd._ring('due'); -- promote() may wait for it
+	else
+		set local synchronous_commit = off; -- lost, it is as if it were not said
+	end if;
 	return true;
 end $$;
 comment on function stepd.began(int, bigint, bigint, bigint) is
-	'A worker says that a job of a queue with a rate limit, which it claimed with that lease, began so long ago and still runs. False: the lease does not hold it any more, or it was said before.';
+	'A worker says that a job, which it claimed with that lease, began so long ago and still runs: it is the one that is lost if its node vanishes, and counts against the queue''s rateLimit. False: the lease does not hold it any more, or it was said before.';
 
 create or replace function stepd._others(queue_id int, node_id int, slot int) returns bigint
 language plpgsql stable

@@ -40,4 +40,5 @@ dist_sql_DATA = \
 	sql/037_group.sql \
 	sql/038_warm.sql \
 	sql/039_lease_lz4.sql \
-	sql/040_argument.sql
+	sql/040_argument.sql \
+	sql/041_begun.sql

@@ -37,6 +37,15 @@ static void parent_died(int sig)
 	sd_orphaned();
 }
 
+static void linger(int sig)
+{
+	struct sigaction end = {.sa_handler = parent_died};
+
+	(void)sig;
+	sigaction(SIGALRM, &end, NULL);
+	alarm(1);
+}
+
 static void nothing(int sig)
 {
 	(void)sig;
@@ -59,6 +68,11 @@ static void reset_signals(void)
 	handle(SIGUSR1, nothing);
 	handle(SIGPIPE, nothing);
 	handle(SIG_PARENT_DIED, parent_died);
+}
+
+void sd_orphan_lingers(void)
+{
+	handle(SIG_PARENT_DIED, linger);
 }
 
 static int by_number(const void *a, const void *b)

@@ -47,4 +47,10 @@ _Noreturn void sd_leave(int status);
 /* The parent is gone: end this process and everything it started (its process group).  Safe in a signal handler. */
 _Noreturn void sd_orphaned(void);
 
+/*
+ * From now on this process does that itself when the parent dies: its channel comes to an end, and it has a second to
+ * call sd_orphaned() in.
+ */
+void sd_orphan_lingers(void);
+
 #endif

@@ -47,7 +47,7 @@ void sd_worker_retry_later(struct sd_worker *w, double seconds)
 
 bool sd_worker_stopping(const struct sd_worker *w)
 {
-	return w->draining || w->ending || sd_slot_draining(w->child->slot) || atomic_load(&w->child->scoreboard->stopping);
+	return w->draining || w->ending || w->orphaned || sd_slot_draining(w->child->slot) || atomic_load(&w->child->scoreboard->stopping);
 }
 
 /*
@@ -56,7 +56,7 @@ bool sd_worker_stopping(const struct sd_worker *w)
  */
 bool sd_worker_halted(const struct sd_worker *w)
 {
-	return w->ending || sd_slot_halted(w->child->slot) || atomic_load(&w->child->scoreboard->stopping) ||
+	return w->ending || w->orphaned || sd_slot_halted(w->child->slot) || atomic_load(&w->child->scoreboard->stopping) ||
 	       (w->draining && !atomic_load(&w->child->slot->relieved));
 }
 
@@ -167,6 +167,8 @@ static _Noreturn void die_of_term(void)
  */
 static void leave_when_done(struct sd_worker *w, bool idle)
 {
+	if (w->orphaned)
+		sd_worker_orphan_goes(w);
 	if (!w->draining && !w->ending)
 		return;
 	if (w->impatient && !sd_db_is_up(w->db) && idle && w->finished.n + w->sending.n == 0 && w->ended == NULL) {
@@ -346,7 +348,7 @@ static void on_chan(struct ev_loop *loop, ev_io *io, int revents)
 			sd_log_err(SD_LOG_WARN, &err, "reopening the log");
 	}
 	if (n < 0)
-		sd_orphaned(); /* the next start or another node rescues what we hold */
+		sd_worker_orphaned(w);
 }
 
 /*
@@ -456,7 +458,8 @@ _Noreturn void sd_worker_main(const struct sd_child *child)
 	snprintf(name, sizeof name, "stepd worker %s/%d", child->pool->name, atomic_load(&child->slot->index));
 	w.db = sd_db_new(child->conninfo, name, NULL, &w.db_loop, &events);
 	init_watchers(&w);
+	sd_orphan_lingers();
 	sd_db_start(w.db);
 	ev_run(w.loop, 0);
-	abort(); /* the loop never ends: the channel is always watched */
+	abort(); /* the loop never ends: the runner is always watched */
 }

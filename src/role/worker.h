@@ -77,6 +77,7 @@ struct sd_worker {
 	bool sleeping;		   /* the last claim was empty: wait for a wake-up */
 	int releasing;		   /* release calls under way */
 
+	bool orphaned;		   /* the supervisor is dead */
 	bool impatient;		   /* has drained for so long that it only waits for a database that is there */
 	bool draining;		   /* take no more work, exit when all is told */
 	bool ending;		   /* TERM: the running attempt is to end … */
@@ -136,12 +137,18 @@ void sd_worker_watch_memory(struct sd_worker *w);	/* from now on; before the fir
 void sd_worker_retire(struct sd_worker *w);
 void sd_worker_replace_if_done(struct sd_worker *w, bool idle); /* worn, and everything run and told */
 
+/* worker_orphan.c */
+void sd_worker_orphaned(struct sd_worker *w);	/* the supervisor is dead */
+void sd_worker_orphan_goes(struct sd_worker *w); /* if all is told */
+
 /* worker_ask.c */
 void sd_worker_answer(struct sd_worker *w, struct sd_ask *ask);
 
-/* worker_report.c: progress of the running handler */
+/* worker_report.c: that a handler runs, and how far it is */
 void sd_worker_report_init(struct sd_worker *w);
 void sd_worker_look_for_report(struct sd_worker *w);
 void sd_worker_look_for_start(struct sd_worker *w);
+/* Tell that an attempt, the running one, began then; false: there is none, or it was told before. */
+bool sd_worker_say_start(struct sd_worker *w, const struct sd_attempt *a, int64_t since_us, sd_db_done *done);
 
 #endif

@@ -8,10 +8,10 @@
  * its last report goes with its outcome, in the same transaction.  SQL fences
  * it: of a lease that is no longer ours nothing is kept.
  *
- * In the same way the start of a handler of a queue with a rateLimit is told
- * when it runs for longer than most: until then, or until its end, a claimed
- * job counts as one that may begin at any moment.  Lost on the way, it is told
- * no second time; it then counts until it ends.
+ * In the same way the start of a handler is told when it runs for longer than
+ * most: then it is known which job is lost should the node vanish, and under a
+ * rateLimit it is one that began, and no more one that may begin at any moment.
+ * Lost on the way, it is told no second time.
  */
 #include "role/worker.h"
 
@@ -101,11 +101,24 @@ void sd_worker_look_for_report(struct sd_worker *w)
 static const struct sd_attempt *untold(struct sd_worker *w, int64_t *since)
 {
 	const struct sd_attempt *a = sd_runner_current(w->runner, since);
-	const struct sd_lane *l = a != NULL ? sd_worker_lane(w, a->lane) : NULL;
 
-	if (l == NULL || !l->rated || (a->job_id == w->began_job && a->lease_id == w->began_lease))
-		return NULL;
-	return a;
+	return a != NULL && (a->job_id != w->began_job || a->lease_id != w->began_lease) ? a : NULL;
+}
+
+bool sd_worker_say_start(struct sd_worker *w, const struct sd_attempt *a, int64_t since_us, sd_db_done *done)
+{
+	struct sd_db_numbers b = {0};
+
+	if (a == NULL || (a->job_id == w->began_job && a->lease_id == w->began_lease))
+		return false;
+	const char *values[] = {sd_db_number(&b, a->node_id), sd_db_number(&b, a->lease_id), sd_db_number(&b, a->job_id),
+				sd_db_number(&b, sd_now_us() - since_us)};
+	struct sd_db_call call = {&sd_sql_began, values};
+
+	w->began_job = a->job_id;
+	w->began_lease = a->lease_id;
+	sd_db_submit(w->db, &call, 1, 0, REPORT_MS, done, w);
+	return true;
 }
 
 static void on_began_told(void *arg, PGresult *const *results, size_t n, const struct sd_err *err)
@@ -117,19 +130,11 @@ static void on_began_told(void *arg, PGresult *const *results, size_t n, const s
 static void on_began_timer(struct ev_loop *loop, ev_timer *t, int revents)
 {
 	struct sd_worker *w = t->data;
-	int64_t since, now = sd_now_us();
+	int64_t since;
 	const struct sd_attempt *a = untold(w, &since);
 
-	if (a != NULL && now - since >= BEGAN_US && sd_db_is_up(w->db)) {
-		struct sd_db_numbers b = {0};
-		const char *values[] = {sd_db_number(&b, a->node_id), sd_db_number(&b, a->lease_id), sd_db_number(&b, a->job_id),
-					sd_db_number(&b, now - since)};
-		struct sd_db_call call = {&sd_sql_began, values};
-
-		w->began_job = a->job_id;
-		w->began_lease = a->lease_id;
-		sd_db_submit(w->db, &call, 1, 0, REPORT_MS, on_began_told, w);
-	}
+	if (a != NULL && sd_now_us() - since >= BEGAN_US && sd_db_is_up(w->db))
+		sd_worker_say_start(w, a, since, on_began_told);
 	sd_worker_look_for_start(w);
 }
 

@@ -1,5 +1,7 @@
 """Several nodes on one database: rescue, fences, starts.  The random run in which everything is killed is test_storm.py."""
 
+import json
+import os
 import signal
 import time
 
@@ -190,3 +192,96 @@ def test_what_waited_behind_a_frozen_job_does_not_start_after_the_thaw(make_step
     db.wait_status(after, "completed", deadline=20)
     begun = [int(line) for line in written.read_text().split()]
     assert [begun.count(j) for j in jobs] == [2] + [1] * (len(jobs) - 1)
+
+
+MARTYR = r"""
+#include <stepd/step.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <time.h>
+#include <unistd.h>
+
+static int martyr(struct stepd_ctx *ctx)
+{
+	char line[64];
+	int fd = open(JOURNAL, O_WRONLY | O_APPEND | O_CLOEXEC), n = snprintf(line, sizeof line, "%lld\n", (long long)stepd_job_id(ctx));
+
+	if (fd < 0 || write(fd, line, (size_t)n) != n)
+		return STEPD_RETRY;
+	close(fd);
+	if (stepd_get_bool(stepd_data(ctx), "kill", false))
+		kill(getppid(), SIGKILL);
+	if (stepd_get_bool(stepd_data(ctx), "long", false) || stepd_get_bool(stepd_data(ctx), "kill", false))
+		nanosleep(&(struct timespec){60, 0}, NULL);
+	return STEPD_OK;
+}
+
+STEPD_STEP(.name = "Martyr", .triggers = STEPD_TRIGGERS(STEPD_QUEUE("martyr")), .handler = martyr);
+"""
+
+
+@pytest.fixture
+def martyr(db, make_stepd):
+    d = make_stepd(db, "m")
+    journal = d.dir / "journal"
+    journal.touch(0o666)
+    d.step("martyr", MARTYR.replace("JOURNAL", f'"{journal}"'))
+    d.begun = lambda: [int(x) for x in journal.read_text().split()]
+    d.conf = config(d, {"martyr": {"maxRetries": 1, "retryDelay": 10, "jitter": 0}}, lease="30s")
+    return d
+
+
+def batch(db, n, **one):
+    """So many quick jobs, and one in the middle."""
+    return db.values("select e from stepd.enqueue_many('martyr', (select jsonb_agg(jsonb_build_object('data', case when i = %s then %s::jsonb else '{}' end)"
+                     " order by i) from generate_series(1, %s) i)) with ordinality as x (e, ord) order by ord", n // 2, json.dumps(one), n)
+
+
+def test_a_job_that_kills_the_supervisor_is_the_one_that_is_lost(martyr, db):
+    """Its workers say so before they go: its attempts count, however quick it is, and nobody else's."""
+    martyr.start(config=martyr.conf)
+    martyr.stop()
+    jobs = batch(db, 60, kill=True)
+    bad = jobs[29]
+    for _ in range(2):
+        martyr.launch(config=martyr.conf)
+        martyr.process.wait(20)
+        harness.wait_for(lambda: not [p for p in harness.all_procs().values() if p.ppid == os.getpid() and p.cmdline.startswith("stepd: ") and p.alive],
+                         5, "all of it gone")
+        harness.reap_orphans()
+    martyr.start(config=martyr.conf)
+    assert db.wait_status(bad, "failed")["attempt"] == 2
+    for job in set(jobs) - {bad}:
+        db.wait_status(job, "completed")
+    assert martyr.begun().count(bad) == 2
+    rows = db.rows("select job_id, attempt, outcome, error, pid from stepd.attempts order by job_id, attempt")
+    assert [(r["attempt"], r["outcome"], r["error"]) for r in rows if r["job_id"] == bad] == [(n, "lost", "The node that ran it vanished.") for n in (1, 2)], rows
+    assert all(r["pid"] for r in rows) and not [r for r in rows if "may have been" in r["error"]], rows
+
+
+def test_no_job_fails_unbegun_when_the_supervisor_is_killed(martyr, db):
+    martyr.conf["queues"]["martyr"]["maxRetries"] = 0
+    every = []
+    for n in range(8):
+        martyr.start(config=martyr.conf)
+        every += batch(db, 60)
+        time.sleep(n * 0.003)  # anywhere in the course of it
+        martyr.send(signal.SIGKILL)
+        martyr.process.wait(10)
+    martyr.start(config=martyr.conf)
+    db.wait_value("select count(*) from stepd.outcome", len(every), deadline=30)
+    failed = db.values("select id from stepd.jobs where status = 'failed'")
+    assert not set(failed) - set(martyr.begun()), failed
+
+
+def test_what_ran_when_all_of_a_node_was_killed(martyr, db):
+    martyr.start(config=martyr.conf)
+    jobs = batch(db, 40, long=True)
+    slow = jobs[19]
+    db.wait_value("select count(*) from stepd.lease where begun = %s", 1, slow)
+    martyr.kill9()
+    martyr.start(config=martyr.conf)
+    db.wait_value("select count(*) from stepd.attempts", 1)
+    [a] = db.rows("select job_id, outcome, error, pid from stepd.attempts")
+    assert (a["job_id"], a["outcome"], a["error"]) == (slow, "lost", "The node that ran it vanished.") and a["pid"], a

@@ -81,7 +81,7 @@ select is(cardinality(t.claim(2, 'Std', 2, :a)), 1, 'and one in another worker')
 select is((select count(*)::int from stepd.rescue()), 0, 'nobody is silent');
 update stepd.node set heartbeat_at = '2000-01-01', lease_ms = 1 where id = :a;
 select results_eq('select job_id, node_id, verdict from stepd.rescue() order by job_id', format($$values (1::bigint, %1$s, 'retrying'), (3, %1$s, 'ready'), (4, %1$s, 'retrying')$$, :a), 'what its workers ran is lost, the rest ready');
-select results_eq($$select job_id, outcome, error, node from stepd.attempts where outcome = 'lost' order by job_id$$, $$values (1::bigint, 'lost', 'The node that ran it vanished.', 'a'), (4, 'lost', 'The node that ran it vanished.', 'a')$$, 'recorded');
+select results_eq($$select job_id, outcome, error, node from stepd.attempts where outcome = 'lost' order by job_id$$, $$values (1::bigint, 'lost', 'The node that held it vanished; it may have been running.', 'a'), (4, 'lost', 'The node that held it vanished; it may have been running.', 'a')$$, 'recorded');
 select is((select status from stepd.nodes where id = :a), 'lost', 'the node is lost');
 select is((select count(*)::int from stepd.rescue()), 0, 'once');
 select is(stepd.node_beat(:a, true), false, 'its heartbeat is refused');
@@ -99,17 +99,50 @@ select t.node('d') as d \gset
 select count(*) from stepd.enqueue_many('once', '[{}, {}, {}, {}]');
 select t.claim(1, 'Once', 1, :d), t.claim(1, 'Once', 2, :d), t.claim(2, 'Once', 1, :d);
 update stepd.node set lost_at = now() where id = :d;
-select is((select array_agg(verdict order by job_id) from stepd.rescue()), '{failed,ready,ready,failed}', 'of each worker only what ran is lost');
+select is((select array_agg(verdict order by job_id) from stepd.rescue()), '{retrying,ready,ready,retrying}', 'of each worker only what may have run is lost, and has another attempt');
 rollback to orphan;
 select t.node('e') as e \gset
 select count(*) from stepd.enqueue_many('once', '[{}, {}]');
 select t.claim(1, 'Once', 1, :e);
 update stepd.node set left_at = now() where id = :e;
-select is((select array_agg(verdict) from stepd.rescue()), '{failed}', 'of a node that left');
+select is((select array_agg(verdict) from stepd.rescue()), '{retrying}', 'of a node that left');
 select t.node('f') as f \gset
 select t.claim(1, 'Once', 1, :f);
 delete from stepd.node where id = :f;
-select is((select array_agg(verdict) from stepd.rescue()), '{failed}', 'of one nobody knows any more');
+select is((select array_agg(verdict) from stepd.rescue()), '{retrying}', 'of one nobody knows any more');
+rollback to orphan;
+
+-- which one ran, the worker has said
+truncate stepd.lease, stepd.ready;
+select t.node('g') as g \gset
+select array_agg(e) as e from stepd.enqueue_many('once', '[{}, {}, {}, {}]') e \gset
+select stepd.worker_here(:g, 1, 1, 4711), t.claim(1, 'Once', 2, :g), t.claim(1, 'Once', 9, :g);
+select is(stepd.began(:g, t.lease((:'e'::bigint[])[3]), (:'e'::bigint[])[3], 30000), true, 'the third has begun');
+select is(stepd.began(:g, t.lease((:'e'::bigint[])[3]), (:'e'::bigint[])[3], 40000), false, 'said once');
+update stepd.node set lost_at = now() where id = :g;
+select is((select array_agg(verdict order by job_id) from stepd.rescue()), '{ready,ready,failed,ready}', 'that one is lost');
+select results_eq(format($$select job_id, attempt, error, pid from stepd.attempts where job_id >= %s order by job_id$$, (:'e'::bigint[])[1]), format($$values
+	(%s::bigint, 1, 'It had ended, but its node vanished before the outcome was stored.', 4711), (%s, 1, 'It had ended, but its node vanished before the outcome was stored.', 4711),
+	(%s, 1, 'The node that ran it vanished.', 4711)$$, (:'e'::bigint[])[1], (:'e'::bigint[])[2], (:'e'::bigint[])[3]), 'those before it had ended, the one behind had not begun');
+select results_eq(format('select attempt, max_attempts from stepd.jobs where id >= %s order by id', (:'e'::bigint[])[1]), 'values (1, 2), (1, 2), (1, 1), (0, 1)', 'and only its own attempt counts');
+rollback to orphan;
+
+-- one that takes its whole node with it before anybody can say so comes to an end
+truncate stepd.lease, stepd.ready;
+select stepd.enqueue('once') as u \gset
+create function pg_temp.vanish() returns text language plpgsql as $$
+declare
+	n int := t.node('h');
+	v text;
+begin
+	perform t.claim(1, 'Once', 9, n);
+	update stepd.node set lost_at = now() where id = n;
+	v := (select r.verdict from stepd.rescue() r where r.job_id = (select max(id) from stepd.jobs));
+	perform t.due();
+	return v;
+end $$;
+select is(array[pg_temp.vanish(), pg_temp.vanish(), pg_temp.vanish(), pg_temp.vanish()], '{retrying,retrying,retrying,failed}', 'three times more than it may');
+select results_eq('select attempt, max_attempts from stepd.jobs where id = ' || :u, 'values (4, 4)', 'as it shows');
 rollback to orphan;
 
 -- twice beside a job that kills its worker: neither counts

@@ -1,0 +1,44 @@
+/*
+ * The supervisor is dead, and so nobody is left who would say what became of
+ * us.  We take no more and are gone in a moment, with the handler; but what
+ * ended is told, what has not begun is given back, and the job that runs is
+ * named to the database: it is the one that is lost, when somebody rescues
+ * what the node held.  It is not given back by us, for it runs as long as we
+ * live.  Where the database is away nothing is told.
+ */
+#include "role/worker.h"
+
+#include "base/log.h"
+#include "proc/spawn.h"
+
+void sd_worker_orphaned(struct sd_worker *w)
+{
+	if (!w->said_ready || !sd_db_is_up(w->db))
+		sd_orphaned();
+	if (w->orphaned)
+		return;
+	w->orphaned = true;
+	ev_io_stop(w->loop, &w->chan_io);
+	sd_worker_take_finished(w);
+	sd_worker_recall(w);
+	sd_worker_pump(w);
+}
+
+static void on_said(void *arg, PGresult *const *results, size_t n, const struct sd_err *err)
+{
+	if (results == NULL)
+		sd_log_err(SD_LOG_DEBUG, err, "telling which job ran when the supervisor died");
+	sd_orphaned();
+}
+
+void sd_worker_orphan_goes(struct sd_worker *w)
+{
+	int64_t since;
+
+	if (!sd_db_is_up(w->db))
+		sd_orphaned();
+	if (w->busy || w->releasing > 0 || w->finished.n > 0)
+		return;
+	if (!sd_worker_say_start(w, sd_runner_current(w->runner, &since), since, on_said))
+		sd_orphaned();
+}
