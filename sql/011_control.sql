@@ -245,11 +245,15 @@ language plpgsql
 set enable_seqscan = off set jit = off as $$
 #variable_conflict use_column
 declare
-	q stepd.queue := stepd._queue(queue);
+	q stepd.queue;
 	j record;
 	r record;
 	n bigint;
 begin
+	if not exists (select from stepd.queue x where x.name = retry_queue.queue) and exists (select from stepd.unrouted u where u.topic = retry_queue.queue) then
+		perform stepd._bad('queue', format('topic "%s" has no subscriber yet', retry_queue.queue));
+	end if;
+	q := stepd._queue(retry_queue.queue);
 	-- those that nothing can keep back, all at once; one by one 10,000 take half a minute
 	with mine as materialized (
 		select o.id, o.bucket from stepd.outcome o join stepd.lane a on a.id = o.lane_id join stepd.job f on f.id = o.id and f.bucket = o.bucket

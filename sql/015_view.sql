@@ -211,11 +211,12 @@ comment on column stepd.schedules.last_run is 'Its newest tick that became a job
 
 create or replace view stepd.steps as
 select s.name, s.description, s.kind, s.file, s.flows, s.enqueues, s.triggers,
-	array(select p.node_name from stepd.step_provider p where p.step_id = s.id order by 1) as nodes,
+	array(select p.node_name from stepd.step_provider p where p.step_id = s.id
+		and exists (select from stepd.node n where n.name = p.node_name and stepd._node_lives(n)) order by 1) as nodes,
 	not exists (select from stepd.step_provider p where p.step_id = s.id) as retired, s.updated_at
 from stepd.step s;
 comment on view stepd.steps is 'Every step, with its triggers and their schemas.';
-comment on column stepd.steps.nodes is 'Names of the nodes whose configuration has it.';
+comment on column stepd.steps.nodes is 'Names of the nodes that are alive and whose configuration has it.';
 comment on column stepd.steps.retired is 'No node has it any more: its topics are unsubscribed, its jobs stay.';
 
 create or replace view stepd.nodes as

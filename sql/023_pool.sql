@@ -34,29 +34,30 @@ begin
 	end if;
 	perform stepd._check_objects('pools', node_pools.pools,
 		'{"pool": "string! 255", "serves": "queue|http!", "processes": "integer! 0 2147483647", "min": "integer! 0 2147483647", "max": "integer! 0 2147483647",
-		"deaths": "integer! 0 9223372036854775807", "degraded": "boolean!", "retry_ms": "integer 0 3155760000000"}');
+		"deaths": "integer! 0 9223372036854775807", "degraded": "boolean!", "retry_ms": "integer 0 3155760000000", "queues": "strings", "steps": "strings"}');
 	if (select count(distinct p.value ->> 'pool') from jsonb_array_elements(node_pools.pools) p) <> jsonb_array_length(node_pools.pools) then
 		perform stepd._bad('pools', 'has a pool twice');
 	end if;
 	delete from stepd.node_pool p
 	where p.node_id = node_pools.node_id and not exists (
 		select from jsonb_array_elements(node_pools.pools) e where e.value->>'pool' = p.pool);
-	insert into stepd.node_pool as x (node_id, pool, serves, processes, min, max, deaths, degraded, retry_at)
+	insert into stepd.node_pool as x (node_id, pool, serves, processes, min, max, deaths, degraded, retry_at, queues, steps)
 	select n.id, p.pool, p.serves, p.processes, p.min, p.max, p.deaths, p.degraded,
-		case when p.retry_ms > 0 then clock_timestamp() + p.retry_ms * interval '1 ms' end
+		case when p.retry_ms > 0 then clock_timestamp() + p.retry_ms * interval '1 ms' end, p.queues, p.steps
 	from jsonb_to_recordset(node_pools.pools) p (pool text, serves text, processes int, min int, max int, deaths bigint,
-		degraded boolean, retry_ms bigint)
+		degraded boolean, retry_ms bigint, queues text[], steps text[])
 	join stepd.node n on n.id = node_pools.node_id
 	on conflict on constraint node_pool_pkey do update
 		set serves = excluded.serves, processes = excluded.processes, min = excluded.min, max = excluded.max,
-			deaths = excluded.deaths, degraded = excluded.degraded, retry_at = excluded.retry_at,
+			deaths = excluded.deaths, degraded = excluded.degraded, retry_at = excluded.retry_at, queues = excluded.queues, steps = excluded.steps,
 			changed_at = excluded.changed_at;
 end $$;
 comment on function stepd.node_pools(int, jsonb) is
-	'A node says how its pools are: [{"pool", "serves", "processes", "min", "max", "deaths", "degraded", "retry_ms"}], all of them.';
+	'A node says how its pools are: [{"pool", "serves", "processes", "min", "max", "deaths", "degraded", "retry_ms", "queues", "steps"}], all of them.';
 
 create or replace view stepd.pools as
-select n.name as node, n.id as node_id, p.pool, p.serves, p.processes, p.min, p.max, p.deaths, p.degraded, p.retry_at, p.changed_at
+select n.name as node, n.id as node_id, p.pool, p.serves, p.processes, p.min, p.max, p.deaths, p.degraded, p.retry_at, p.changed_at,
+	p.queues, p.steps
 from stepd.node_pool p
 join stepd.node n on n.id = p.node_id
 where n.left_at is null and n.lost_at is null;
@@ -71,6 +72,8 @@ comment on column stepd.pools.node is 'Name of the node.';
 comment on column stepd.pools.node_id is 'stepd.nodes.id.';
 comment on column stepd.pools.pool is 'Name in its configuration.';
 comment on column stepd.pools.serves is 'queue or http.';
+comment on column stepd.pools.queues is 'The queues whose jobs it runs; null: all.';
+comment on column stepd.pools.steps is 'The steps whose jobs it runs; null: all.';
 comment on column stepd.pools.changed_at is 'When any of this changed last.';
 comment on column stepd.node_pool.node_id is 'The node.';
 comment on column stepd.node_pool.pool is 'Name in its configuration.';

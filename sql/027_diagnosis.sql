@@ -14,10 +14,22 @@ select q.name as queue, s.name as step, j.id as job_id, j.group_id, j.enqueued_a
 		when q.paused then 'the queue is paused'
 		when not exists (select from stepd.step_provider p join stepd.node n on n.name = p.node_name
 			where p.step_id = s.id and stepd._node_lives(n)) then 'no node that is alive has the step'
+		when not exists (select from stepd.step_provider p join stepd.node n on n.name = p.node_name left join stepd.node_pool l on l.node_id = n.id
+			where p.step_id = s.id and stepd._node_lives(n) and (l.serves = 'queue'
+				and (l.queues is null or q.name = any (l.queues)) and (l.steps is null or s.name = any (l.steps)) or l.node_id is null)) then 'no pool serves the queue and the step'
 		when exists (select from stepd._held_job h where h.id = j.id) then 'a worker has it in its batch'
-		when not stepd._has_room(q) then 'maxConcurrency or rateLimit is reached'
+		-- as _has_room() sees it, but with the view's rights
+		when q.max_concurrency > 0 and q.max_concurrency <= (select count(distinct (e.node_id, e.slot)) from stepd.lease e join stepd.lane a on a.id = e.lane_id
+			where a.queue_id = q.id) then 'maxConcurrency is reached'
+		when q.rate_limit > 0 and q.rate_limit <=
+				coalesce((select sum(r.n) from stepd.rate_start r where r.queue_id = q.id and r.at > clock_timestamp() - q.rate_window_ms * interval '1 ms'), 0)
+				+ coalesce((select sum(cardinality(e.ids) - coalesce(e.begun = any (e.ids), false)::int)
+					from stepd.lease e join stepd.lane a on a.id = e.lane_id where a.queue_id = q.id), 0) then 'rateLimit is reached'
 		when exists (select from stepd.fifo_group g where g.queue_id = q.id and g.group_id = coalesce(j.group_id, '') and g.head <> j.id)
 			then 'it stands behind another job of its group'
+		when q.concurrency_per_group <= (select count(*) from stepd._held_job h join stepd.lane a on a.id = h.lane_id
+				cross join lateral (select x.group_id from stepd.job x where x.id = h.id and x.bucket = h.bucket limit 1) x
+				where a.queue_id = q.id and x.group_id = j.group_id) and q.concurrency_per_group > 0 then 'its group is at concurrencyPerGroup'
 		else 'no worker has come to it yet' end as reason
 from stepd.queue q
 cross join lateral (
@@ -57,7 +69,7 @@ comment on column stepd.vacuum_holders.query is 'The session''s last statement.'
 
 create or replace view stepd.lost_leases as
 select n.id as node_id, n.name as node, n.pid, n.heartbeat_at, n.lost_at, n.lease_ms,
-	(select count(*) from stepd.attempt t where t.node_id = n.id and t.outcome = 'lost') as jobs_lost,
+	(select count(*) from stepd.attempt t where t.node_id = n.id and t.outcome = 'lost' and t.finished_at >= n.lost_at) as jobs_lost,
 	(select coalesce(sum(cardinality(l.ids)), 0)::bigint from stepd.lease l where l.node_id = n.id) as jobs_held
 from stepd.node n
 where n.lost_at is not null or (n.left_at is null and not stepd._node_lives(n));

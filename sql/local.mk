@@ -41,4 +41,5 @@ dist_sql_DATA = \
 	sql/038_warm.sql \
 	sql/039_lease_lz4.sql \
 	sql/040_argument.sql \
-	sql/041_begun.sql
+	sql/041_begun.sql \
+	sql/042_pool_scope.sql

@@ -89,6 +89,8 @@ char *sd_uuid_v7(char out[SD_UUID_LEN + 1])
 
 bool sd_uuid_valid(const char *text)
 {
+	if (strspn(text, "0123456789abcdefABCDEF") == 32 && text[32] == '\0')
+		return true;
 	for (int i = 0; i < SD_UUID_LEN; i++) {
 		bool dash = i == 8 || i == 13 || i == 18 || i == 23;
 

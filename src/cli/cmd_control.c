@@ -54,13 +54,20 @@ static int retry_queue(struct sd_cli *cli, const char *queue)
 
 	if (!res)
 		return rc;
-	const char *count = PQntuples(res) > 0 ? PQgetvalue(res, 0, 0) : "0";
+	char *count = sd_xstrdup(PQntuples(res) > 0 ? PQgetvalue(res, 0, 0) : "0");
+	PQclear(res);
+	res = sd_cli_query(cli, "select count(*) from stepd.jobs where queue = $1 and status = 'failed'", 1, &queue, &rc);
+	const char *kept = res ? PQgetvalue(res, 0, 0) : "0";
 	if (cli->json)
-		printf("{\"retried\":%s}\n", count);
+		printf("{\"retried\":%s,\"left\":%s}\n", count, kept);
 	else
 		printf("%s job%s to run again\n", count, strcmp(count, "1") == 0 ? " is" : "s are");
+	if (!cli->json && strcmp(kept, "0") != 0)
+		printf("%s failed %s left as %s; \"stepctl retry ID\" says why\n", kept, strcmp(kept, "1") == 0 ? "job is" : "jobs are",
+		       strcmp(kept, "1") == 0 ? "it is" : "they are");
 	PQclear(res);
-	return SD_EXIT_OK;
+	free(count);
+	return rc;
 }
 
 int sd_cmd_retry(struct sd_cli *cli, const struct sd_command *cmd, int argc, char **argv)

@@ -56,7 +56,7 @@ int sd_cmd_jobs(struct sd_cli *cli, const struct sd_command *cmd, int argc, char
 	if (status && check_status(cmd, status) != SD_EXIT_OK)
 		return SD_EXIT_USAGE;
 	if (trace && !sd_uuid_valid(trace))
-		return sd_cli_usage(cmd, "\"%.60s\" is not a trace id (a UUID)", trace);
+		return sd_cli_usage(cmd, "\"%.60s\" is not a trace id (a UUID, or its 32 hexadecimal digits)", trace);
 	if (limit && (strspn(limit, "0123456789") != strlen(limit) || strlen(limit) > 7 || atoi(limit) < 1))
 		return sd_cli_usage(cmd, "the limit must be from 1 to 9999999, found \"%.60s\"", limit);
 	if ((rc = sd_cli_connect(cli)) != SD_EXIT_OK)
@@ -69,7 +69,7 @@ int sd_cmd_jobs(struct sd_cli *cli, const struct sd_command *cmd, int argc, char
 	sd_buf_printf(&people,
 		      "select id, status, step, queue, attempt || '/' || max_attempts, extract(epoch from now() - enqueued_at), "
 		      "extract(epoch from coalesce(duration, case when status = 'running' then clock_timestamp() - started_at end)), "
-		      "split_part(error, e'\\n', 1) from stepd.jobs%s order by id desc limit %s", where, limit ? limit : "50");
+		      "left(split_part(error, e'\\n', 1), 200) from stepd.jobs%s order by id desc limit %s", where, limit ? limit : "50");
 	sd_buf_printf(&programs, "select * from stepd.jobs%s order by id desc limit %s", where, limit ? limit : "50");
 	rc = sd_cli_list(cli, &(struct sd_list){people.data, programs.data, columns, "no jobs"}, f.n, f.values);
 	sd_buf_fini(&f.where);

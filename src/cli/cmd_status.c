@@ -37,7 +37,7 @@ static const char warnings_sql[] =
 	"from (select count(*) as n from stepd.jobs where status = 'unrouted') u where n > 0 "
 	"union all select format('%s %s has kept vacuum from its work since %s (view stepd.vacuum_holders)', kind, coalesce(pid::text, name), "
 	"to_char(since, 'YYYY-MM-DD HH24:MI')) from stepd.vacuum_holders where since < now() - interval '10 min' "
-	"union all select format('node %s (pid %s) vanished at %s with %s running jobs', node, pid, to_char(lost_at, 'YYYY-MM-DD HH24:MI'), jobs_lost) "
+	"union all select format('node %s (pid %s) vanished at %s and took %s attempts with it', node, pid, to_char(lost_at, 'YYYY-MM-DD HH24:MI'), jobs_lost) "
 	"from stepd.lost_leases where jobs_lost > 0 and lost_at > now() - interval '1 hour' "
 	"union all select format('partitions are made only up to %s', max(last)) "
 	"from (select substring(bound from 'TO \\(''([0-9-]+)')::date as last from partition) p "

@@ -291,7 +291,7 @@ static bool good_name(const char *name, bool pool)
 		if ((unsigned char)*p < ' ' || *p == 127)
 			return false;
 	}
-	return len > 0 && len <= 200;
+	return len > 0 && len <= 255;
 }
 
 /* processes: 4, or processes: {min: 2, max: 16}. */
@@ -362,7 +362,7 @@ static void read_named(struct loader *l, const char *way, const struct sd_yaml *
 		const char *name = value->key->text, *shown = join(l, way, name);
 		if (!good_name(name, pools)) {
 			problem(l, value->key, pools ? "a pool's name is 1 to 32 letters, digits, '-' and '_'"
-						     : "a queue's name is 1 to 200 bytes without control characters");
+						     : "a queue's name is 1 to 255 bytes without control characters");
 			continue;
 		}
 		if (pools) {

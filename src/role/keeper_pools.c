@@ -26,6 +26,19 @@ static unsigned ready_of(const struct sd_scoreboard *sb, int group)
 	return n;
 }
 
+static void put_names(struct sd_buf *b, const char *key, const struct sd_conf_names *names)
+{
+	if (names->n == 0)
+		return;
+	sd_buf_printf(b, "\"%s\":[", key);
+	for (size_t i = 0; i < names->n; i++) {
+		if (i > 0)
+			sd_buf_chr(b, ',');
+		sd_buf_json_str(b, names->v[i]);
+	}
+	sd_buf_str(b, "],");
+}
+
 static void put_pool(const struct sd_keeper *k, const struct sd_slot_group *g, int group, const struct sd_conf_pool *pool, struct sd_buf *b)
 {
 	int64_t retry_us = atomic_load(&g->retry_us) - sd_now_us();
@@ -35,6 +48,8 @@ static void put_pool(const struct sd_keeper *k, const struct sd_slot_group *g, i
 		      b->len > 1 ? "," : "", pool->name, pool->serves & SD_SERVES_HTTP ? "http" : "queue",
 		      ready_of(k->child->scoreboard, group), pool->min, pool->max, (unsigned long long)atomic_load(&g->deaths),
 		      degraded ? "true" : "false");
+	put_names(b, "queues", &pool->queues);
+	put_names(b, "steps", &pool->steps);
 	sd_buf_printf(b, "\"retry_ms\":%lld}", degraded && retry_us > 0 ? (long long)(retry_us / SD_SEC + 1) * 1000 : 0LL);
 }
 

@@ -58,6 +58,9 @@ def test_pools_by_queue_and_step(stepd, db):
     pools = {"quick": pool(1, queues=["a"]), "slow": pool(2, queues=["b"], steps=["B"]), "rest": pool(1, steps=["B2"])}
     stepd.start(config=stepd.config(pools=pools))
     pids = {name: {p.pid for p in stepd.workers(name)} for name in pools}
+    assert db.rows("select pool, queues, steps from stepd.pools where serves = 'queue' order by pool") == [
+        {"pool": "quick", "queues": ["a"], "steps": None}, {"pool": "rest", "queues": None, "steps": ["B2"]},
+        {"pool": "slow", "queues": ["b"], "steps": ["B"]}]
 
     # every pool is woken for its own work at once, whoever else sleeps
     late = []

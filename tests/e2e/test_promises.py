@@ -454,4 +454,4 @@ def test_self_diagnosis(start, db):
     [lost] = db.rows("select node, pid, lost_at from stepd.lost_leases")
     assert (lost["node"], lost["pid"]) == ("a", a.process.pid) and lost["lost_at"]
     warnings = json.loads(b.stepctl("--json", "status").stdout)["warnings"]
-    assert any("node a" in w and "vanished" in w and "1 running jobs" in w for w in warnings), warnings
+    assert any("node a" in w and "vanished" in w and "took 1 attempts" in w for w in warnings), warnings

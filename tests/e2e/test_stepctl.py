@@ -249,6 +249,7 @@ def test_jobs_filters(ctl, db):
     assert js(ctl("--json", "jobs", "--queue", "other")) == []
     trace = db.rows("select trace_id::text from stepd.jobs where id = %s", ids[0])[0]["trace_id"]
     assert sorted(j["id"] for j in js(ctl("--json", "jobs", "--trace", trace))) == ids[:2]
+    assert sorted(j["id"] for j in js(ctl("--json", "jobs", "--trace", trace.replace("-", "")))) == ids[:2]  # as in a traceparent
     assert js(ctl("jobs", "--trace", TRACE, "--json")) == []
     table = ctl("jobs").splitlines()
     assert table[0].split() == ["ID", "STATUS", "STEP", "QUEUE", "TRY", "AGE", "TOOK", "ERROR"]
@@ -282,7 +283,16 @@ def test_cancel_and_retry(ctl, db):
     assert js(ctl("--json", "retry", job)) == [{"id": int(job), "status": "ready"}]
     finish(db, int(job), "fail", "no")
     assert ctl("retry", "--queue", "process-order") == "1 job is to run again\n"
-    assert js(ctl("--json", "retry", "--queue", "process-order")) == {"retried": 0}
+    assert js(ctl("--json", "retry", "--queue", "process-order")) == {"retried": 0, "left": 0}
+    # what can not be retried is not passed over in silence
+    one, _ = ctl("enqueue", "process-order", "1", "--unique", "u").split()
+    finish(db, int(one), "fail", "no")
+    ctl("enqueue", "process-order", "1", "--unique", "u")
+    assert ctl("retry", "--queue", "process-order") == '0 jobs are to run again\n1 failed job is left as it is; "stepctl retry ID" says why\n'
+    assert "unique key" in ctl("retry", one, rc=FAILED)
+    # what nobody subscribed to
+    ctl("enqueue", "nobody", "1")
+    assert 'topic "nobody" has no subscriber yet' in ctl("retry", "--queue", "nobody", rc=FAILED)
     assert "there is no queue" in ctl("retry", "--queue", "nope", rc=FAILED)
     assert "there is no job" in ctl("cancel", 999, rc=FAILED)
 

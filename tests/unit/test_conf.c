@@ -183,7 +183,7 @@ static void test_wrong_shapes(void **state)
 	expect("steps: [ [a] ]\n", "1:10: steps: expected a single value, found a list", NULL);
 	expect("pools: { p: { serves: [] } }\n", "1:23: pools.p.serves: the list is empty", NULL);
 	expect("pools: { 'a b': {} }\n", "1:10: a pool's name is 1 to 32 letters, digits, '-' and '_'", NULL);
-	expect("queues: { '': {} }\n", "1:11: a queue's name is 1 to 200 bytes without control characters", NULL);
+	expect("queues: { '': {} }\n", "1:11: a queue's name is 1 to 255 bytes without control characters", NULL);
 	expect("'http.listen': off\n", "1:1: unknown key \"http.listen\"; known are database, node, user, steps, http, admin, "
 				       "pools, queues, history, logging, stop", NULL);
 	expect("'*': 1\n", "1:1: unknown key \"*\"; known are database, node, user, steps, http, admin, pools, queues, "

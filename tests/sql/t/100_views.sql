@@ -34,5 +34,32 @@ select is((select row(ready, scheduled, running, retrying, failed)::text from st
 select ok((select oldest_ready_age >= interval '0' and oldest_ready_age < interval '1 min' from stepd.queues where name = 'std'), 'and knows the oldest');
 select is((select oldest_ready_age from stepd.queues where name = 'prio'), null, 'if there is one');
 select is((select array_agg(running) from stepd.nodes), '{1}', 'nodes counts the running');
+
+-- why the oldest waits
+create function pg_temp.reason(queue text) returns text language sql as $$ select reason from stepd.oldest_ready o where o.queue = reason.queue $$;
+select stepd.enqueue('lim'), stepd.enqueue('lim');
+select t.claim(2, 'Lim', 1);
+select is(pg_temp.reason('lim'), 'maxConcurrency is reached', 'at maxConcurrency');
+select stepd.queue_set('prio', '{"rateLimit": "1/1h"}'), stepd.enqueue('prio'), stepd.enqueue('prio');
+select t.claim(3, 'Prio', 1);
+select is(pg_temp.reason('prio'), 'rateLimit is reached', 'at its rate');
+select stepd.queue_set('once', '{"concurrencyPerGroup": "1"}'), stepd.enqueue('once', group_id => 'g'), stepd.enqueue('once', group_id => 'g');
+select t.claim(4, 'Once', 1);
+select is(pg_temp.reason('once'), 'its group is at concurrencyPerGroup', 'its group is full');
+select stepd.enqueue('once', group_id => 'h'), stepd.cancel((select job_id from stepd.oldest_ready where queue = 'once'));
+select is(pg_temp.reason('once'), 'no worker has come to it yet', 'another is not');
+create function pg_temp.pools(scope jsonb) returns void language sql as $$
+	select stepd.node_pools(t.n(), jsonb_build_array('{"pool": "p", "serves": "queue", "processes": 1, "min": 1, "max": 1, "deaths": 0, "degraded": false}'::jsonb || scope))
+$$;
+select pg_temp.pools('{"queues": ["std", "lim"]}');
+select is(array[pg_temp.reason('once'), pg_temp.reason('lim')], '{no pool serves the queue and the step,maxConcurrency is reached}', 'no pool has its queue');
+select pg_temp.pools('{"steps": ["Std"]}');
+select is(pg_temp.reason('once'), 'no pool serves the queue and the step', 'or its step');
+select results_eq('select queues, steps from stepd.pools', $$values (null::text[], '{Std}'::text[])$$, 'pools say what they serve');
+select pg_temp.pools('{"steps": ["Once"], "queues": ["once"]}');
+select is(pg_temp.reason('once'), 'no worker has come to it yet', 'one has both');
+update stepd.node set lost_at = now();
+select is(pg_temp.reason('once'), 'no node that is alive has the step', 'its node is dead');
+select is((select nodes from stepd.steps where name = 'Once'), '{}', 'which stepd.steps does not name');
 select * from finish();
 rollback;

@@ -16,7 +16,7 @@ create schema mine authorization stepd_t_app;
 grant usage on schema stepd to stepd_t_app, stepd_t_reader;
 grant execute on function stepd.enqueue, stepd.enqueue_many to stepd_t_app;
 grant select on stepd.jobs, stepd.attempts, stepd.logs, stepd.state, stepd.queues, stepd.schedules, stepd.steps, stepd.nodes, stepd.pools, stepd.lost_leases, stepd.vacuum_holders,
-	stepd.migration to stepd_t_reader;
+	stepd.oldest_ready, stepd.migration to stepd_t_reader;
 grant usage on schema t to public;
 grant execute on all functions in schema t to public;
 do $$ begin execute 'grant usage on schema ' || pg_my_temp_schema()::regnamespace || ' to public'; exception when others then null; end $$;
@@ -76,7 +76,7 @@ set local role stepd_t_reader;
 select is((select count(*)::int from stepd.jobs), 10, 'reads jobs');
 select is((select last_outcome from stepd.schedules), 'ready', 'reads what became of a tick');
 select lives_ok('table stepd.' || v, 'reads ' || v)
-from unnest('{attempts,logs,state,queues,schedules,steps,nodes,pools,lost_leases,vacuum_holders,migration}'::text[]) v;
+from unnest('{attempts,logs,state,queues,schedules,steps,nodes,pools,lost_leases,vacuum_holders,oldest_ready,migration}'::text[]) v;
 select pg_temp.denied(c) from (values ('select stepd.enqueue(''std'')'), ('select stepd.enqueue_many(''std'', ''[]'')'), ('select * from stepd.job'),
 	('select stepd.cancel(1)'), ('select stepd.pause(''std'')'), ('delete from stepd.state'), ('select stepd.state_delete(''g'', ''k'')')) v (c);
 reset role;
