@@ -89,7 +89,8 @@ struct sd_worker {
 	bool struck;		    /* … by a TERM that was none of the supervisor's */
 
 	int64_t report_us;	    /* when progress was told last */
-	int64_t began_job, began_lease; /* whose start was told last */
+	int64_t began_job, began_lease; /* whose start was told last … */
+	bool telling_start;	    /* … or is on its way */
 	struct sd_attempt *spare;
 };
 
@@ -148,7 +149,6 @@ void sd_worker_answer(struct sd_worker *w, struct sd_ask *ask);
 void sd_worker_report_init(struct sd_worker *w);
 void sd_worker_look_for_report(struct sd_worker *w);
 void sd_worker_look_for_start(struct sd_worker *w);
-/* Tell that an attempt, the running one, began then; false: there is none, or it was told before. */
-bool sd_worker_say_start(struct sd_worker *w, const struct sd_attempt *a, int64_t since_us, sd_db_done *done);
+bool sd_worker_start_is_told(struct sd_worker *w); /* of the running attempt; if not, it is told now */
 
 #endif

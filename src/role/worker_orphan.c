@@ -8,7 +8,6 @@
  */
 #include "role/worker.h"
 
-#include "base/log.h"
 #include "proc/spawn.h"
 
 void sd_worker_orphaned(struct sd_worker *w)
@@ -24,21 +23,12 @@ void sd_worker_orphaned(struct sd_worker *w)
 	sd_worker_pump(w);
 }
 
-static void on_said(void *arg, PGresult *const *results, size_t n, const struct sd_err *err)
-{
-	if (results == NULL)
-		sd_log_err(SD_LOG_DEBUG, err, "telling which job ran when the supervisor died");
-	sd_orphaned();
-}
-
 void sd_worker_orphan_goes(struct sd_worker *w)
 {
-	int64_t since;
-
 	if (!sd_db_is_up(w->db))
 		sd_orphaned();
 	if (w->busy || w->releasing > 0 || w->finished.n > 0)
 		return;
-	if (!sd_worker_say_start(w, sd_runner_current(w->runner, &since), since, on_said))
+	if (sd_worker_start_is_told(w))
 		sd_orphaned();
 }

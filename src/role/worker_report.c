@@ -105,36 +105,48 @@ static const struct sd_attempt *untold(struct sd_worker *w, int64_t *since)
 	return a != NULL && (a->job_id != w->began_job || a->lease_id != w->began_lease) ? a : NULL;
 }
 
-bool sd_worker_say_start(struct sd_worker *w, const struct sd_attempt *a, int64_t since_us, sd_db_done *done)
-{
-	struct sd_db_numbers b = {0};
-
-	if (a == NULL || (a->job_id == w->began_job && a->lease_id == w->began_lease))
-		return false;
-	const char *values[] = {sd_db_number(&b, a->node_id), sd_db_number(&b, a->lease_id), sd_db_number(&b, a->job_id),
-				sd_db_number(&b, sd_now_us() - since_us)};
-	struct sd_db_call call = {&sd_sql_began, values};
-
-	w->began_job = a->job_id;
-	w->began_lease = a->lease_id;
-	sd_db_submit(w->db, &call, 1, 0, REPORT_MS, done, w);
-	return true;
-}
-
 static void on_began_told(void *arg, PGresult *const *results, size_t n, const struct sd_err *err)
 {
+	struct sd_worker *w = arg;
+
+	w->telling_start = false;
 	if (results == NULL)
 		sd_log_err(SD_LOG_DEBUG, err, "telling that a job began");
+	if (w->orphaned)
+		sd_worker_pump(w);
+}
+
+static void tell_start(struct sd_worker *w, const struct sd_attempt *a, int64_t age_us)
+{
+	struct sd_db_numbers b = {0};
+	const char *values[] = {sd_db_number(&b, a->node_id), sd_db_number(&b, a->lease_id), sd_db_number(&b, a->job_id),
+				sd_db_number(&b, age_us)};
+	struct sd_db_call call = {&sd_sql_began, values};
+
+	w->telling_start = true;
+	w->began_job = a->job_id;
+	w->began_lease = a->lease_id;
+	sd_db_submit(w->db, &call, 1, 0, REPORT_MS, on_began_told, w);
+}
+
+bool sd_worker_start_is_told(struct sd_worker *w)
+{
+	int64_t since;
+	const struct sd_attempt *a = w->telling_start ? NULL : untold(w, &since);
+
+	if (a != NULL)
+		tell_start(w, a, sd_now_us() - since);
+	return !w->telling_start;
 }
 
 static void on_began_timer(struct ev_loop *loop, ev_timer *t, int revents)
 {
 	struct sd_worker *w = t->data;
-	int64_t since;
+	int64_t since, now = sd_now_us();
 	const struct sd_attempt *a = untold(w, &since);
 
-	if (a != NULL && sd_now_us() - since >= BEGAN_US && sd_db_is_up(w->db))
-		sd_worker_say_start(w, a, since, on_began_told);
+	if (a != NULL && now - since >= BEGAN_US && !w->telling_start && sd_db_is_up(w->db))
+		tell_start(w, a, now - since);
 	sd_worker_look_for_start(w);
 }
 
