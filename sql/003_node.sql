@@ -73,6 +73,7 @@ language plpgsql as $$
 #variable_conflict use_column
 begin
 	perform stepd._required('{node_id}', node_place.node_id is null);
+	perform stepd._check_text('host', node_place.host, 1000) where node_place.host is not null;
 	perform stepd._check_range('pid_started', node_place.pid_started, 0, 9223372036854775807);
 	update stepd.node set host = node_place.host, pid_started = node_place.pid_started where id = node_place.node_id;
 	return query

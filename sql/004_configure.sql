@@ -159,6 +159,8 @@ language plpgsql as $$
 begin
 	if jsonb_typeof(block) is distinct from 'object' then
 		perform stepd._bad(argument, 'is not an object');
+	elsif (select count(*) from jsonb_object_keys(block - 'name')) > (select count(*) from jsonb_object_keys(stepd._settings(block))) then
+		perform stepd._bad(argument, 'has a setting twice, in two spellings');
 	end if;
 	perform stepd._check_object(argument, stepd._settings(block), '{"strategy": "string", "backoff": "string", "jitter": "number 0 1",
 		"max_retries": "integer 0 30000", "retry_delay_ms": "integer 0 3155760000000", "max_retry_delay_ms": "integer 0 3155760000000",

@@ -99,10 +99,11 @@ begin
 		perform stepd._bad('outcomes', 'has one that is none of completed, error, fail, snooze, invalid_input, cancelled, skipped, timeout');
 	end if;
 	if (0 <= all (ages_us) and 3155760000000000 >= all (ages_us) and 0 <= all (durations_us) and 3155760000000000 >= all (durations_us)) is not true
-		or 1 <> any (array[array_ndims(leases), array_ndims(jobs), array_ndims(ages_us), array_ndims(durations_us), array_ndims(delays_ms), array_ndims(outputs)])
+		or 1 <> any (array[array_ndims(leases), array_ndims(jobs), array_ndims(ages_us), array_ndims(durations_us), array_ndims(delays_ms), array_ndims(outputs), array_ndims(outcomes), array_ndims(errors)])
 		or (0 < all (leases) and 0 < all (jobs)) is not true or finish.pid < 1 or 0 > any (delays_ms) or 3155760000000 < any (delays_ms) then -- in one look
 		perform stepd._check_list('leases', leases), stepd._check_list('jobs', jobs), stepd._check_span('ages_us', ages_us, 'us'),
-			stepd._check_span('durations_us', durations_us, 'us'), stepd._check_span('delays_ms', delays_ms, 'ms', true), stepd._check_list('outputs', outputs, true), stepd._check_range('pid', finish.pid, 1, 2147483647);
+			stepd._check_span('durations_us', durations_us, 'us'), stepd._check_span('delays_ms', delays_ms, 'ms', true), stepd._check_list('outputs', outputs, true),
+			stepd._check_list('outcomes', outcomes), stepd._check_list('errors', errors, true), stepd._check_range('pid', finish.pid, 1, 2147483647);
 	end if;
 	if outputs is not null then
 		results := stepd._json_list('outputs', outputs);
