@@ -167,8 +167,10 @@ static _Noreturn void die_of_term(void)
  */
 static void leave_when_done(struct sd_worker *w, bool idle)
 {
-	if (w->orphaned)
+	if (w->orphaned) {
 		sd_worker_orphan_goes(w);
+		return;
+	}
 	if (!w->draining && !w->ending)
 		return;
 	if (w->impatient && !sd_db_is_up(w->db) && idle && w->finished.n + w->sending.n == 0 && w->ended == NULL) {

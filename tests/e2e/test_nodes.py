@@ -285,3 +285,25 @@ def test_what_ran_when_all_of_a_node_was_killed(martyr, db):
     db.wait_value("select count(*) from stepd.attempts", 1)
     [a] = db.rows("select job_id, outcome, error, pid from stepd.attempts")
     assert (a["job_id"], a["outcome"], a["error"]) == (slow, "lost", "The node that ran it vanished.") and a["pid"], a
+
+
+def test_workers_go_with_the_supervisor_though_the_database_hangs(martyr, db):
+    """Who succeeds them must not find them at work: what they can not tell in a moment stays untold."""
+    martyr.start(config=martyr.conf)
+    [job] = db.enqueue("martyr", {"long": True})
+    db.wait_value("select count(*) from stepd.lease where begun = %s", 1, job)
+    [other] = db.enqueue("martyr", {"long": True})  # its start may not be told yet
+    harness.wait_for(lambda: other in martyr.begun(), 5, "both run")
+    workers = martyr.workers()
+    sessions = [harness.Proc(pid) for pid in db.values("select pid from pg_stat_activity where datname = current_database() and application_name like 'stepd %'")]
+    for s in sessions:
+        s.kill(signal.SIGSTOP)
+    try:
+        martyr.send(signal.SIGKILL)
+        martyr.process.wait(10)
+        harness.wait_for(lambda: not [w for w in workers if w.alive], 2, "the workers are gone")
+    finally:
+        for s in sessions:
+            s.kill(signal.SIGCONT)
+    martyr.start(config=martyr.conf)
+    db.wait_value("select count(distinct job_id) from stepd.attempts where outcome = 'lost'", 2)
