@@ -233,6 +233,7 @@ begin
 end $$;
 comment on function stepd._queue_set(text, jsonb, jsonb, text) is 'Give a queue the settings of its block, or the defaults.';
 
+drop function if exists stepd._schedule_check(text, jsonb);
 create or replace function stepd._step_check(argument text, s jsonb) returns void
 language plpgsql as $$
 declare

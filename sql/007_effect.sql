@@ -31,6 +31,7 @@ drop type if exists stepd._effect_job cascade;
 create type stepd._effect_job as (job_id bigint, bucket date, attempt int, scope text);
 comment on type stepd._effect_job is 'How much of a job''s effects counts: scope is all, some or logs.';
 
+drop function if exists stepd._effect_items_bad(jsonb, text);
 create or replace function stepd._effect_shape(part text) returns jsonb
 language sql immutable parallel safe as $$
 	select case part

@@ -20,12 +20,7 @@ begin
 end $$;
 comment on function stepd._bad(text, text, text) is 'Raise SQLSTATE 22023 for an argument, with a message of at most some 900 characters.';
 
-create or replace function stepd._refuse(argument text, problem text) returns text
-language plpgsql as $$
-begin
-	perform stepd._bad(argument, problem);
-end $$;
-comment on function stepd._refuse(text, text) is '_bad(), to stand in an expression where a value is wanted.';
+drop function if exists stepd._refuse(text, text);
 
 create or replace function stepd._required(names text[], variadic missing boolean[]) returns void
 language plpgsql as $$

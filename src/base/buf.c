@@ -173,6 +173,17 @@ void sd_buf_json_str(struct sd_buf *b, const char *s)
 		sd_buf_json(b, s, strlen(s));
 }
 
+void sd_buf_json_strs(struct sd_buf *b, const char *const *list, size_t n)
+{
+	sd_buf_chr(b, '[');
+	for (size_t i = 0; i < n; i++) {
+		if (i > 0)
+			sd_buf_chr(b, ',');
+		sd_buf_json_str(b, list[i]);
+	}
+	sd_buf_chr(b, ']');
+}
+
 /* An element never ends in '{' (it is quoted, a number or NULL), so '{' means that none came yet. */
 static void pgarray_comma(struct sd_buf *b)
 {

@@ -27,6 +27,7 @@ void sd_buf_consume(struct sd_buf *b, size_t n); /* drop the first n bytes */
 /* s as a JSON string with its quotes, escaped; n bytes of valid UTF-8. */
 void sd_buf_json(struct sd_buf *b, const char *s, size_t n);
 void sd_buf_json_str(struct sd_buf *b, const char *s); /* NULL appends null */
+void sd_buf_json_strs(struct sd_buf *b, const char *const *list, size_t n); /* an array of strings */
 /* One element of a PostgreSQL array literal "{…}": a comma unless it is the first, then s quoted and escaped; NULL appends NULL. */
 void sd_buf_pgarray(struct sd_buf *b, const char *s, size_t n);
 void sd_buf_pgarray_i64(struct sd_buf *b, int64_t v);

@@ -29,7 +29,6 @@ struct sd_lane {
 	int id;		     /* SQL's lane_id */
 	int step_index;	     /* in the registry */
 	int64_t timeout_ms;  /* of an attempt; 0: none */
-	bool rated;	     /* its queue has a rate limit */
 	int max_batch;	     /* as the database says, up to SD_LANE_MAX_BATCH */
 
 	int64_t cursor;

@@ -2,7 +2,7 @@
 #include "queue/sqlcalls.h"
 
 const struct sd_db_stmt sd_sql_lanes = {
-	"lanes", "select lane_id, step, queue, timeout_ms, rated, batch from stepd.lanes($1)", 1};
+	"lanes", "select lane_id, step, queue, timeout_ms, batch from stepd.lanes($1)", 1};
 const struct sd_db_stmt sd_sql_warm_up = {"warm_up", "select stepd.warm_up($1, $2, $3)", 3};
 #define CLAIMED                                                                                                        \
 	"select lease_id, lane_id, job_id, attempt, max_attempts, trigger, trigger_index, queue, group_id, parent_id,"   \

@@ -49,29 +49,18 @@ static void look_at(const struct sd_keeper *k, int pool, struct pool_state *s)
 	}
 }
 
-static void put_names(struct sd_buf *b, const char *const *names, size_t n)
-{
-	sd_buf_chr(b, '[');
-	for (size_t i = 0; i < n; i++) {
-		if (i > 0)
-			sd_buf_chr(b, ',');
-		sd_buf_json_str(b, names[i]);
-	}
-	sd_buf_chr(b, ']');
-}
-
 static void put_pool(const struct sd_keeper *k, struct sd_buf *b, int pool, int max)
 {
 	const struct sd_conf_pool *p = &k->child->conf->pools[pool];
 
 	sd_buf_printf(b, "%s{\"pool\":%d,\"max\":%d,\"steps\":", b->len > 1 ? "," : "", pool, max);
 	if (p->steps.n > 0)
-		put_names(b, p->steps.v, p->steps.n);
+		sd_buf_json_strs(b, p->steps.v, p->steps.n);
 	else
-		put_names(b, k->steps, k->nsteps);
+		sd_buf_json_strs(b, k->steps, k->nsteps);
 	sd_buf_str(b, ",\"queues\":");
 	if (p->queues.n > 0)
-		put_names(b, p->queues.v, p->queues.n);
+		sd_buf_json_strs(b, p->queues.v, p->queues.n);
 	else
 		sd_buf_str(b, "null");
 	sd_buf_chr(b, '}');

@@ -30,13 +30,9 @@ static void put_names(struct sd_buf *b, const char *key, const struct sd_conf_na
 {
 	if (names->n == 0)
 		return;
-	sd_buf_printf(b, "\"%s\":[", key);
-	for (size_t i = 0; i < names->n; i++) {
-		if (i > 0)
-			sd_buf_chr(b, ',');
-		sd_buf_json_str(b, names->v[i]);
-	}
-	sd_buf_str(b, "],");
+	sd_buf_printf(b, "\"%s\":", key);
+	sd_buf_json_strs(b, names->v, names->n);
+	sd_buf_chr(b, ',');
 }
 
 static void put_pool(const struct sd_keeper *k, const struct sd_slot_group *g, int group, const struct sd_conf_pool *pool, struct sd_buf *b)

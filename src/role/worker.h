@@ -40,7 +40,7 @@ struct sd_worker {
 	ev_timer patience_timer; /* with a database that is away while we drain */
 	ev_timer report_timer; /* what the handler says of its progress is told */
 	ev_timer orphan_timer; /* the supervisor is dead, and who succeeds it must not find us at work */
-	ev_timer began_timer;  /* that it runs is told, where a rate limit counts starts */
+	ev_timer began_timer;  /* that it runs is told */
 	ev_signal term;
 
 	int group;	/* in the scoreboard */

@@ -71,8 +71,7 @@ static void set_lanes(struct sd_worker *w, const PGresult *res)
 		else
 			sd_lane_init(&lanes[k], id, (int)index, 0);
 		lanes[k].timeout_ms = PQgetisnull(res, i, 3) ? 0 : strtoll(PQgetvalue(res, i, 3), NULL, 10);
-		lanes[k].rated = strcmp(PQgetvalue(res, i, 4), "t") == 0;
-		int batch = atoi(PQgetvalue(res, i, 5));
+		int batch = atoi(PQgetvalue(res, i, 4));
 		lanes[k].max_batch = batch < SD_LANE_MAX_BATCH ? batch : SD_LANE_MAX_BATCH;
 		k++;
 	}

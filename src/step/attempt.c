@@ -1,6 +1,7 @@
 /*
- * An attempt's memory, and lists of attempts.  One attempt object serves many jobs in turn: its arena
- * and buffers keep their memory over a reset, unless a job made them large.
+ * An attempt's memory, and lists of attempts.  One attempt object serves many
+ * jobs in turn: its arena and buffers keep their memory over a reset, unless a
+ * job made them large.
  */
 #include "step/attempt.h"
 #include "step/overlay.h"

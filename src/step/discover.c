@@ -60,13 +60,12 @@ static void take(struct discovery *d, struct taken **list, const char *key, cons
 
 static void put_list(struct sd_buf *b, const char *key, const char *const *list)
 {
-	sd_buf_printf(b, ",\"%s\":[", key);
-	for (size_t i = 0; list != NULL && list[i] != NULL; i++) {
-		if (i > 0)
-			sd_buf_chr(b, ',');
-		sd_buf_json_str(b, list[i]);
-	}
-	sd_buf_chr(b, ']');
+	size_t n = 0;
+
+	while (list != NULL && list[n] != NULL)
+		n++;
+	sd_buf_printf(b, ",\"%s\":", key);
+	sd_buf_json_strs(b, list, n);
 }
 
 static void put_str(struct sd_buf *b, const char *key, const char *value)

@@ -10,13 +10,14 @@ import pytest
 import harness
 from test_worker import KIT
 
-# Writes down that it began; the first of a batch stops its own process: by raise(), for with kill(getpid(), …) the loop's
-# thread may take the signal while this one goes on, through the whole batch.
+# Writes down that it began; may stop its own process: by raise(), for with kill(getpid(), …) the loop's thread may take the
+# signal while this one goes on, through the whole batch; or kill the supervisor.
 WITNESS = r"""
 #include <stepd/step.h>
 #include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
+#include <time.h>
 #include <unistd.h>
 
 static int witness(struct stepd_ctx *ctx)
@@ -29,6 +30,10 @@ static int witness(struct stepd_ctx *ctx)
 	close(fd);
 	if (stepd_get_bool(stepd_data(ctx), "stop", false) && stepd_attempt(ctx) == 1)
 		raise(SIGSTOP);
+	if (stepd_get_bool(stepd_data(ctx), "kill", false))
+		kill(getppid(), SIGKILL);
+	if (stepd_get_bool(stepd_data(ctx), "kill", false) || stepd_get_bool(stepd_data(ctx), "long", false))
+		nanosleep(&(struct timespec){60, 0}, NULL);
 	return STEPD_OK;
 }
 
@@ -194,47 +199,21 @@ def test_what_waited_behind_a_frozen_job_does_not_start_after_the_thaw(make_step
     assert [begun.count(j) for j in jobs] == [2] + [1] * (len(jobs) - 1)
 
 
-MARTYR = r"""
-#include <stepd/step.h>
-#include <fcntl.h>
-#include <signal.h>
-#include <stdio.h>
-#include <time.h>
-#include <unistd.h>
-
-static int martyr(struct stepd_ctx *ctx)
-{
-	char line[64];
-	int fd = open(JOURNAL, O_WRONLY | O_APPEND | O_CLOEXEC), n = snprintf(line, sizeof line, "%lld\n", (long long)stepd_job_id(ctx));
-
-	if (fd < 0 || write(fd, line, (size_t)n) != n)
-		return STEPD_RETRY;
-	close(fd);
-	if (stepd_get_bool(stepd_data(ctx), "kill", false))
-		kill(getppid(), SIGKILL);
-	if (stepd_get_bool(stepd_data(ctx), "long", false) || stepd_get_bool(stepd_data(ctx), "kill", false))
-		nanosleep(&(struct timespec){60, 0}, NULL);
-	return STEPD_OK;
-}
-
-STEPD_STEP(.name = "Martyr", .triggers = STEPD_TRIGGERS(STEPD_QUEUE("martyr")), .handler = martyr);
-"""
-
-
 @pytest.fixture
 def martyr(db, make_stepd):
     d = make_stepd(db, "m")
     journal = d.dir / "journal"
     journal.touch(0o666)
-    d.step("martyr", MARTYR.replace("JOURNAL", f'"{journal}"'))
+    d.step("witness", WITNESS, [f'-DJOURNAL="{journal}"'])
     d.begun = lambda: [int(x) for x in journal.read_text().split()]
-    d.conf = config(d, {"martyr": {"maxRetries": 1, "retryDelay": 10, "jitter": 0}}, lease="30s")
+    d.conf = config(d, {"witness": {"maxRetries": 1, "retryDelay": 10, "jitter": 0}}, lease="30s")
+    d.conf["stop"]["timeout"] = "1s"
     return d
 
 
 def batch(db, n, **one):
     """So many quick jobs, and one in the middle."""
-    return db.values("select e from stepd.enqueue_many('martyr', (select jsonb_agg(jsonb_build_object('data', case when i = %s then %s::jsonb else '{}' end)"
+    return db.values("select e from stepd.enqueue_many('witness', (select jsonb_agg(jsonb_build_object('data', case when i = %s then %s::jsonb else '{}' end)"
                      " order by i) from generate_series(1, %s) i)) with ordinality as x (e, ord) order by ord", n // 2, json.dumps(one), n)
 
 
@@ -261,7 +240,7 @@ def test_a_job_that_kills_the_supervisor_is_the_one_that_is_lost(martyr, db):
 
 
 def test_no_job_fails_unbegun_when_the_supervisor_is_killed(martyr, db):
-    martyr.conf["queues"]["martyr"]["maxRetries"] = 0
+    martyr.conf["queues"]["witness"]["maxRetries"] = 0
     every = []
     for n in range(8):
         martyr.start(config=martyr.conf)
@@ -290,9 +269,9 @@ def test_what_ran_when_all_of_a_node_was_killed(martyr, db):
 def test_workers_go_with_the_supervisor_though_the_database_hangs(martyr, db):
     """Who succeeds them must not find them at work: what they can not tell in a moment stays untold."""
     martyr.start(config=martyr.conf)
-    [job] = db.enqueue("martyr", {"long": True})
+    [job] = db.enqueue("witness", {"long": True})
     db.wait_value("select count(*) from stepd.lease where begun = %s", 1, job)
-    [other] = db.enqueue("martyr", {"long": True})  # its start may not be told yet
+    [other] = db.enqueue("witness", {"long": True})  # its start may not be told yet
     harness.wait_for(lambda: other in martyr.begun(), 5, "both run")
     workers = martyr.workers()
     sessions = [harness.Proc(pid) for pid in db.values("select pid from pg_stat_activity where datname = current_database() and application_name like 'stepd %'")]

@@ -325,33 +325,39 @@ select pg_temp.refused(format('stepd.state_update(%L, %L, %L)', 'g', 'k', ops), 
 select is(stepd.state_update('g', 'new', '[{"type": "increment"}]') ->> 'new', '1', 'by is 1 if left out');
 select is(t.sound(), 'sound', 'sound');
 
+-- A call of a function with some value for each argument, and this for one.
+create function pg_temp.call_of(p pg_proc, n int, given text) returns text language sql as $$
+	select format('select * from stepd.%I(%s)', p.proname, string_agg(case when i = cardinality(p.proargtypes::oid[]) and p.provariadic <> 0 then 'variadic ' else '' end
+		|| format('%L::%s', case when i = n then given else case
+			when p.proargnames[i] = 'manifest' then '{"steps": []}' when p.proargnames[i] in ('progress', 'input', 'output', 'defaults') and t in ('text'::regtype, 'jsonb'::regtype) then '{}'
+			when p.proargnames[i] = 'steps' then '{Web}'
+			when p.proargnames[i] = 'effects' then '[]' when p.proargnames[i] = 'outcome' then 'crashed' when p.proargnames[i] = 'outcomes' then '{completed}'
+			when p.proargnames[i] = 'next_at' then '{2026-01-02}'
+			else case t::text when 'text' then 'Tick' when 'jsonb' then '[]' when 'interval' then '1 day' when 'boolean' then 'true' when 'uuid' then gen_random_uuid()::text
+				when 'timestamp with time zone' then '2026-01-01' when 'timestamp with time zone[]' then '{2026-01-01}' when 'uuid[]' then '{null}' when 'boolean[]' then '{true}'
+				when 'integer' then '100' when 'bigint' then '100' else '{1}' end end end, t), ', ' order by i))
+	from unnest(p.proargtypes::regtype[]) with ordinality a (t, i)
+$$;
+
 -- Which of the functions take null for an argument, the others being of some value?  The others refuse it by its name.
-create function pg_temp.takes_null(f oid, n int) returns text language plpgsql as $$
+create function pg_temp.takes_null(p pg_proc, n int) returns text language plpgsql as $$
 declare
-	p pg_proc;
 	said text;
 begin
-	select * into p from pg_proc where oid = f;
-	begin
-		execute format('select * from stepd.%I(%s)', p.proname, (select string_agg(case when i = cardinality(p.proargtypes::oid[]) and p.provariadic <> 0 then 'variadic ' else '' end || case when i = n then 'null' else case
-				when p.proargnames[i] = 'manifest' then '''{"steps": []}''' when t = 'jsonb'::regtype then '''[]''' when t = 'interval'::regtype then '''1 day''' when t in ('int'::regtype, 'bigint'::regtype) then '100'
-				when t = 'uuid'::regtype then 'gen_random_uuid()' when t = 'timestamptz'::regtype then 'now()' when t = 'boolean'::regtype then 'true'
-				when p.proargnames[i] = 'effects' then '''[]''' when p.proargnames[i] in ('progress', 'input', 'output', 'defaults') then '''{}''' when p.proargnames[i] = 'outcome' then '''crashed''' when t = 'text'::regtype then '''Tick''' else '''{}''' end end || '::' || format_type(t, null), ', ' order by i)
-			from unnest(p.proargtypes) with ordinality a (t, i)));
-		return p.proargnames[n];
-	exception when sqlstate '22023' then
-		get stacked diagnostics said = message_text;
-		return case when said not like p.proargnames[n] || ': %' and said ~ ': (must not be null|null )' then 'as ' || said end;
-	when others then
-		return p.proargnames[n] || ' fails with ' || sqlstate;
-	end;
+	execute pg_temp.call_of(p, n, null);
+	return p.proargnames[n];
+exception when sqlstate '22023' then
+	get stacked diagnostics said = message_text;
+	return case when said not like p.proargnames[n] || ': %' and said ~ ': (must not be null|null )' then 'as ' || said end;
+when others then
+	return p.proargnames[n] || ' fails with ' || sqlstate;
 end $$;
 select is((select string_agg(x.proname || '(' || x.args || ')', ' ' order by x.proname) from (
-		select p.proname, string_agg(pg_temp.takes_null(p.oid, n), ' ' order by n) as args
+		select p.proname, string_agg(pg_temp.takes_null(p, n), ' ' order by n) as args
 		from pg_proc p cross join generate_series(1, p.pronargs) n
 		where p.pronamespace = 'stepd'::regnamespace and p.proname !~ '^_' and p.prokind = 'f' group by p.oid, p.proname) x where x.args <> ''),
 	'claim(large mosts idle)'
-	|| ' configure(defaults)'
+	|| ' configure(queues defaults)'
 	|| ' cron_fire(revisions)'
 	|| ' cron_next(descriptions)'
 	|| ' died(job error exit_code signal max_rss_kb cpu_ms age_us duration_us pid)'
@@ -372,28 +378,15 @@ select is((select string_agg(x.proname || '(' || x.args || ')', ' ' order by x.p
 	'functions with the arguments that may be null');
 
 -- And which of them take a number below zero where it does not name something?  (Of what there is not they do nothing.)
-create function pg_temp.takes_negative(f oid, n int) returns text language plpgsql as $$
-declare
-	p pg_proc;
-	list text;
+create function pg_temp.takes_negative(p pg_proc, n int) returns text language plpgsql as $$
 begin
-	select * into p from pg_proc where oid = f;
-	select string_agg(case
-			when i = n then case when t::text like '%[]' then '''{-1}''' else '-1' end
-			when t = 'text'::regtype then case p.proargnames[i] when 'effects' then '''[]''' when 'outcome' then '''crashed''' when 'progress' then '''{}'''
-				when 'input' then '''{}''' when 'output' then '''{}''' else '''Tick''' end
-			when p.proargnames[i] = 'outcomes' then '''{completed}'''
-			else case t::text when 'integer' then '100' when 'bigint' then '100' when 'integer[]' then '''{1}''' when 'bigint[]' then '''{1}'''
-				when 'uuid' then 'gen_random_uuid()' when 'timestamp with time zone' then 'now()' when 'boolean' then 'true' when 'text[]' then '''{1}''' when 'uuid[]' then '''{null}''' when 'jsonb' then '''[]''' when 'timestamp with time zone[]' then case p.proargnames[i] when 'next_at' then '''{2026-01-02}''' else '''{2026-01-01}''' end when 'boolean[]' then '''{true}''' else 'null' end
-			end || '::' || t, ', ' order by i)
-	into list from unnest(p.proargtypes::regtype[]) with ordinality a (t, i);
-	execute format('select * from stepd.%I(%s)', p.proname, list);
+	execute pg_temp.call_of(p, n, case when p.proargtypes[n - 1]::regtype::text like '%[]' then '{-1}' else '-1' end);
 	return case when p.proargnames[n] !~ '^(node_id|slot|generation|backend|(job|lease|lane|node|schedule)(_id)?s?|ids|keep|cursors|revisions|priority)$' then p.proargnames[n] end;
 exception when others then
 	return case when sqlerrm !~ ('^' || p.proargnames[n] || '(\[1\])?: ') then p.proargnames[n] || ' fails with ' || sqlstate || ' ' || sqlerrm end;
 end $$;
 select is((select string_agg(x.proname || '(' || x.args || ')', ' ' order by x.proname) from (
-		select p.proname, string_agg(pg_temp.takes_negative(p.oid, n), ' ' order by n) as args
+		select p.proname, string_agg(pg_temp.takes_negative(p, n), ' ' order by n) as args
 		from pg_proc p cross join generate_series(1, p.pronargs) n
 		where p.pronamespace = 'stepd'::regnamespace and p.proname !~ '^_' and p.prokind = 'f'
 			and p.proargtypes[n - 1] in ('int'::regtype, 'bigint'::regtype, 'int[]'::regtype, 'bigint[]'::regtype) group by p.oid, p.proname) x where x.args <> ''),
