@@ -210,6 +210,8 @@ begin
 		argument := case when own ? wrong is false then 'defaults' else argument end;
 		perform stepd._bad(argument, format('queue "%s": %s %s is not allowed', was.name, wrong, coalesce((was.configured || was.overrides) ->> wrong, '')),
 			stepd._setting_hint(wrong));
+	when numeric_value_out_of_range then -- a jitter so small that it is none
+		perform stepd._bad(argument, format('queue "%s": %s', was.name, left(sqlerrm, 200)));
 	end;
 	if q.strategy <> was.strategy or q.concurrency_per_group <> was.concurrency_per_group then
 		perform stepd._queue_shut(q.id);

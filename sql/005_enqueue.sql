@@ -250,7 +250,7 @@ language sql immutable parallel safe as $$
 		when key not in ('priority', 'delay_ms', 'run_at', 'group', 'unique') then 'is not known'
 		when jsonb_typeof(value) = 'null' then null
 		when key = 'priority' then case
-			when jsonb_typeof(value) <> 'number' or value::numeric <> trunc(value::numeric) then format('%s is no whole number', left(value::text, 60))
+			when jsonb_typeof(value) <> 'number' or scale(value::numeric) > 0 then format('%s is no whole number', left(value::text, 60))
 			when value::numeric not between -32768 and 32767 then format('%s is not between -32768 and 32767', left(value::text, 60)) end
 		when key = 'delay_ms' then case
 			when jsonb_typeof(value) <> 'number' then format('%s is no number', left(value::text, 60))

@@ -84,16 +84,16 @@ begin
 				|| @.run_at.type() != "string" && @.run_at != null || @.run_at.type() == "string" && @.delay_ms.type() == "number"
 				|| @.group.type() != "string" && @.group != null || @.unique.type() != "string" && @.unique != null || @.unique == ""
 				|| @.always.type() != "boolean" && @.always != null))
-			|| exists(@.states[*] ? (@.type() != "object" || !(@.op == "set" || @.op == "delete" || @.op == "clear" || @.op == "update")
+			|| exists(@.states[*] ? (@.type() != "object" || !(@.op.type() == "string") || !(@.op == "set" || @.op == "delete" || @.op == "clear" || @.op == "update")
 				|| !(@.group.type() == "string") || @.group == "" || @.op != "clear" && (!(@.key.type() == "string") || @.key == "")
 				|| @.op == "set" && !(exists(@.value)) || @.ops.type() != "array"))
-			|| exists(@.logs[*] ? (@.type() != "object" || !(@.at_us >= 0 && @.at_us <= 253402300799000000)
+			|| exists(@.logs[*] ? (@.type() != "object" || !(@.at_us.type() == "number") || !(@.level.type() == "string") || !(@.at_us >= 0 && @.at_us <= 253402300799000000)
 				|| !(@.level == "debug" || @.level == "info" || @.level == "warn" || @.level == "error") || !(@.message.type() == "string"))))$p$
 		or exists (select from jsonb_array_elements(effects) e where e.value - '{job,enqueues,states,logs,progress}'::text[] <> '{}') then
 		perform stepd._effects_bad(effects);
 	elsif jobs is not null then
 		perform stepd._bad(format('effects[%s].job', e.ordinality - 1), format('%s is none of jobs', e.value -> 'job'))
-		from jsonb_array_elements(effects) with ordinality e where (e.value ->> 'job')::numeric not in (select unnest(jobs));
+		from jsonb_array_elements(effects) with ordinality e where (e.value ->> 'job')::numeric not in (select unnest(jobs)) or scale((e.value ->> 'job')::numeric) > 0;
 	end if;
 end $$;
 comment on function stepd._effects_check(jsonb, bigint[]) is 'Refuse effects that are none, and those of other jobs than these.';

@@ -102,6 +102,9 @@ begin
 		perform stepd._bad('keep', format('%s is not at least a minute', coalesce(keep::text, 'null')));
 	elsif keep > interval '36500 days' then
 		perform stepd._bad('keep', format('%s is more than 36500 days', keep));
+	-- a month counts as 30 days when spans are compared, but not when one is taken from a date
+	elsif least(date_part('year', keep), date_part('month', keep), date_part('day', keep)) < 0 then
+		perform stepd._bad('keep', format('%s has parts below zero', keep));
 	end if;
 	more := false;
 	if not pg_try_advisory_xact_lock(1937007984, -1) then
@@ -142,7 +145,7 @@ begin
 			select to_date(substr(c.relname, 6), 'YYYYMMDD') as day
 			from pg_inherits i join pg_class c on c.oid = i.inhrelid
 			where i.inhparent = 'stepd.job'::regclass and c.relname ~ '^job_p[0-9]{8}$') d
-		where d.day < ((now() - longest) at time zone 'UTC')::date
+		where d.day < least(((now() - longest) at time zone 'UTC')::date, today)
 		order by d.day);
 	if cardinality(past) > 0 or to_regclass('stepd.log' || to_char(today + 8, '"_p"YYYYMMDD')) is null then
 		analyze stepd.job, stepd.outcome, stepd.attempt, stepd.log;

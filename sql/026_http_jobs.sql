@@ -32,18 +32,18 @@ create or replace function stepd.http_jobs(ids bigint[], waits boolean[], output
 language plpgsql stable
 set enable_seqscan = off set jit = off as $$
 declare
-	n int := cardinality(ids);
+	j record;
 begin
 	perform stepd._required('{ids,waits,output}', http_jobs.ids is null, http_jobs.waits is null, output is null);
-	if n <> cardinality(waits) then
+	if cardinality(ids) <> cardinality(waits) then
 		perform stepd._bad('waits', 'has another length than ids');
 	end if;
 	perform stepd._check_list('ids', ids), stepd._check_list('waits', waits);
-	for i in 1 .. n loop
-		document := stepd._http_ended(ids[i], output);
+	for j in select u.id, u.wait from unnest(ids, waits) with ordinality u (id, wait, ord) order by u.ord loop
+		document := stepd._http_ended(j.id, output);
 		ended := document is not null;
-		if not ended and not waits[i] then
-			document := stepd._http_live(ids[i]);
+		if not ended and not j.wait then
+			document := stepd._http_live(j.id);
 		end if;
 		return next;
 	end loop;

@@ -143,7 +143,7 @@ begin
 	elsif type in ('integer', 'number') then
 		if kind <> 'number' then
 			perform stepd._bad(argument, format('%s is no number', shown));
-		elsif value::numeric not between words[2]::numeric and words[3]::numeric or type = 'integer' and value::numeric <> trunc(value::numeric) then
+		elsif value::numeric not between words[2]::numeric and words[3]::numeric or type = 'integer' and scale(value::numeric) > 0 then -- 1.0 is none that can be stored as one
 			perform stepd._bad(argument, format('%s is not a %s between %s and %s', shown, case type when 'integer' then 'whole number' else type end, words[2], words[3]));
 		end if;
 	elsif type = 'string' and kind = 'string' then

@@ -37,11 +37,14 @@ static void parent_died(int sig)
 	sd_orphaned();
 }
 
+static pid_t the_parent;
+
 static void linger(int sig)
 {
 	struct sigaction end = {.sa_handler = parent_died};
 
-	(void)sig;
+	if (getppid() == the_parent) /* somebody else's signal */
+		parent_died(sig);
 	sigaction(SIGALRM, &end, NULL);
 	alarm(1);
 }
@@ -118,6 +121,7 @@ static void ask_for_parents_death(pid_t parent)
 	prctl(PR_SET_PDEATHSIG, SIG_PARENT_DIED);
 	if (getppid() != parent)
 		_exit(1);
+	the_parent = parent;
 }
 
 static void become(const struct sd_user *user, pid_t parent)

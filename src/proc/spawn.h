@@ -48,9 +48,10 @@ _Noreturn void sd_leave(int status);
 _Noreturn void sd_orphaned(void);
 
 /*
- * From now on this process does that itself when the parent dies: its channel comes to an end, and it has a second to
- * call sd_orphaned() in.
+ * From now on this process does that itself when the parent dies: its channel comes to an end, and it calls sd_orphaned()
+ * within SD_LINGER_SECONDS; should it hang, it is ended after a second.
  */
+#define SD_LINGER_SECONDS 0.25
 void sd_orphan_lingers(void);
 
 #endif

@@ -51,6 +51,8 @@ struct sd_keeper {
 	struct sd_db_loop upkeep_loop;
 	bool upkeep_done;
 	ev_timer upkeep_timer;
+	ev_timer gone_timer; /* what ran on nodes of this host that are gone has ended then */
+	struct sd_buf gone;
 
 	/* keeper_wake.c */
 	bool promoting, promote_again;

@@ -5,13 +5,12 @@
  * named to the database: it is the one that is lost, when somebody rescues
  * what the node held.  It is not given back by us, for it runs as long as we
  * live.  Where the database is away nothing is told, and where it is slow not
- * all: a new daemon may be there soon and run what we held.
+ * all: a new daemon may be there soon, and waits so long before it takes back
+ * what we held (keeper_place.c).
  */
 #include "role/worker.h"
 
 #include "proc/spawn.h"
-
-#define LINGER_SECONDS 0.25
 
 static void on_late(struct ev_loop *loop, ev_timer *t, int revents)
 {
@@ -26,7 +25,8 @@ void sd_worker_orphaned(struct sd_worker *w)
 		return;
 	w->orphaned = true;
 	ev_io_stop(w->loop, &w->chan_io);
-	ev_timer_init(&w->orphan_timer, on_late, LINGER_SECONDS, 0.);
+	ev_timer_stop(w->loop, &w->retry_timer); /* there is no later */
+	ev_timer_init(&w->orphan_timer, on_late, SD_LINGER_SECONDS, 0.);
 	ev_timer_start(w->loop, &w->orphan_timer);
 	sd_worker_take_finished(w);
 	sd_worker_recall(w);
