@@ -25,7 +25,7 @@ begin
 		perform stepd._bad('lease_ms', format('%s is not between 100 and 86400000', coalesce(lease_ms::text, 'null')));
 	end if;
 	perform stepd._required('{pid,version}', node_join.pid is null, node_join.version is null);
-	perform stepd._check_text('name', node_join.name, 200);
+	perform stepd._check_text('name', node_join.name, 200), stepd._check_text('version', node_join.version, 200);
 	if node_join.pid < 1 then
 		perform stepd._bad('pid', format('%s is not the number of a process', node_join.pid));
 	end if;

@@ -144,30 +144,37 @@ end $$;
 comment on function stepd._queue_move(int, text) is 'Re-place the unclaimed jobs of a queue for another strategy.';
 
 -- camelCase as in the configuration file is as good as our names.
+create or replace function stepd._setting_column(key text) returns text
+language sql immutable parallel safe as $$
+	select n.name || case when n.name in ('max_retry_delay', 'retry_delay', 'timeout', 'rate_window', 'history') then '_ms' else '' end
+	from (select lower(regexp_replace(key, '([A-Z])', '_\1', 'g')) as name) n
+$$;
+comment on function stepd._setting_column(text) is 'The column of stepd.queue that a setting of this name is for, if there is one.';
+
 create or replace function stepd._settings(block jsonb) returns jsonb
 language sql stable as $$
-	select coalesce(jsonb_object_agg(case when n.name in ('max_retry_delay', 'retry_delay', 'timeout', 'rate_window', 'history')
-			then n.name || '_ms' else n.name end, n.value), '{}')
-	from (select lower(regexp_replace(e.key, '([A-Z])', '_\1', 'g')) as name, e.value
-		from jsonb_each(coalesce(nullif(block, 'null'), '{}')) e) n
-	where n.name <> 'name'
+	select coalesce(jsonb_object_agg(stepd._setting_column(e.key), e.value), '{}')
+	from jsonb_each(coalesce(nullif(block, 'null'), '{}')) e where e.key <> 'name'
 $$;
 comment on function stepd._settings(jsonb) is 'A block of settings with the names of stepd.queue''s columns, without the queue''s own name.';
 
 create or replace function stepd._settings_check(argument text, block jsonb) returns void
 language plpgsql as $$
+declare
+	shape jsonb := '{"strategy": "standard|fifo|priority", "backoff": "exponential|linear|fixed", "jitter": "number 0 1",
+		"max_retries": "integer 0 30000", "retry_delay_ms": "integer 0 3155760000000", "max_retry_delay_ms": "integer 0 3155760000000",
+		"timeout_ms": "integer 0 3155760000000", "rate_limit": "integer 0 2147483647", "rate_window_ms": "integer 0 3155760000000",
+		"max_concurrency": "integer 0 2147483647", "concurrency_per_group": "integer 0 2147483647", "history_ms": "integer 0 3155760000000"}';
 begin
 	if jsonb_typeof(block) is distinct from 'object' then
 		perform stepd._bad(argument, 'is not an object');
 	elsif (select count(*) from jsonb_object_keys(block - 'name')) > (select count(*) from jsonb_object_keys(stepd._settings(block))) then
 		perform stepd._bad(argument, 'has a setting twice, in two spellings');
 	end if;
-	perform stepd._check_object(argument, stepd._settings(block), '{"strategy": "string", "backoff": "string", "jitter": "number 0 1",
-		"max_retries": "integer 0 30000", "retry_delay_ms": "integer 0 3155760000000", "max_retry_delay_ms": "integer 0 3155760000000",
-		"timeout_ms": "integer 0 3155760000000", "rate_limit": "integer 0 2147483647", "rate_window_ms": "integer 0 3155760000000",
-		"max_concurrency": "integer 0 2147483647", "concurrency_per_group": "integer 0 2147483647", "history_ms": "integer 0 3155760000000"}');
+	perform stepd._check_object(argument, block - 'name', shape || (
+		select coalesce(jsonb_object_agg(k, shape -> stepd._setting_column(k)), '{}') from jsonb_object_keys(block) k where shape ? stepd._setting_column(k)));
 end $$;
-comment on function stepd._settings_check(text, jsonb) is 'Refuse a block of settings with some that there are not, or of another type; words are left to the table.';
+comment on function stepd._settings_check(text, jsonb) is 'Refuse a block of settings with some that there are not, or with values that they can not have.';
 
 create or replace function stepd._setting_hint(setting text) returns text
 language sql stable as $$
@@ -216,6 +223,11 @@ begin
 	if q.strategy <> was.strategy or q.concurrency_per_group <> was.concurrency_per_group then
 		perform stepd._queue_shut(q.id);
 	end if;
+	if q.rate_limit > 0 and was.rate_limit = 0 then -- what runs by now is counted as if it began now, since nobody noted when it did
+		insert into stepd.rate_start (queue_id, at, n)
+		select q.id, clock_timestamp(), count(*) from stepd.lease l join stepd.lane a on a.id = l.lane_id
+		where a.queue_id = q.id and l.begun = any (l.ids) having count(*) > 0;
+	end if;
 	if q.strategy <> was.strategy then
 		perform stepd._queue_move(q.id, q.strategy);
 	end if;
@@ -245,16 +257,17 @@ begin
 	perform stepd._check_object(argument, s, '{"name": "string! 255", "description": "string", "file": "string 4096", "kind": "string 255",
 		"flows": "strings", "enqueues": "strings", "triggers": "array"}');
 	for t in
-		select x.value as v, format('manifest: step "%s": triggers[%s]', s ->> 'name', x.ordinality - 1) as at
+		select x.value as v, format('%s.triggers[%s]', argument, x.ordinality - 1) as at
 		from jsonb_array_elements(coalesce(nullif(s -> 'triggers', 'null'), '[]')) with ordinality x
 	loop
-		shape := case case when jsonb_typeof(t.v) = 'object' then t.v ->> 'type' end
+		perform stepd._check_object(t.at, t.v, '{}') where jsonb_typeof(t.v) <> 'object';
+		perform stepd._check_value(t.at || '.type', t.v -> 'type', 'queue|http|cron!');
+		shape := case t.v ->> 'type'
 			when 'queue' then '{"type": "any", "topic": "string! 255", "input": "any"}'
 			when 'http' then '{"type": "any", "method": "string! 32", "path": "string! 4096", "bodySchema": "any", "querySchema": "any",
 				"respond": "sync|accepted", "timeout": "integer 0 3155760000000"}'
-			when 'cron' then '{"type": "any", "expression": "string! 1024", "timezone": "string 255", "missed": "skip|one|all", "overlap": "allow|skip",
-				"catchUpLimit": "integer 1 3155760000000"}'
-			else '{"type": "queue|http|cron!"}' end;
+			else '{"type": "any", "expression": "string! 1024", "timezone": "string 255", "missed": "skip|one|all", "overlap": "allow|skip",
+				"catchUpLimit": "integer 1 3155760000000"}' end;
 		perform stepd._check_object(t.at, t.v, shape);
 	end loop;
 end $$;

@@ -309,7 +309,7 @@ begin
 	list := array(
 		select row(e.ordinality, coalesce(_items.topic, e.value ->> 'topic'), null, null, null, e.value -> 'data',
 			(e.value ->> 'priority')::int,
-			coalesce(now_at + (e.value ->> 'delay_ms')::float8 * interval '1 ms', (e.value ->> 'run_at')::timestamptz),
+			coalesce(now_at + round((e.value ->> 'delay_ms')::numeric, 3)::float8 * interval '1 ms', (e.value ->> 'run_at')::timestamptz),
 			e.value ->> 'group', e.value ->> 'unique', null, null)::stepd._item
 		from jsonb_array_elements(_items.items) with ordinality e);
 	for bad in

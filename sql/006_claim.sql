@@ -468,7 +468,8 @@ begin
 	if cardinality(lanes) <> cardinality(cursors) or cardinality(lanes) <> cardinality(maxes) or cardinality(lanes) <> cardinality(mosts) then
 		perform stepd._bad('lanes', 'has another length than cursors, maxes or mosts');
 	elsif claim.slot < 0 or claim.generation < 0 or total < 0 or large < 0 or (0 < all (lanes) and 0 <= all (maxes)) is not true or 0 > any (mosts) or idle is not null and (0 <= all (idle)) is not true
-		or 1 <> any (array[array_ndims(lanes), array_ndims(cursors), array_ndims(mosts), array_ndims(idle)])
+		or '[1:' || cardinality(lanes) || ']' <> any (array[array_dims(lanes), array_dims(cursors), array_dims(maxes), array_dims(mosts)])
+		or array_dims(idle) <> '[1:' || cardinality(idle) || ']'
 		or cardinality(lanes) > 1 and cardinality(lanes) <> (select count(distinct l) from unnest(lanes) l) then -- in one look
 		perform stepd._claim_check(claim.slot, claim.generation, lanes, cursors, maxes, total, large, mosts, idle);
 	end if;
@@ -484,7 +485,7 @@ begin
 			end if;
 			continue when not stepd._claim_may(c, locks, claim.node_id, claim.slot, claim.generation);
 			if c.strategy = 'fifo' and c.queue_id = any (locks.alone) then
-				perform stepd._claim_sort(c.queue_id, c.lane_id, greatest(room * 4, 1000));
+				perform stepd._claim_sort(c.queue_id, c.lane_id, greatest(least(room, 100000) * 4, 1000));
 			end if;
 		end if;
 		rate := case when c.rate_limit > 0 then stepd._claim_rate(c, locks, beside) end;

@@ -65,6 +65,8 @@ begin
 		from jsonb_array_elements(x.list) with ordinality i where i.value ->> 'run_at' is not null and i.value ->> 'delay_ms' is not null;
 		perform stepd._check_time(format('%s[%s].run_at', x.at, i.ordinality - 1), i.value ->> 'run_at')
 		from jsonb_array_elements(x.list) with ordinality i;
+		perform stepd._check_data(format('%s[%s].%s', x.at, i.ordinality - 1, m.name), i.value -> m.name)
+		from jsonb_array_elements(x.list) with ordinality i cross join unnest('{data,value}'::text[]) m (name);
 	end loop;
 	return true;
 end $$;
@@ -87,7 +89,7 @@ begin
 			|| exists(@.states[*] ? (@.type() != "object" || !(@.op.type() == "string") || !(@.op == "set" || @.op == "delete" || @.op == "clear" || @.op == "update")
 				|| !(@.group.type() == "string") || @.group == "" || @.op != "clear" && (!(@.key.type() == "string") || @.key == "")
 				|| @.op == "set" && !(exists(@.value)) || @.ops.type() != "array"))
-			|| exists(@.logs[*] ? (@.type() != "object" || !(@.at_us.type() == "number") || !(@.level.type() == "string") || !(@.at_us >= 0 && @.at_us <= 253402300799000000)
+			|| exists(@.logs[*] ? (@.type() != "object" || !(@.at_us.type() == "number") || !(@.level.type() == "string") || !(@.at_us >= 0 && @.at_us <= 253402300799000000) || @.at_us.floor() != @.at_us
 				|| !(@.level == "debug" || @.level == "info" || @.level == "warn" || @.level == "error") || !(@.message.type() == "string"))))$p$
 		or exists (select from jsonb_array_elements(effects) e where e.value - '{job,enqueues,states,logs,progress}'::text[] <> '{}') then
 		perform stepd._effects_bad(effects);
@@ -107,7 +109,7 @@ begin
 	return array(
 		select row(row_number() over (order by e.ordinality, q.ordinality), q.value ->> 'topic', null, null, null, q.value -> 'data',
 			(q.value ->> 'priority')::int,
-			coalesce(now_at + (q.value ->> 'delay_ms')::float8 * interval '1 ms', (q.value ->> 'run_at')::timestamptz),
+			coalesce(now_at + round((q.value ->> 'delay_ms')::numeric, 3)::float8 * interval '1 ms', (q.value ->> 'run_at')::timestamptz),
 			q.value ->> 'group', q.value ->> 'unique', j.id, j.trace_id)::stepd._item
 		from jsonb_array_elements(effects) with ordinality e
 		join unnest(jobs) h on h.job_id = (e.value ->> 'job')::bigint
@@ -128,20 +130,19 @@ language plpgsql as $$
 declare
 	items stepd._item[];
 	ops jsonb;
-	bad record;
 begin
 	if effects @? 'lax $[*].enqueues' then
 		items := stepd._effect_items(effects, jobs);
 	end if;
 	if cardinality(items) > 0 then
-		for bad in
-			select row(e.*)::stepd._item as item from unnest(items) e
-			where octet_length(e.topic) > 255 or not isfinite(e.run_at) or octet_length(e.group_id) > 1000 or octet_length(e.unique_key) > 1000
-				or pg_column_size(e.data) > 2048
-		loop
-			perform stepd._check_topic((bad.item).topic, 'effects.enqueues.topic');
-			perform stepd._check_item(bad.item, 'effects.enqueues.');
-		end loop;
+		if exists (select from unnest(items) e
+			where octet_length(e.topic) > 255 or not isfinite(e.run_at) or octet_length(e.group_id) > 1000 or octet_length(e.unique_key) > 1000) then
+			perform stepd._effects_bad(effects);
+		elsif exists (select from unnest(items) e where pg_column_size(e.data) > 2048) then
+			perform stepd._check_data(format('effects[%s].enqueues[%s].data', e.ordinality - 1, q.ordinality - 1), q.value -> 'data')
+			from jsonb_array_elements(effects) with ordinality e cross join lateral jsonb_array_elements(e.value -> 'enqueues') with ordinality q
+			where pg_column_size(q.value) > 2048;
+		end if;
 		perform stepd._put(items, ending);
 	end if;
 
@@ -151,6 +152,9 @@ begin
 	cross join lateral jsonb_array_elements(e.value -> 'states') with ordinality s
 	where h.scope in ('all', 'some') and (s.value - '{op,group,key,value,ops}'::text[] = '{}' or stepd._effects_bad(effects));
 	if ops is not null then
+		if exists (select from jsonb_array_elements(ops) e where octet_length(e.value ->> 'group') > 1000 or octet_length(e.value ->> 'key') > 1000) then
+			perform stepd._effects_bad(effects);
+		end if;
 		perform stepd._state_apply(ops);
 	end if;
 

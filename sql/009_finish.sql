@@ -92,21 +92,23 @@ declare
 begin
 	perform stepd._required('{node_id,leases,jobs,outcomes,ages_us,durations_us}', finish.node_id is null, leases is null, jobs is null, outcomes is null,
 		ages_us is null, durations_us is null);
-	if cardinality(leases) is distinct from cardinality(jobs) or cardinality(outcomes) is distinct from cardinality(jobs)
-		or n <> any (array[cardinality(ages_us), cardinality(durations_us), cardinality(outputs), cardinality(errors), cardinality(delays_ms)]) then
+	if n <> any (array[cardinality(leases), cardinality(outcomes), cardinality(ages_us), cardinality(durations_us), cardinality(outputs),
+			cardinality(errors), cardinality(delays_ms)]) then
 		perform stepd._bad('jobs', 'has another length than leases, outcomes, ages_us, durations_us, outputs, errors or delays_ms');
-	elsif not outcomes <@ '{completed,error,fail,snooze,invalid_input,cancelled,skipped,timeout}' then
-		perform stepd._bad('outcomes', 'has one that is none of completed, error, fail, snooze, invalid_input, cancelled, skipped, timeout');
 	end if;
-	if (0 <= all (ages_us) and 3155760000000000 >= all (ages_us) and 0 <= all (durations_us) and 3155760000000000 >= all (durations_us)) is not true
-		or 1 <> any (array[array_ndims(leases), array_ndims(jobs), array_ndims(ages_us), array_ndims(durations_us), array_ndims(delays_ms), array_ndims(outputs), array_ndims(outcomes), array_ndims(errors)])
-		or (0 < all (leases) and 0 < all (jobs)) is not true or finish.pid < 1 or 0 > any (delays_ms) or 3155760000000 < any (delays_ms) then -- in one look
+	if (0 <= all (ages_us) and 3155760000000000 >= all (ages_us) and 0 <= all (durations_us)) is not true
+		or not outcomes <@ '{completed,error,fail,snooze,invalid_input,cancelled,skipped,timeout}'
+		or '[1:' || n || ']' <> any (array[array_dims(leases), array_dims(jobs), array_dims(ages_us), array_dims(durations_us), array_dims(delays_ms),
+			array_dims(outputs), array_dims(outcomes), array_dims(errors)])
+		or (0 < all (leases) and 0 < all (jobs)) is not true or finish.pid < 1 or 0 > any (delays_ms) or 3155760000000 < any (delays_ms)
+		or exists (select from unnest(ages_us, durations_us) u (age, duration) where u.duration > u.age) then -- in one look
 		perform stepd._check_list('leases', leases), stepd._check_list('jobs', jobs), stepd._check_span('ages_us', ages_us, 'us'),
 			stepd._check_span('durations_us', durations_us, 'us'), stepd._check_span('delays_ms', delays_ms, 'ms', true), stepd._check_list('outputs', outputs, true),
-			stepd._check_list('outcomes', outcomes), stepd._check_list('errors', errors, true), stepd._check_range('pid', finish.pid, 1, 2147483647);
+			stepd._check_words('outcomes', outcomes, '{completed,error,fail,snooze,invalid_input,cancelled,skipped,timeout}'), stepd._check_list('errors', errors, true), stepd._check_range('pid', finish.pid, 1, 2147483647), stepd._check_run('durations_us[%s]', ages_us, durations_us);
 	end if;
 	if outputs is not null then
 		results := stepd._json_list('outputs', outputs);
+		perform stepd._check_data(format('outputs[%s]', u.ord), u.value) from unnest(results) with ordinality u (value, ord) where pg_column_size(u.value) > 2048;
 	end if;
 	if effects is not null then
 		left_behind := stepd._json('effects', effects);

@@ -70,6 +70,7 @@ begin
 		perform stepd._bad('outcome', format('%s is none of crashed, timeout, cancelled', coalesce(quote_literal(died.outcome), 'null')));
 	end if;
 	perform stepd._check_range('age_us', died.age_us, 0, 3155760000000000), stepd._check_range('duration_us', died.duration_us, 0, 3155760000000000);
+	perform stepd._check_run('duration_us', array[died.age_us], array[died.duration_us]);
 	perform stepd._check_end(died.exit_code, died.signal, died.max_rss_kb, died.cpu_ms, died.pid);
 	select bool_or(x.has_unique) into has_unique from (
 		select l.has_unique from stepd.lease l

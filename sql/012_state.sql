@@ -154,6 +154,10 @@ begin
 			perform stepd._bad(argument || '.by', format('%s is no number', left((op -> 'by')::text, 60)));
 		elsif jsonb_typeof(coalesce(at, 'null')) not in ('number', 'null') then
 			perform stepd._bad(argument, format('%s of %s', kind, jsonb_typeof(at)));
+		elsif abs((op ->> 'by')::numeric) > 1e1000 or scale((op ->> 'by')::numeric) > 1000 then
+			perform stepd._bad(argument || '.by', 'has more than 1000 digits');
+		elsif abs(at::text::numeric) > 1e10000 then
+			perform stepd._bad(argument, format('%s of a number of more than 10000 digits', kind));
 		end if;
 		step := coalesce((op ->> 'by')::numeric, 1) * case kind when 'increment' then 1 else -1 end;
 		at := to_jsonb(coalesce(nullif(at, 'null')::text::numeric, 0) + step);
@@ -238,12 +242,6 @@ declare
 	o record;
 	simple boolean;
 begin
-	for o in
-		select e.value ->> 'group' as group_id, e.value ->> 'key' as key from jsonb_array_elements(ops) e
-		where octet_length(e.value ->> 'group') > 1000 or octet_length(e.value ->> 'key') > 1000
-	loop
-		perform stepd._check_text('effects.states.group', o.group_id, 1000), stepd._check_text('effects.states.key', o.key, 1000);
-	end loop;
 	perform stepd._check_data(format('effects.states %s/%s', left(e.value ->> 'group', 100), left(e.value ->> 'key', 100)), e.value -> 'value')
 	from jsonb_array_elements(ops) e where pg_column_size(e.value) > 2048;
 	perform from stepd.state s

@@ -69,6 +69,9 @@ begin
 		stepd._check_times('next_at', next_at, true);
 	perform stepd._bad('fired_at', format('%s is not between 1970 and 9999', cron_fire.fired_at))
 	where cron_fire.fired_at < '1970-01-01 00:00Z' or cron_fire.fired_at >= '10000-01-01 00:00Z';
+	perform stepd._check_list('revisions', revisions, true);
+	perform stepd._bad(format('fire_at[%s]', u.ord), format('%s is more than a day ahead', u.at)) -- nothing before it would fire any more
+	from unnest(cron_fire.fire_at) with ordinality u (at, ord) where u.at > clock_timestamp() + interval '1 day';
 	perform stepd._bad(format('next_at[%s]', u.ord), format('%s is not after fire_at', u.next))
 	from unnest(cron_fire.fire_at, next_at) with ordinality u (at, next, ord) where u.next <= u.at;
 	with new as (
@@ -124,7 +127,7 @@ begin
 	if cardinality(schedule_ids) <> cardinality(next_at) or cardinality(schedule_ids) <> cardinality(descriptions) then
 		perform stepd._bad('schedule_ids', 'has another length than next_at or descriptions');
 	end if;
-	perform stepd._check_list('schedule_ids', schedule_ids), stepd._check_times('next_at', next_at, true);
+	perform stepd._check_list('schedule_ids', schedule_ids), stepd._check_times('next_at', next_at, true), stepd._check_list('descriptions', descriptions, true);
 	update stepd.schedule c set next_run = u.next, description = coalesce(u.description, c.description)
 	from unnest(schedule_ids, next_at, descriptions) u (id, next, description)
 	where c.id = u.id and (c.next_run, c.description) is distinct from (u.next, coalesce(u.description, c.description))

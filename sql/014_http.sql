@@ -39,6 +39,8 @@ begin
 	perform stepd._required('{node_id,trigger_index}', http_finish.node_id is null, http_finish.trigger_index is null);
 	perform stepd._check_range('node_id', http_finish.node_id, 0, 2147483647), stepd._check_range('pid', http_finish.pid, 1, 2147483647);
 	perform stepd._check_range('age_us', http_finish.age_us, 0, 3155760000000000), stepd._check_range('duration_us', http_finish.duration_us, 0, 3155760000000000);
+	perform stepd._check_run('duration_us', array[http_finish.age_us], array[http_finish.duration_us]);
+	perform stepd._check_data('input', given), stepd._check_data('output', result);
 	started := at - coalesce(age_us, 0) * interval '1 us';
 	finished := at - coalesce(age_us - duration_us, 0) * interval '1 us';
 	if http_finish.outcome is null or http_finish.outcome not in ('completed', 'error', 'fail', 'timeout', 'crashed', 'invalid_input', 'cancelled', 'skipped') then
@@ -83,7 +85,10 @@ declare
 	bucket date;
 	named text := format('%s (error id %s)', http_died.error, http_died.error_id);
 begin
-	perform stepd._required('{error_id}', http_died.error_id is null);
+	perform stepd._required('{trace_id,error_id}', http_died.trace_id is null, http_died.error_id is null);
+	if http_died.outcome is null or http_died.outcome not in ('crashed', 'timeout') then
+		perform stepd._bad('outcome', format('%s is none of crashed, timeout', coalesce(quote_literal(http_died.outcome), 'null')));
+	end if;
 	perform stepd._check_end(http_died.exit_code, http_died.signal, http_died.max_rss_kb, http_died.cpu_ms, http_died.pid);
 	-- who asks again may do so before the first transaction has ended
 	perform pg_advisory_xact_lock(1937007986, hashtext(http_died.error_id::text));
@@ -167,8 +172,9 @@ begin
 	end if;
 	perform stepd._check_list('steps', steps), stepd._check_numbers('trigger_indexes', trigger_indexes, 0, 32767), stepd._check_list('inputs', inputs),
 		stepd._check_list('trace_ids', trace_ids, true), stepd._check_list('keys', keys, true);
-	perform stepd._check_text('keys', k, 255) from unnest(keys) k where octet_length(k) not between 1 and 255;
+	perform stepd._check_text(format('keys[%s]', u.ord), u.k, 255) from unnest(keys) with ordinality u (k, ord) where octet_length(u.k) not between 1 and 255;
 	bodies := stepd._json_list('inputs', inputs);
+	perform stepd._check_data(format('inputs[%s]', u.ord), u.value) from unnest(bodies) with ordinality u (value, ord) where pg_column_size(u.value) > 2048;
 	if cardinality(array_remove(keys, null)) > 0 is not true then
 		return query
 			select p.job_id, 'new' from stepd._put(array(

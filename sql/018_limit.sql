@@ -6,7 +6,8 @@
 -- N attempts.  An attempt counts from its claim on, however long it takes to
 -- begin.  When it began is known when it ends, or before that when the worker
 -- says so of one that runs for long (began()); then a row of rate_start (many
--- share one) counts until W after that.  What is given back unstarted never
+-- share one) counts until W after that.  What runs when the limit is set counts
+-- from then on.  What is given back unstarted never
 -- counted.  The worker runs a claimed batch at once, so nothing is asked at the
 -- start.  The leases are read before rate_start: what goes from one to the
 -- other meanwhile counts twice, not never.

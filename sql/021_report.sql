@@ -15,12 +15,12 @@ begin
 	perform stepd._required('{node_id,slot,generation}', worker_here.node_id is null, worker_here.slot is null, worker_here.generation is null);
 	perform stepd._check_range('slot', worker_here.slot, 0, 2147483647), stepd._check_range('generation', worker_here.generation, 0, 9223372036854775807);
 	insert into stepd.worker as w (node_id, slot, generation, pid)
-	values (worker_here.node_id, worker_here.slot, worker_here.generation, worker_here.pid)
+	select n.id, worker_here.slot, worker_here.generation, worker_here.pid from stepd.node n where n.id = worker_here.node_id
 	on conflict on constraint worker_pkey do update set generation = excluded.generation, pid = excluded.pid, since = excluded.since
 	where (w.generation, w.pid) <> (excluded.generation, excluded.pid);
 end $$;
 comment on function stepd.worker_here(int, int, bigint, int) is
-	'A worker says which process it is: slot and generation as in its claims. At its start, and safe to repeat.';
+	'A worker says which process it is: slot and generation as in its claims. At its start, and safe to repeat. Nothing, if there is no such node.';
 
 create or replace function stepd._check_progress(argument text, said jsonb) returns void
 language plpgsql as $$

@@ -14,6 +14,13 @@ language sql immutable as $$
 $$;
 comment on function stepd._duration_ms(text) is 'A time as in the configuration file: 1500, 500ms, 30s, 5m, 2h, 7d. Null: it is none; what is beyond all numbers is the largest.';
 
+create or replace function stepd._duration_text(ms bigint) returns text
+language sql immutable as $$
+	select $1 / u.ms || u.name from (values (1, 'ms'), (1000, 's'), (60000, 'm'), (3600000, 'h'), (86400000, 'd')) u (ms, name)
+	where $1 % u.ms = 0 and ($1 > 0 or u.ms = 1) order by u.ms desc limit 1
+$$;
+comment on function stepd._duration_text(bigint) is 'A time as in the configuration file, in the largest unit that fits.';
+
 create or replace function stepd._override_number(key text, value text, low bigint, high bigint, zero text) returns jsonb
 language plpgsql immutable as $$
 begin
@@ -37,8 +44,8 @@ begin
 		return '0';
 	end if;
 	if ms is null or ms not between low and high then
-		perform stepd._bad('settings', format('%s: must be a time such as 500ms, 30s, 5m, 2h or 7d, from %s ms to %s ms%s, found %L', key,
-			low, high, coalesce(', or ' || zero, ''), value));
+		perform stepd._bad('settings', format('%s: must be a time such as 500ms, 30s, 5m, 2h or 7d, from %s to %s%s, found %L', key,
+			stepd._duration_text(low), stepd._duration_text(high), coalesce(', or ' || zero, ''), value));
 	end if;
 	return to_jsonb(ms);
 end $$;
@@ -175,6 +182,7 @@ declare
 	s text;
 begin
 	perform stepd._required('{settings}', settings is null);
+	perform stepd._check_list('settings', settings);
 	perform pg_advisory_xact_lock(1937007984, 0);
 	q := stepd._queue(queue);
 	overrides := case when cardinality(settings) = 0 then '{}' else q.overrides end;

@@ -56,11 +56,13 @@ language plpgsql as $$
 begin
 	if array_ndims(list) > 1 then
 		perform stepd._bad(argument, 'has more than one dimension');
+	elsif array_lower(list, 1) <> 1 then -- it would be read as if it did
+		perform stepd._bad(argument, format('begins with element %s, not with 1', array_lower(list, 1)));
 	elsif not nulls and array_position(list, null) is not null then
 		perform stepd._bad(argument, format('must not be null, as element %s is', array_position(list, null)));
 	end if;
 end $$;
-comment on function stepd._check_list(text, anyarray, boolean) is 'Refuse an array of arrays, and one with nulls unless it may have some.';
+comment on function stepd._check_list(text, anyarray, boolean) is 'Refuse an array of arrays, one that does not begin with element 1, and one with nulls unless it may have some.';
 
 create or replace function stepd._check_numbers(argument text, list bigint[], low bigint, high bigint, nulls boolean default false) returns void
 language plpgsql as $$
@@ -80,6 +82,23 @@ begin
 end $$;
 comment on function stepd._check_span(text, bigint[], text, boolean) is 'Refuse spans of time that are negative or longer than a hundred years; unit: us or ms.';
 
+create or replace function stepd._check_words(argument text, list text[], words text[]) returns void
+language plpgsql as $$
+begin
+	perform stepd._check_list(argument, list);
+	perform stepd._bad(format('%s[%s]', argument, u.ord), format('%L is none of %s', left(u.value, 60), array_to_string(words, ', ')))
+	from unnest(list) with ordinality u (value, ord) where u.value <> all (words);
+end $$;
+comment on function stepd._check_words(text, text[], text[]) is 'Refuse an array as _check_list() does, and words in it that are none of these.';
+
+create or replace function stepd._check_run(argument text, ages_us bigint[], durations_us bigint[]) returns void
+language plpgsql as $$
+begin
+	perform stepd._bad(format(argument, u.ord), format('%s is longer than ago it began, which is %s', u.duration, u.age))
+	from unnest(ages_us, durations_us) with ordinality u (age, duration, ord) where u.duration > u.age;
+end $$;
+comment on function stepd._check_run(text, bigint[], bigint[]) is 'Refuse durations of runs that would end in the future; argument: the name, with %s for the position.';
+
 create or replace function stepd._check_times(argument text, list timestamptz[], nulls boolean default false) returns void
 language plpgsql as $$
 begin
@@ -93,12 +112,19 @@ comment on function stepd._check_times(text, timestamptz[], boolean) is 'Refuse 
 
 create or replace function stepd._check_time(argument text, value text) returns void
 language plpgsql as $$
+declare
+	finite boolean;
 begin
-	perform value::timestamptz;
-exception when data_exception then
-	perform stepd._bad(argument, sqlerrm);
+	begin
+		finite := isfinite(value::timestamptz);
+	exception when data_exception then
+		perform stepd._bad(argument, sqlerrm);
+	end;
+	if not finite then
+		perform stepd._bad(argument, 'must be finite');
+	end if;
 end $$;
-comment on function stepd._check_time(text, text) is 'Refuse a text that is no time.';
+comment on function stepd._check_time(text, text) is 'Refuse a text that is no time, or an infinite one.';
 
 create or replace function stepd._json(argument text, value text) returns jsonb
 language plpgsql as $$
@@ -145,6 +171,8 @@ begin
 			perform stepd._bad(argument, format('%s is no number', shown));
 		elsif value::numeric not between words[2]::numeric and words[3]::numeric or type = 'integer' and scale(value::numeric) > 0 then -- 1.0 is none that can be stored as one
 			perform stepd._bad(argument, format('%s is not a %s between %s and %s', shown, case type when 'integer' then 'whole number' else type end, words[2], words[3]));
+		elsif scale(value::numeric) > 30 then -- where it is kept as a float it would be out of range
+			perform stepd._bad(argument, format('has %s digits after the point, at most 30 are allowed', scale(value::numeric)));
 		end if;
 	elsif type = 'string' and kind = 'string' then
 		perform stepd._check_text(argument, value #>> '{}', coalesce(words[2]::int, 1073741823));

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
 #include <unistd.h>
@@ -38,6 +39,12 @@ static void parent_died(int sig)
 }
 
 static pid_t the_parent;
+static _Atomic bool orphan;
+
+bool sd_is_orphan(void)
+{
+	return atomic_load_explicit(&orphan, memory_order_relaxed);
+}
 
 static void linger(int sig)
 {
@@ -45,6 +52,7 @@ static void linger(int sig)
 
 	if (getppid() == the_parent) /* somebody else's signal */
 		parent_died(sig);
+	orphan = true;
 	sigaction(SIGALRM, &end, NULL);
 	alarm(1);
 }

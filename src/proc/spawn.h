@@ -18,6 +18,7 @@
 #include "base/err.h"
 #include "proc/user.h"
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -53,5 +54,6 @@ _Noreturn void sd_orphaned(void);
  */
 #define SD_LINGER_SECONDS 0.25
 void sd_orphan_lingers(void);
+bool sd_is_orphan(void); /* the parent is dead and that was told; for any thread */
 
 #endif

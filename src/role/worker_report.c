@@ -11,7 +11,7 @@
  * In the same way the start of a handler is told when it runs for longer than
  * most: then it is known which job is lost should the node vanish, and under a
  * rateLimit it is one that began, and no more one that may begin at any moment.
- * Lost on the way, it is told no second time.
+ * Lost on the way, it is told again.
  */
 #include "role/worker.h"
 
@@ -110,10 +110,15 @@ static void on_began_told(void *arg, PGresult *const *results, size_t n, const s
 	struct sd_worker *w = arg;
 
 	w->telling_start = false;
-	if (results == NULL)
+	if (results == NULL) {
 		sd_log_err(SD_LOG_DEBUG, err, "telling that a job began");
+		if (err->class == SD_ERR_TRANSIENT && !w->orphaned)
+			w->began_job = w->began_lease = 0;
+	}
 	if (w->orphaned)
 		sd_worker_pump(w);
+	else
+		sd_worker_look_for_start(w);
 }
 
 static void tell_start(struct sd_worker *w, const struct sd_attempt *a, int64_t age_us)
@@ -154,7 +159,7 @@ void sd_worker_look_for_start(struct sd_worker *w)
 {
 	int64_t since;
 
-	if (untold(w, &since) == NULL)
+	if (!sd_db_is_up(w->db) || untold(w, &since) == NULL)
 		ev_timer_stop(w->loop, &w->began_timer);
 	else if (!ev_is_active(&w->began_timer))
 		ev_timer_again(w->loop, &w->began_timer);

@@ -19,6 +19,7 @@
 #include "base/clock.h"
 #include "base/fdutil.h"
 #include "base/log.h"
+#include "proc/spawn.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -189,13 +190,13 @@ static bool is_leased(const struct sd_runner *r, const struct sd_attempt *a)
 
 /*
  * A queue worker that is to drain starts no other job: it gives back what it holds, unless it was only relieved.  Nor does
- * one whose node may have been declared dead meanwhile.  A web worker serves what it was sent.
+ * one whose node may have been declared dead meanwhile, or whose supervisor is.  A web worker serves what it was sent.
  */
 static bool may_start(const struct sd_runner *r)
 {
 	const struct sd_attempt *a = r->given.head;
 
-	return a != NULL && !r->held && (a->http != NULL || (!sd_slot_halted(r->slot) && is_leased(r, a)));
+	return a != NULL && !r->held && (a->http != NULL || (!sd_slot_halted(r->slot) && is_leased(r, a) && !sd_is_orphan()));
 }
 
 /* With the lock held. */

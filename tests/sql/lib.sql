@@ -152,8 +152,8 @@ create function t.increment_as_handler(key text) returns void language sql as $$
 $$;
 create function t.tick(variadic minutes int[]) returns bigint language sql as $$
 	select count(*) from stepd.cron_fire((select array_agg(1) from unnest(minutes)),
-		(select array_agg('2030-01-01 00:00+00'::timestamptz + m * interval '1 min') from unnest(minutes) m),
-		(select array_agg('2030-01-01 00:01+00'::timestamptz + m * interval '1 min') from unnest(minutes) m))
+		(select array_agg('2020-01-01 00:00+00'::timestamptz + m * interval '1 min') from unnest(minutes) m),
+		(select array_agg('2020-01-01 00:01+00'::timestamptz + m * interval '1 min') from unnest(minutes) m))
 $$;
 create function t.finish_any(variadic jobs bigint[]) returns text language sql as $$
 	select string_agg(j || ' ' || t.finish(j), ', ') from unnest(jobs) j where t.lease(j) is not null

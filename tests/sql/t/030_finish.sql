@@ -131,7 +131,7 @@ select is((select count(*)::int from stepd.finish(t.n(), 7, '{}', '{}', '{}', '{
 select throws_ok($$select stepd.finish(t.n(), 7, null, null, null, null, null, null, null, null, null)$$, '22023', 'leases: must not be null', 'nulls');
 select throws_like($$select stepd.finish(t.n(), 7, '{1}', '{1,2}', '{completed}', '{1}', '{1}', null, null, null, null)$$, 'jobs: has another length%', 'arrays of different length');
 select throws_like($$select stepd.finish(t.n(), 7, '{1}', '{1}', '{completed}', '{1}', '{1,2}', null, null, null, null)$$, 'jobs: has another length%', 'also later ones');
-select throws_like($$select stepd.finish(t.n(), 7, '{1}', '{1}', '{done}', '{1}', '{1}', null, null, null, null)$$, 'outcomes: has one%', 'an unknown outcome');
+select throws_like($$select stepd.finish(t.n(), 7, '{1}', '{1}', '{done}', '{1}', '{1}', null, null, null, null)$$, 'outcomes[1]: ''done'' is none of completed%', 'an unknown outcome');
 select is(t.sound(), 'sound', 'sound');
 
 -- what the database rejects

@@ -30,7 +30,7 @@ select throws_like($$select stepd.queue_set('std', null)$$, 'settings: is not an
 select throws_like($$select stepd.queue_set('std', '{"maxRetries": null}')$$, 'settings: maxRetries: must be a number or a text, found null', 'a null value');
 select throws_like($$select stepd.queue_set('std', '{"maxRetries": -1}')$$, 'settings: maxRetries: must be a whole number from 0 to 10000, found ''-1''', 'a negative number');
 select throws_like($$select stepd.queue_set('std', '{"timeout": "5 minutes"}')$$, 'settings: timeout: must be a time such as%', 'a time of another kind');
-select throws_like($$select stepd.queue_set('std', '{"timeout": 5}')$$, 'settings: timeout: %from 10 ms%', 'too short');
+select throws_like($$select stepd.queue_set('std', '{"timeout": 5}')$$, 'settings: timeout: %from 10ms to 30d, or none%', 'too short');
 select throws_like($$select stepd.queue_set('std', '{"rateLimit": "0/1s"}')$$, 'settings: rateLimit: must be%', 'no rate');
 select throws_like($$select stepd.queue_set('std', '{"rateLimit": "5/0s"}')$$, 'settings: rateLimit: must be%', 'no window');
 select throws_like($$select stepd.queue_set('std', '{"timeout": "999999999999d"}')$$, 'settings: timeout: must be a time such as%', 'a time beyond all numbers');

@@ -32,6 +32,18 @@ select is(t.finish(4, 'error', 'x'), 'retrying', 'an error');
 select is((select sum(n)::int from stepd.rate_start), 2, 'counts too');
 select is(t.sound(), 'sound', 'sound');
 
+-- a limit that comes while jobs run
+select array_agg(j) as c from stepd.enqueue_many('once', '[{}, {}, {}]') j \gset
+select is(t.claim(41, 'Once', 1), (:'c'::bigint[])[1:1], 'one runs');
+select is(stepd.began(t.n(), t.lease((:'c'::bigint[])[1]), (:'c'::bigint[])[1], 30000), true, 'for a while');
+select stepd.queue_set('once', '{"rateLimit": "2/1h"}');
+select is(t.claim(42, 'Once', 9), (:'c'::bigint[])[2:2], 'it counts as one of the two');
+select is(t.finish((:'c'::bigint[])[1]), 'completed', 'it ends');
+select is(t.claim(42, 'Once', 9), '{}', 'and counts still');
+select stepd.queue_reset('once');
+select t.finish(j) from unnest((:'c'::bigint[])[2:2] || t.claim(42, 'Once', 9)) j;
+delete from stepd.rate_start;
+
 -- a long window with many starts: few rows that count as many
 select stepd.queue_set('once', '{"rateLimit": "3000/1h"}');
 insert into stepd.rate_start select (select id from stepd.queue where name = 'once'), clock_timestamp() - i * interval '1.4 s', 1 from generate_series(1, 2500) i;

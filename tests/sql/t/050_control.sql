@@ -146,9 +146,9 @@ select is((select triggers -> 0 -> 'input' from stepd.steps where name = 'Std'),
 -- configure refuses
 select throws_ok($$select stepd.configure('', '{}', '[]', '{}')$$, '22023', 'node_name: must not be empty', 'no node name');
 select throws_ok($$select stepd.configure('n1', '{"steps": 5}', '[]', '{}')$$, '22023', 'manifest.steps: 5 is no array', 'bad manifest');
-select throws_ok($$select stepd.configure('n1', '{"steps": [{"name": "X", "triggers": [{"type": "mail"}]}]}', '[]', '{}')$$, '22023', 'manifest: step "X": triggers[0].type: "mail" is none of queue, http, cron', 'unknown trigger');
+select throws_ok($$select stepd.configure('n1', '{"steps": [{"name": "X", "triggers": [{"type": "mail"}]}]}', '[]', '{}')$$, '22023', 'manifest.steps[0].triggers[0].type: "mail" is none of queue, http, cron', 'unknown trigger');
 select throws_ok($$select stepd.configure('n1', '{"steps": []}', '{}', '{}')$$, '22023', 'queues: is not an array of objects', 'bad queues');
-select throws_like($$select stepd.configure('n1', '{"steps": []}', '[{"name": "q", "strategy": "lifo"}]', '{}')$$, 'queues: queue "q": %', 'unknown strategy');
+select throws_like($$select stepd.configure('n1', '{"steps": []}', '[{"name": "q", "strategy": "lifo"}]', '{}')$$, 'queues[0].strategy: %', 'unknown strategy');
 select throws_like($$select stepd.configure('n1', '{"steps": []}', '[{"name": "q", "max_retries": -1}]', '{}')$$, 'queues[0].max_retries: -1 is not a whole number between 0 and 30000', 'negative retries');
 select throws_like($$select stepd.configure('n1', '{"steps": []}', '[{"name": "q", "max_retries": "many"}]', '{}')$$, 'queues[0].max_retries: "many" is no number', 'no number');
 select stepd.configure('n1', t.steps(), '[{"name": "std", "maxRetries": 9, "retryDelay": 7}]', '{"max_retries": 2, "timeout_ms": 5000}');

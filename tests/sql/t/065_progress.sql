@@ -11,6 +11,8 @@ select is((select pid from stepd.jobs where id = 1), null, 'a worker that has no
 select stepd.worker_here(:n, 1, 1, 77), stepd.worker_here(:n, 1, 1, 77), stepd.worker_here(:n, 2, 1, 78);
 select results_eq('select id, status, node, pid from stepd.jobs order by id', $$values (1::bigint, 'running', 'n1', 77), (2, 'ready', null, null)$$,
 	'of what runs, not of what is held behind it');
+select stepd.worker_here(:n + 1, 1, 1, 77);
+select is((select count(*)::int from stepd.worker where node_id = :n + 1), 0, 'nobody of a node that there is not');
 select stepd.worker_here(:n, 1, 2, 79);
 select is((select pid from stepd.jobs where id = 1), null, 'not that of the slot''s next life');
 

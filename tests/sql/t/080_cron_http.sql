@@ -4,51 +4,55 @@ select t.setup() as node \gset
 
 select results_eq($$select step, trigger_index, expression, timezone, last_fire <= clock_timestamp(), paused from stepd.schedules_load('{Tick,Std}')$$, $$values ('Tick', 0, '* * * * *', 'UTC', true, false)$$, 'schedules');
 select schedule_id as s from stepd.schedules_load('{Tick}') \gset
-select stepd.cron_next(array[:s], '{2030-01-01 00:00+00}');
-select is((select next_run from stepd.schedules), '2030-01-01 00:00+00', 'the next run is shown');
-select results_eq(format($$select * from stepd.cron_fire('{%1$s,%1$s}', '{2030-01-01 00:00+00,2030-01-01 00:01+00}', '{2030-01-01 00:01+00,2030-01-01 00:02+00}')$$, :s),
+-- ticks of long ago: those of the future are refused, and these can be compared with
+update stepd.schedule set since = '2019-01-01';
+select stepd.cron_next(array[:s], '{2020-01-01 00:00+00}');
+select is((select next_run from stepd.schedules), '2020-01-01 00:00+00', 'the next run is shown');
+select results_eq(format($$select * from stepd.cron_fire('{%1$s,%1$s}', '{2020-01-01 00:00+00,2020-01-01 00:01+00}', '{2020-01-01 00:01+00,2020-01-01 00:02+00}')$$, :s),
 	format('values (%1$s, 1::bigint), (%1$s, 2)', :s), 'two ticks, two jobs');
-select is((select count(*)::int from stepd.cron_fire(array[:s, :s], '{2030-01-01 00:01+00,2030-01-01 00:00+00}', '{2030-01-01 00:02+00,2030-01-01 00:01+00}')), 0, 'a tick fires once');
-select results_eq('select step, expression, timezone, next_run, last_run, last_job_id from stepd.schedules', $$values ('Tick', '* * * * *', 'UTC', '2030-01-01 00:02+00'::timestamptz, '2030-01-01 00:01+00'::timestamptz, 2::bigint)$$, 'shown');
-select is((select last_fire from stepd.schedules_load('{Tick}')), '2030-01-01 00:01+00', 'and loaded');
+select is((select count(*)::int from stepd.cron_fire(array[:s, :s], '{2020-01-01 00:01+00,2020-01-01 00:00+00}', '{2020-01-01 00:02+00,2020-01-01 00:01+00}')), 0, 'a tick fires once');
+select results_eq('select step, expression, timezone, next_run, last_run, last_job_id from stepd.schedules', $$values ('Tick', '* * * * *', 'UTC', '2020-01-01 00:02+00'::timestamptz, '2020-01-01 00:01+00'::timestamptz, 2::bigint)$$, 'shown');
+select is((select last_fire from stepd.schedules_load('{Tick}')), '2020-01-01 00:01+00', 'and loaded');
 select results_eq('select queue, step, trigger, status, input - ''firedAt'' from stepd.jobs', $$values
-	('Tick', 'Tick', 'cron', 'ready', '{"scheduledAt": "2030-01-01T00:00:00.000Z", "expression": "* * * * *", "timezone": "UTC", "manual": false}'::jsonb),
-	('Tick', 'Tick', 'cron', 'ready', '{"scheduledAt": "2030-01-01T00:01:00.000Z", "expression": "* * * * *", "timezone": "UTC", "manual": false}')$$, 'jobs of the step''s own queue');
+	('Tick', 'Tick', 'cron', 'ready', '{"scheduledAt": "2020-01-01T00:00:00.000Z", "expression": "* * * * *", "timezone": "UTC", "manual": false}'::jsonb),
+	('Tick', 'Tick', 'cron', 'ready', '{"scheduledAt": "2020-01-01T00:01:00.000Z", "expression": "* * * * *", "timezone": "UTC", "manual": false}')$$, 'jobs of the step''s own queue');
 select is((select count(distinct trace_id)::int from stepd.jobs), 2, 'each tick begins a workflow run');
 select ok((select bool_and((input ->> 'firedAt')::timestamptz between now() and clock_timestamp() + interval '1 ms') from stepd.jobs), 'the actual time');
 select is((select last_outcome from stepd.schedules), 'ready', 'the outcome so far');
 select is((select array_agg(trigger) from stepd.claim(t.n(), 1, 1, array[t.lane('Tick')], '{0}', '{9}', 9)), '{cron,cron}', 'claimed as such');
-select is((select count(*)::int from stepd.cron_fire('{4711}', '{2030-01-01 00:01+00}', '{2030-01-01 00:02+00}')), 0, 'an unknown schedule');
+select is((select count(*)::int from stepd.cron_fire('{4711}', '{2020-01-01 00:01+00}', '{2020-01-01 00:02+00}')), 0, 'an unknown schedule');
 select is((select count(*)::int from stepd.cron_fire('{}', '{}', '{}')), 0, 'nothing due');
+select throws_ok($$select stepd.cron_fire('{1}', array[now() + interval '25 hours'], array[now() + interval '26 hours'])$$, '22023', 'fire_at[1]: ' || (now() + interval '25 hours')::text || ' is more than a day ahead', 'a tick far ahead would be the last one');
 select throws_like($$select stepd.cron_fire('{1}', '{}', '{}')$$, 'schedule_ids: has another length%', 'arrays of different length');
 update stepd.schedule set paused = true;
-select is((select count(*)::int from stepd.cron_fire(array[:s], '{2030-01-01 00:05+00}', '{2030-01-01 00:06+00}')), 0, 'a paused one does not fire');
+select is((select count(*)::int from stepd.cron_fire(array[:s], '{2020-01-01 00:05+00}', '{2020-01-01 00:06+00}')), 0, 'a paused one does not fire');
 update stepd.schedule set paused = false;
 select stepd.configure('n1', replace(t.steps()::text, '* * * * *', '0 * * * *')::jsonb, '[]', '{}');
 select results_eq('select expression, next_run, last_job_id from stepd.schedules', $$values ('0 * * * *', null::timestamptz, 2::bigint)$$, 'another expression: the next run is not known yet');
 select stepd.configure('n1', '{"steps": []}', '[]', '{}');
 select is((select count(*)::int from stepd.schedules), 0, 'no step, no schedule');
-select is((select count(*)::int from stepd.cron_fire(array[:s], '{2030-01-01 00:07+00}', '{2030-01-01 00:08+00}')), 0, 'and no tick');
+select is((select count(*)::int from stepd.cron_fire(array[:s], '{2020-01-01 00:07+00}', '{2020-01-01 00:08+00}')), 0, 'and no tick');
 select stepd.configure('n1', t.steps(), '[]', '{}');
-select is((select last_run from stepd.schedules), '2030-01-01 00:01+00', 'it remembers when it comes back');
+select is((select last_run from stepd.schedules), '2020-01-01 00:01+00', 'it remembers when it comes back');
 select is(t.sound(), 'sound', 'sound');
 
 -- a tick computed from an expression of before
+update stepd.schedule set since = '2019-01-01';
 select revision as r from stepd.schedules_load('{Tick}') \gset
-select is((select count(*)::int from stepd.cron_fire(array[:s], '{2030-01-02 00:00+00}', '{2030-01-02 00:01+00}', array[:r - 1])), 0, 'of another revision: not taken');
-select is((select count(*)::int from stepd.cron_fire(array[:s], '{2030-01-02 00:00+00}', '{2030-01-02 00:01+00}', array[:r])), 1, 'of this one: taken');
-select throws_like($$select stepd.cron_fire('{1}', '{2030-01-02 00:00+00}', '{2030-01-02 00:00+00}', '{}')$$, 'schedule_ids: has another length%', 'revisions of another length');
+select is((select count(*)::int from stepd.cron_fire(array[:s], '{2020-01-02 00:00+00}', '{2020-01-02 00:01+00}', array[:r - 1])), 0, 'of another revision: not taken');
+select is((select count(*)::int from stepd.cron_fire(array[:s], '{2020-01-02 00:00+00}', '{2020-01-02 00:01+00}', array[:r])), 1, 'of this one: taken');
+select throws_like($$select stepd.cron_fire('{1}', '{2020-01-02 00:00+00}', '{2020-01-02 00:00+00}', '{}')$$, 'schedule_ids: has another length%', 'revisions of another length');
 
 -- policies
 select stepd.configure('n1', replace(t.steps()::text, '"* * * * *"', '"* * * * *", "missed": "all", "catchUpLimit": 3600000, "overlap": "skip"')::jsonb, '[]', '{}');
 select results_eq('select missed, catch_up_limit, overlap, skipped from stepd.schedules', $$values ('all', interval '1 hour', 'skip', 0::bigint)$$, 'policies are shown');
 select results_eq('select missed, catch_up_ms from stepd.schedules_load(''{Tick}'')', $$values ('all', 3600000::bigint)$$, 'and loaded');
 select is((select revision from stepd.schedules_load('{Tick}')), :r, 'a policy is no other calendar');
-select results_eq(format($$select job_id is null from stepd.cron_fire('{%1$s,%1$s,%1$s}', '{2030-01-03 00:00+00,2030-01-03 00:01+00,2030-01-03 00:02+00}', '{2030-01-03 00:01+00,2030-01-03 00:02+00,2030-01-03 00:03+00}')$$, :s),
+select results_eq(format($$select job_id is null from stepd.cron_fire('{%1$s,%1$s,%1$s}', '{2020-01-03 00:00+00,2020-01-03 00:01+00,2020-01-03 00:02+00}', '{2020-01-03 00:01+00,2020-01-03 00:02+00,2020-01-03 00:03+00}')$$, :s),
 	'values (false), (true), (true)', 'overlap = skip: one of three');
-select results_eq('select last_run, skipped, next_run from stepd.schedules', $$values ('2030-01-03 00:00+00'::timestamptz, 2::bigint, '2030-01-03 00:03+00'::timestamptz)$$, 'shown');
-select is((select last_fire from stepd.schedules_load('{Tick}')), '2030-01-03 00:02+00', 'those left out do not come again');
-select is((select count(*)::int from stepd.cron_fire(array[:s], '{2030-01-03 00:01+00}', '{2030-01-03 00:02+00}')), 0, 'not even when asked');
+select results_eq('select last_run, skipped, next_run from stepd.schedules', $$values ('2020-01-03 00:00+00'::timestamptz, 2::bigint, '2020-01-03 00:03+00'::timestamptz)$$, 'shown');
+select is((select last_fire from stepd.schedules_load('{Tick}')), '2020-01-03 00:02+00', 'those left out do not come again');
+select is((select count(*)::int from stepd.cron_fire(array[:s], '{2020-01-03 00:01+00}', '{2020-01-03 00:02+00}')), 0, 'not even when asked');
 select last_job_id as j from stepd.schedules \gset
 select is(stepd.run('Tick'), :j::bigint, 'run: the unfinished one');
 select stepd.cancel(:j);
@@ -57,12 +61,12 @@ select stepd.run('Tick') as m \gset
 select ok(:m > :j, 'run: a job');
 select results_eq('select trigger, step, input ->> ''manual'', input ->> ''expression'' from stepd.jobs where id = ' || :m, $$values ('cron', 'Tick', 'true', '* * * * *')$$, 'like a tick''s');
 select is((select last_job_id from stepd.schedules), :j::bigint, 'but it is none');
-select is((select job_id from stepd.cron_fire(array[:s], '{2030-01-03 00:03+00}', '{2030-01-03 00:04+00}')), null, 'a tick meanwhile is left out');
+select is((select job_id from stepd.cron_fire(array[:s], '{2020-01-03 00:03+00}', '{2020-01-03 00:04+00}')), null, 'a tick meanwhile is left out');
 select throws_ok($$select stepd.run('Nix')$$, '22023', 'step: there is no step "Nix"', 'run: unknown step');
 select throws_ok($$select stepd.run('Std')$$, '22023', 'step: "Std" has no cron trigger', 'run: no cron trigger');
 select throws_ok($$select stepd.run('Tick', 3)$$, '22023', 'trigger_index: trigger 3 of "Tick" is not a cron trigger', 'run: not that trigger');
 select throws_ok($$select stepd.run(null)$$, '22023', 'step: must not be null', 'run: null');
-select throws_ok($$select stepd.configure('n1', '{"steps": [{"name": "T", "triggers": [{"type": "cron", "expression": "@daily", "missed": "most"}]}]}', '[]', '{}')$$, '22023', 'manifest: step "T": triggers[0].missed: "most" is none of skip, one, all', 'an unknown policy');
+select throws_ok($$select stepd.configure('n1', '{"steps": [{"name": "T", "triggers": [{"type": "cron", "expression": "@daily", "missed": "most"}]}]}', '[]', '{}')$$, '22023', 'manifest.steps[0].triggers[0].missed: "most" is none of skip, one, all', 'an unknown policy');
 
 -- pause and resume
 select version as v from stepd.setting \gset
@@ -79,8 +83,8 @@ select stepd.configure('n1', jsonb_build_object('steps', t.steps() -> 'steps' ||
 	(select jsonb_agg(jsonb_build_object('type', 'cron', 'expression', '* * * * *')) from generate_series(1, 10000)))), '[]', '{}');
 select array_agg(schedule_id) as many from stepd.schedules_load('{Many}') \gset
 select clock_timestamp() as began \gset
-select is((select count(*)::int from stepd.cron_fire(:'many', array_fill('2030-01-05 00:00+00'::timestamptz, array[10000]),
-	array_fill('2030-01-05 00:01+00'::timestamptz, array[10000]))), 10000, '10,000 due in one second');
+select is((select count(*)::int from stepd.cron_fire(:'many', array_fill('2020-01-05 00:00+00'::timestamptz, array[10000]),
+	array_fill('2020-01-05 00:01+00'::timestamptz, array[10000]))), 10000, '10,000 due in one second');
 select ok(clock_timestamp() - :'began' < interval '8 s', 'brought in one go');
 select throws_ok($$select stepd.pause_schedule('Nix')$$, '22023', 'step: there is no step "Nix"', 'pause: unknown step');
 select is(t.sound(), 'sound', 'sound');

@@ -142,7 +142,7 @@ select pg_temp.refused('stepd.' || call, said) from (values
 	($$progress_report(1, 1, 1, '{bad')$$, 'progress: invalid input syntax for type json'),
 	($$configure('x', '{"steps": [{"name": "zz", "triggers": 5}]}', '[]', '{}')$$, 'manifest.steps[0].triggers: 5 is no array'),
 	($$configure('x', '{"steps": [{"name": "zz", "flows": 5}]}', '[]', '{}')$$, 'manifest.steps[0].flows: 5 is no array of strings'),
-	($$configure('x', '{"steps": []}', '[{"name": "q", "strategy": "z"}]', '{}')$$, 'queues: queue "q": strategy z is not allowed'),
+	($$configure('x', '{"steps": []}', '[{"name": "q", "strategy": "z"}]', '{}')$$, 'queues[0].strategy: "z" is none of standard, fifo, priority'),
 	($$lanes('{a,null}')$$, 'steps: must not be null, as element 2 is'),
 	($$cancelled('{1,null}')$$, 'job_ids: must not be null, as element 2 is'),
 	($$claim(1, 1, 1, '{1}', '{0}', '{1}', -1)$$, 'total: -1 is not between 0 and 2147483647'),
@@ -204,6 +204,14 @@ select pg_temp.refused(call, said) from (values
 	(pg_temp.fin(effects => pg_temp.effect('"logs": [{"at_us": 1, "level": ["x", "info"], "message": "m"}]')), 'effects[0].logs[0].level: ["x", "info"] is none of debug, info, warn, error'),
 	(pg_temp.fin(effects => pg_temp.effect('"logs": [{"at_us": "abc", "level": "info", "message": "m"}]')), 'effects[0].logs[0].at_us: "abc" is no number'),
 	(pg_temp.fin(outcome => '{error}'), 'outcomes: has more than one dimension'),
+	(pg_temp.fin(outcome => 'done'), 'outcomes[1]: ''done'' is none of completed, error, fail, snooze, invalid_input, cancelled, skipped, timeout'),
+	(pg_temp.fin(ages => '{5}', durations => '{6}'), 'durations_us[1]: 6 is longer than ago it began, which is 5'),
+	(pg_temp.fin(outputs => format('{%s}', repeat('[', 513) || repeat(']', 513))), 'outputs[1]: is nested deeper than 512 levels'),
+	(pg_temp.fin(effects => pg_temp.effect('"logs": [{"at_us": 1e-400, "level": "info", "message": "m"}]')), 'effects[0].logs[0].at_us: 0.' || repeat('0', 58) || ' is not a whole number between 0 and 253402300799000000'),
+	(pg_temp.fin(effects => pg_temp.effect('"enqueues": [{"topic": "fan", "always": true}, {"topic": "' || repeat('t', 256) || '", "always": true}]')), 'effects[0].enqueues[1].topic: is 256 bytes long, at most 255 are allowed'),
+	(pg_temp.fin(effects => pg_temp.effect('"enqueues": [{"topic": "fan", "run_at": "infinity", "always": true}]')), 'effects[0].enqueues[0].run_at: must be finite'),
+	(pg_temp.fin(effects => pg_temp.effect('"enqueues": [{"topic": "fan", "data": ' || repeat('[', 513) || repeat(']', 513) || ', "always": true}]')), 'effects[0].enqueues[0].data: is nested deeper than 512 levels'),
+	(pg_temp.fin(effects => pg_temp.effect('"states": [{"op": "delete", "group": "g", "key": "' || repeat('k', 1001) || '"}]')), 'effects[0].states[0].key: is 1001 bytes long, at most 1000 are allowed'),
 	(pg_temp.fin(effects => '[{"job": 999999999}]'), 'effects[0].job: 999999999 is none of jobs'),
 	(pg_temp.fin(effects => pg_temp.effect('"enqueue": []')), 'effects[0].enqueue: is not known'),
 	(pg_temp.fin(effects => pg_temp.effect('"enqueues": [{"topic": 1, "always": true}]')), 'effects[0].enqueues[0].topic: 1 is no string'),
@@ -226,6 +234,7 @@ select pg_temp.refused(call, said) from (values
 	('stepd.unread(1, 1, 1, ''{null}'', 1, null)', 'keep: must not be null, as element 1 is'),
 	('stepd.died(1, 1, 1, 1, ''crashed'', null, null, null, null, null, -1, 0, 1)', 'age_us: -1 is not between 0 and 3155760000000000'),
 	('stepd.died(1, 1, 1, 1, ''crashed'', null, null, null, null, null, 1, 9223372036854775807, 1)', 'duration_us: 9223372036854775807 is not between 0 and 3155760000000000'),
+	('stepd.died(1, 1, 1, 1, ''crashed'', null, null, null, null, null, 1, 2, 1)', 'duration_us: 2 is longer than ago it began, which is 1'),
 	('stepd.began(1, 1, 1, -5)', 'age_us: -5 is not between 0 and 3155760000000000')) v (call, said);
 select is(t.status(t.last()), 'running', 'the job is held still');
 
@@ -238,12 +247,26 @@ select pg_temp.refused('stepd.' || call, said) from (values
 	($$http_finish(1, 1, 'Web', 0, null, 'completed', 1, 1, null, null, null, '')$$, 'effects: invalid input syntax for type json'),
 	($$http_finish(1, 1, 'Web', 0, null, 'completed', 1, 1, null, null, null, '"x"')$$, 'effects: is not an array of objects'),
 	($$http_finish(1, 1, 'Web', 0, null, 'completed', 1, 1, null, null, null, '{"zzz": 1}')$$, 'effects[0].zzz: is not known'),
+	($$http_finish(1, 1, 'Web', 0, null, 'completed', 1, 2, null, null, null, null)$$, 'duration_us: 2 is longer than ago it began, which is 1'),
+	($$http_finish(1, 1, 'Web', 0, null, 'completed', 1, 1, repeat('[', 513) || repeat(']', 513), null, null, null)$$, 'input: is nested deeper than 512 levels'),
+	($$http_finish(1, 1, 'Web', 0, null, 'completed', 1, 1, null, repeat('[', 513) || repeat(']', 513), null, null)$$, 'output: is nested deeper than 512 levels'),
+	($$http_died(1, 1, 'Web', 0, gen_random_uuid(), gen_random_uuid(), 'completed', 1, 1, null, null, null, null, null, null)$$, 'outcome: ''completed'' is none of crashed, timeout'),
+	($$http_died(1, 1, 'Web', 0, null, gen_random_uuid(), 'crashed', 1, 1, null, null, null, null, null, null)$$, 'trace_id: must not be null'),
+	($$http_accept('{Web}', '{0}', array[repeat('[', 513) || repeat(']', 513)], '{null}')$$, 'inputs[1]: is nested deeper than 512 levels'),
+	($$http_accept('{Web}', '[2:2]={0}', '{1}', '{null}')$$, 'trigger_indexes: begins with element 2, not with 1'),
+	($$node_join(gen_random_uuid(), 'n', 1, repeat('v', 201), 1000)$$, 'version: is 201 bytes long, at most 200 are allowed'),
+	($$configure('n', '{"steps": [{"name": "A", "triggers": [{"type": ["cron"], "expression": "@daily"}]}]}', null, null)$$, 'manifest.steps[0].triggers[0].type: ["cron"] is none of queue, http, cron'),
+	($$configure('n', '{"steps": []}', null, '{"strategy": "zz"}')$$, 'defaults.strategy: "zz" is none of standard, fifo, priority'),
+	($$configure('n', '{"steps": []}', null, '{"jitter": 1e-400}')$$, 'defaults.jitter: has 400 digits after the point, at most 30 are allowed'),
+	($$claim(1, 1, 1, '{1}', '{0}', '[0:0]={5}', 1)$$, 'maxes: begins with element 0, not with 1'),
+	($$claim(1, 1, 1, '{1}', '{0}', '{{5}}', 1)$$, 'maxes: has more than one dimension'),
+	($$enqueue_many('std', jsonb_build_array(jsonb_build_object('delay_ms', -1e-400)))$$, 'items[0].delay_ms: -0.' || repeat('0', 57) || ' is not between 0 and a hundred years'),
 	($$http_accept('{null}', '{0}', '{1}', '{null}')$$, 'steps: must not be null, as element 1 is'),
 	($$http_accept('{Nope}', '{0}', '{1}', '{null}')$$, 'steps: "Nope" is not known'),
 	($$http_accept('{Web}', '{2147483647}', '{1}', '{null}')$$, 'trigger_indexes[1]: 2147483647 is not between 0 and 32767'),
 	($$http_accept('{Web}', '{0}', '{""}', '{null}')$$, 'inputs[1]: invalid input syntax for type json'),
 	($$http_accept('{Web}', '{0}', '{null}', '{null}', '{k}')$$, 'inputs: must not be null, as element 1 is'),
-	($$http_accept('{Web}', '{0}', '{1}', '{null}', array[repeat('k', 1000000)])$$, 'keys: is 1000000 bytes long, at most 255 are allowed'),
+	($$http_accept('{Web}', '{0}', '{1}', '{null}', array[repeat('k', 1000000)])$$, 'keys[1]: is 1000000 bytes long, at most 255 are allowed'),
 	($$cron_fire('{1}', '{null}', '{null}')$$, 'fire_at: must not be null, as element 1 is'),
 	($$cron_fire('{1}', '{infinity}', '{null}')$$, 'fire_at[1]: infinity is not between 1970 and 9999'),
 	($$cron_fire('{1}', '{2026-01-01}', '{-infinity}')$$, 'next_at[1]: -infinity is not between 1970 and 9999'),
@@ -268,7 +291,7 @@ select pg_temp.refused('stepd.' || call, said) from (values
 	($$upkeep('-12 months 361 days')$$, 'keep: -1 years +361 days has parts below zero'),
 	($$backlog('[{"pool": 1.0, "max": 1, "steps": []}]')$$, 'pools[0].pool: 1.0 is not a whole number between 0 and 2147483647'),
 	($$enqueue_many('std', '[{}, {"priority": 1.0}]')$$, 'items[1].priority: 1.0 is no whole number'),
-	($$configure('n', '{"steps": []}', '[{"name": "a", "maxRetries": 1.0}]', null)$$, 'queues[0].max_retries: 1.0 is not a whole number between 0 and 30000'),
+	($$configure('n', '{"steps": []}', '[{"name": "a", "maxRetries": 1.0}]', null)$$, 'queues[0].maxRetries: 1.0 is not a whole number between 0 and 30000'),
 	($$maintain('170000000 years')$$, 'keep: 170000000 years is more than 36500 days'),
 	($$upkeep('170000000 years')$$, 'keep: 170000000 years is more than 36500 days'),
 	($$progress_report(1, 1, 1, '{"percent": "x"}')$$, 'progress.percent: "x" is no number'),
@@ -282,10 +305,10 @@ select pg_temp.refused('stepd.' || call, said) from (values
 	($$configure('n', '{"steps": [{"name": "A"}, {"name": "A"}]}', null, null)$$, 'manifest: has a step twice'),
 	($$configure('n', '{"steps": [{"name": []}]}', null, null)$$, 'manifest.steps[0].name: [] is no string'),
 	($$configure('n', jsonb_build_object('steps', jsonb_build_array(jsonb_build_object('name', repeat('x', 1000000)))), null, null)$$, 'manifest.steps[0].name: is 1000000 bytes long, at most 255 are allowed'),
-	($$configure('n', '{"steps": [{"name": "A", "triggers": [{"type": "queue", "topic": 5}]}]}', null, null)$$, 'manifest: step "A": triggers[0].topic: 5 is no string'),
-	($$configure('n', '{"steps": [{"name": "A", "triggers": [{"type": "cron", "expression": "@daily", "overlap": "zz"}]}]}', null, null)$$, 'manifest: step "A": triggers[0].overlap: "zz" is none of allow, skip'),
-	($$configure('n', '{"steps": [{"name": "A", "triggers": [{"type": "cron", "expression": "@daily", "catchUpLimit": 0}]}]}', null, null)$$, 'manifest: step "A": triggers[0].catchUpLimit: 0 is not a whole number between 1 and 3155760000000'),
-	($$configure('n', '{"steps": [{"name": "A", "triggers": [{"type": "cron", "expression": "@daily", "catchUpLimit": "zz"}]}]}', null, null)$$, 'manifest: step "A": triggers[0].catchUpLimit: "zz" is no number'),
+	($$configure('n', '{"steps": [{"name": "A", "triggers": [{"type": "queue", "topic": 5}]}]}', null, null)$$, 'manifest.steps[0].triggers[0].topic: 5 is no string'),
+	($$configure('n', '{"steps": [{"name": "A", "triggers": [{"type": "cron", "expression": "@daily", "overlap": "zz"}]}]}', null, null)$$, 'manifest.steps[0].triggers[0].overlap: "zz" is none of allow, skip'),
+	($$configure('n', '{"steps": [{"name": "A", "triggers": [{"type": "cron", "expression": "@daily", "catchUpLimit": 0}]}]}', null, null)$$, 'manifest.steps[0].triggers[0].catchUpLimit: 0 is not a whole number between 1 and 3155760000000'),
+	($$configure('n', '{"steps": [{"name": "A", "triggers": [{"type": "cron", "expression": "@daily", "catchUpLimit": "zz"}]}]}', null, null)$$, 'manifest.steps[0].triggers[0].catchUpLimit: "zz" is no number'),
 	($$configure('n', '{"steps": []}', '[{"name": "q", "jitter": 5}]', null)$$, 'queues[0].jitter: 5 is not a number between 0 and 1'),
 	($$configure('n', '{"steps": [], "x": 1}', null, null)$$, 'manifest.x: is not known'),
 	($$configure('n', '{"steps": [{"name": "A", "flows": [5]}]}', null, null)$$, 'manifest.steps[0].flows[0]: 5 is no string'),
@@ -293,25 +316,25 @@ select pg_temp.refused('stepd.' || call, said) from (values
 	($$configure('n', '{"steps": [{"name": "A", "kind": 5}]}', null, null)$$, 'manifest.steps[0].kind: 5 is no string'),
 	($$configure('n', '{"steps": [{"name": "A", "file": {}}]}', null, null)$$, 'manifest.steps[0].file: {} is no string'),
 	($$configure('n', '{"steps": [{"name": "A", "trigger": []}]}', null, null)$$, 'manifest.steps[0].trigger: is not known'),
-	($$configure('n', '{"steps": [{"name": "A", "triggers": [5]}]}', null, null)$$, 'manifest: step "A": triggers[0]: is not an object'),
-	($$configure('n', '{"steps": [{"name": "A", "triggers": [{"topic": "x"}]}]}', null, null)$$, 'manifest: step "A": triggers[0].topic: is not known'),
-	($$configure('n', '{"steps": [{"name": "A", "triggers": [{"type": 5}]}]}', null, null)$$, 'manifest: step "A": triggers[0].type: 5 is none of queue, http, cron'),
-	($$configure('n', '{"steps": [{"name": "A", "triggers": [{"type": "queue", "topic": "x"}, {"type": "http", "method": "GET"}]}]}', null, null)$$, 'manifest: step "A": triggers[1].path: must not be empty'),
-	($$configure('n', '{"steps": [{"name": "A", "triggers": [{"type": "cron", "expression": 5}]}]}', null, null)$$, 'manifest: step "A": triggers[0].expression: 5 is no string'),
-	($$configure('n', '{"steps": [{"name": "A", "triggers": [{"type": "cron", "expression": "@daily", "timezone": 5}]}]}', null, null)$$, 'manifest: step "A": triggers[0].timezone: 5 is no string'),
+	($$configure('n', '{"steps": [{"name": "A", "triggers": [5]}]}', null, null)$$, 'manifest.steps[0].triggers[0]: is not an object'),
+	($$configure('n', '{"steps": [{"name": "A", "triggers": [{"topic": "x"}]}]}', null, null)$$, 'manifest.steps[0].triggers[0].type: must not be empty'),
+	($$configure('n', '{"steps": [{"name": "A", "triggers": [{"type": 5}]}]}', null, null)$$, 'manifest.steps[0].triggers[0].type: 5 is none of queue, http, cron'),
+	($$configure('n', '{"steps": [{"name": "A", "triggers": [{"type": "queue", "topic": "x"}, {"type": "http", "method": "GET"}]}]}', null, null)$$, 'manifest.steps[0].triggers[1].path: must not be empty'),
+	($$configure('n', '{"steps": [{"name": "A", "triggers": [{"type": "cron", "expression": 5}]}]}', null, null)$$, 'manifest.steps[0].triggers[0].expression: 5 is no string'),
+	($$configure('n', '{"steps": [{"name": "A", "triggers": [{"type": "cron", "expression": "@daily", "timezone": 5}]}]}', null, null)$$, 'manifest.steps[0].triggers[0].timezone: 5 is no string'),
 	($$configure('n', '{"steps": []}', 'null', null)$$, 'queues: is not an array of objects'),
 	($$configure('n', '{"steps": []}', '[5]', null)$$, 'queues[0]: is not an object'),
 	($$configure('n', '{"steps": []}', '[{}]', null)$$, 'queues[0].name: must not be empty'),
 	($$configure('n', '{"steps": []}', '[{"name": "a"}, {"name": "b"}, {"name": "a"}]', null)$$, 'queues: has a queue twice'),
 	($$configure('n', '{"steps": []}', '[{"name": "a", "paused": true}]', null)$$, 'queues[0].paused: is not known'),
-	($$configure('n', '{"steps": []}', '[{"name": "a", "retryDelay": "1s"}]', null)$$, 'queues[0].retry_delay_ms: "1s" is no number'),
-	($$configure('n', '{"steps": []}', '[{"name": "a", "maxRetries": 1.5}]', null)$$, 'queues[0].max_retries: 1.5 is not a whole number between 0 and 30000'),
+	($$configure('n', '{"steps": []}', '[{"name": "a", "retryDelay": "1s"}]', null)$$, 'queues[0].retryDelay: "1s" is no number'),
+	($$configure('n', '{"steps": []}', '[{"name": "a", "maxRetries": 1.5}]', null)$$, 'queues[0].maxRetries: 1.5 is not a whole number between 0 and 30000'),
 	($$configure('n', '{"steps": []}', '[{"name": "a", "rate_limit": 3000000000}]', null)$$, 'queues[0].rate_limit: 3000000000 is not a whole number between 0 and 2147483647'),
 	($$configure('n', '{"steps": []}', '[{"name": "a", "maxRetries": 1, "max_retries": 2}]', null)$$, 'queues[0]: has a setting twice, in two spellings'),
 	($$node_place(1, repeat('h', 1001), 1)$$, 'host: is 1001 bytes long, at most 1000 are allowed'),
 	($$configure('n', '{"steps": []}', null, '[]')$$, 'defaults: is not an object'),
 	($$configure('n', '{"steps": []}', null, '{"name": "x"}')$$, 'defaults.name: is not known'),
-	($$configure('n', '{"steps": []}', null, '{"backoff": 5}')$$, 'defaults.backoff: 5 is no string'),
+	($$configure('n', '{"steps": []}', null, '{"backoff": 5}')$$, 'defaults.backoff: 5 is none of exponential, linear, fixed'),
 	($$cron_fire('{1}', '{2026-01-02}', '{2026-01-01}')$$, 'next_at[1]: 2026-01-01 00:00:00+00 is not after fire_at'),
 	($$claim(1, -1, 1, '{1}', '{0}', '{1}', 1)$$, 'slot: -1 is not between 0 and 2147483647'),
 	($$claim(1, 1, 1, '{1,1}', '{0,0}', '{1,1}', 1)$$, 'lanes: has lane 1 twice'),
@@ -333,6 +356,8 @@ select pg_temp.refused(format('stepd.state_update(%L, %L, %L)', 'g', 'k', ops), 
 	('[{"type": "set", "by": 1, "value": 1}]', 'ops[0].by: is not for set'),
 	('[{"type": "increment", "path": "a", "value": 5}]', 'ops[0].value: is not for increment'),
 	('[{"type": "increment", "by": null}]', 'ops[0].by: null is no number'),
+	('[{"type": "increment", "by": 1e1001}]', 'ops[0].by: has more than 1000 digits'),
+	('[{"type": "set", "value": 1e10001}, {"type": "increment"}]', 'ops[1]: increment of a number of more than 10000 digits'),
 	('[{"type": "set", "path": [1.5], "value": 1}]', 'ops[0].path: [1.5] is no path'),
 	('[{"type": "set", "path": [' || repeat('"p",', 512) || '"p"], "value": 1}]', 'ops[0].path: has 513 steps, at most 512 are allowed')) v (ops, said);
 select is(stepd.state_update('g', 'new', '[{"type": "increment"}]') ->> 'new', '1', 'by is 1 if left out');
@@ -379,7 +404,7 @@ select is((select string_agg(x.proname || '(' || x.args || ')', ' ' order by x.p
 	|| ' finish(pid outputs errors delays_ms effects)'
 	|| ' give_back(keep)'
 	|| ' http_accept(keys)'
-	|| ' http_died(pid trace_id age_us duration_us input error exit_code signal max_rss_kb cpu_ms)'
+	|| ' http_died(pid age_us duration_us input error exit_code signal max_rss_kb cpu_ms)'
 	|| ' http_finish(pid trace_id age_us duration_us input output error effects)'
 	|| ' node_beat(listening)'
 	|| ' node_place(host pid_started)'
@@ -404,6 +429,24 @@ select is((select string_agg(x.proname || '(' || x.args || ')', ' ' order by x.p
 		where p.pronamespace = 'stepd'::regnamespace and p.proname !~ '^_' and p.prokind = 'f'
 			and p.proargtypes[n - 1] in ('int'::regtype, 'bigint'::regtype, 'int[]'::regtype, 'bigint[]'::regtype) group by p.oid, p.proname) x where x.args <> ''),
 	null, 'functions with the arguments that may be negative');
+
+-- And which of them take an array that does not begin with element 1, or has two dimensions?
+create function pg_temp.takes_array(p pg_proc, n int, given text, said text) returns text language plpgsql as $$
+begin
+	execute pg_temp.call_of(p, n, format(given, case p.proargtypes[n - 1]::regtype::text when 'timestamp with time zone[]' then '2026-01-03' when 'uuid[]' then 'null'
+		when 'boolean[]' then 'true' else case p.proargnames[n] when 'steps' then 'Web' when 'outcomes' then 'completed' when 'settings' then 'timeout' else '1' end end));
+	return p.proargnames[n];
+exception when others then
+	return case when sqlerrm <> p.proargnames[n] || ': ' || said then p.proargnames[n] || ' fails with ' || sqlstate || ' ' || sqlerrm end;
+end $$;
+select is((select string_agg(x.proname || '(' || x.args || ')', ' ' order by x.proname) from (
+		select p.proname, string_agg(pg_temp.takes_array(p, n, v.given, v.said), ' ' order by n) as args
+		from pg_proc p cross join generate_series(1, p.pronargs) n
+			cross join (values ('[2:2]={%s}', 'begins with element 2, not with 1'), ('{{%s}}', 'has more than one dimension')) v (given, said)
+		where p.pronamespace = 'stepd'::regnamespace and p.proname !~ '^_' and p.prokind = 'f' and p.proargtypes[n - 1]::regtype::text like '%[]'
+		group by p.oid, p.proname) x where x.args <> ''),
+	null, 'functions with arrays of other bounds');
+select is((select count(*)::int from stepd.enqueue_many('std', '[{"delay_ms": 1e-400}]')), 1, 'a delay of nearly nothing');
 
 -- what is stored compressed in a table of the caller's does not look large or deep
 create temp table zipped (d jsonb);
