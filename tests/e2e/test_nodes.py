@@ -266,6 +266,20 @@ def test_what_ran_when_all_of_a_node_was_killed(martyr, db):
     assert (a["job_id"], a["outcome"], a["error"]) == (slow, "lost", "The node that ran it vanished.") and a["pid"], a
 
 
+def test_a_start_that_met_an_error_is_told_again(martyr, db):
+    db.execute("create function gate() returns trigger language plpgsql as $$ begin perform pg_advisory_xact_lock_shared(1); return new; end $$;"
+               " create trigger gate before update of begun on stepd.lease for each row execute function gate()")
+    martyr.start(config=martyr.conf)
+    db.execute("select pg_advisory_lock(1)")
+    [job] = db.enqueue("witness", {"long": True})
+    stuck = "select pid from pg_locks where locktype = 'advisory' and objid = 1 and not granted"
+    first = harness.wait_for(lambda: db.value(stuck), 10, "its start is being told")
+    db.execute("select pg_terminate_backend(%s)", first)
+    harness.wait_for(lambda: (db.value(stuck) or first) != first, 10, "it is told again, by another session")
+    db.execute("select pg_advisory_unlock(1)")
+    db.wait_value("select count(*) from stepd.lease where begun = %s", 1, job)
+
+
 def test_workers_go_with_the_supervisor_though_the_database_hangs(martyr, db):
     """Who succeeds them must not find them at work: what they can not tell in a moment stays untold."""
     martyr.start(config=martyr.conf)
