@@ -82,6 +82,8 @@ static int refused(const struct sd_cli *cli, int rc)
 {
 	if (strcmp(cli->sqlstate, SD_DENIED) == 0)
 		fprintf(stderr, "  hint: \"Rights in the database\" in stepd(8) has what a role is granted to enqueue.\n");
+	else if (strcmp(cli->sqlstate, "22003") == 0) /* said by the cast to jsonb, before the function has a say */
+		fprintf(stderr, "  hint: It is about a number in the data.\n");
 	return strncmp(cli->sqlstate, "22", 2) == 0 ? SD_EXIT_USAGE : rc;
 }
 

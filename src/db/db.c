@@ -168,6 +168,14 @@ void sd_db_drop(struct sd_db *db, const struct sd_err *why)
 	sd_reqs_fail(&unsent, &err);
 }
 
+void sd_db_break(struct sd_db *db)
+{
+	if (!db->broken)
+		(void)sd_db_error(&db->breach, db->conn, NULL);
+	db->broken = true;
+	sd_db_arm(db, 0);
+}
+
 static void drop_broken(struct sd_db *db)
 {
 	struct sd_err err;
@@ -176,6 +184,8 @@ static void drop_broken(struct sd_db *db)
 	sd_err_clear(&err);
 	if (db->fatal.class != SD_ERR_NONE)
 		err = db->fatal;
+	else if (db->broken && !(head && head->error))
+		err = db->breach;
 	else
 		(void)sd_db_error(&err, db->conn, head ? head->error : NULL);
 	sd_db_drop(db, &err);

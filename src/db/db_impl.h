@@ -20,7 +20,7 @@ struct sd_db {
 	PGconn *conn;
 	struct sd_req_stmt *stmts;
 	struct sd_reqs queue, flight, failed; /* not sent; sent; to be told from the loop */
-	bool broken;   /* found while sending; handled from the loop */
+	bool broken;   /* found while sending, see sd_db_break */
 	bool recycle;  /* send nothing more, reconnect when the flight is answered */
 	char spent[160]; /* why, after a colon; "": not known */
 	int watching;  /* events */
@@ -30,11 +30,14 @@ struct sd_db {
 	int64_t timer_us; /* what the loop's timer is set to */
 	char told[512];	  /* the last failure that `down` was told */
 	struct sd_err fatal; /* the server's last words */
+	struct sd_err breach; /* what libpq said when it was found to be broken: of a second call it only says "invalid socket" */
 };
 
 /* db.c */
 void sd_db_arm(struct sd_db *db, int64_t at_us); /* sd_db_on_timer not later than then */
 void sd_db_watch(struct sd_db *db, int events);
+/* It is broken, as libpq just said; handled from the loop. */
+void sd_db_break(struct sd_db *db);
 /* The session is set up. */
 void sd_db_came_up(struct sd_db *db);
 /* The connection is gone, or is to go: forget it, tell, and come again after a while. */

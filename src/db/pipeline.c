@@ -65,10 +65,8 @@ static void send_request(struct sd_db *db, struct sd_req *r)
 		ok = PQsendQueryPrepared(db->conn, stmt->name, stmt->nparams, r->calls[i].values, NULL, NULL, 0);
 	}
 	ok = send_sync(db, r) && ok;
-	if (!ok) {
-		db->broken = true;
-		sd_db_arm(db, 0);
-	}
+	if (!ok)
+		sd_db_break(db);
 }
 
 static bool send_session(struct sd_db *db)
@@ -106,12 +104,10 @@ void sd_db_send(struct sd_db *db, struct sd_req *r, const struct sd_db_call *cal
 	for (size_t i = 0; i < r->ncalls; i++)
 		r->calls[i].values = NULL;
 	int left = db->broken ? 0 : PQflush(db->conn);
-	if (left < 0) {
-		db->broken = true;
-		sd_db_arm(db, 0);
-	} else if (left > 0) {
+	if (left < 0)
+		sd_db_break(db);
+	else if (left > 0)
 		sd_db_watch(db, SD_DB_READ | SD_DB_WRITE);
-	}
 }
 
 /* ---- receiving ---- */
@@ -211,7 +207,7 @@ bool sd_db_receive(struct sd_db *db)
 void sd_db_pump(struct sd_db *db)
 {
 	if (db->state == SD_DB_SETUP && !db->flight.head && !send_session(db))
-		db->broken = true;
+		sd_db_break(db);
 	send_queued(db);
 	if (db->recycle && !db->flight.head && !db->broken) {
 		struct sd_err err;
@@ -222,8 +218,7 @@ void sd_db_pump(struct sd_db *db)
 	}
 	int left = db->broken ? -1 : PQflush(db->conn);
 	if (left < 0) {
-		db->broken = true;
-		sd_db_arm(db, 0);
+		sd_db_break(db);
 		return;
 	}
 	sd_db_watch(db, SD_DB_READ | (left ? SD_DB_WRITE : 0));

@@ -324,6 +324,14 @@ def test_status(ctl, db):
     assert status["bytes"] > 0 and status["schema"] > 0 and status["warnings"] == []
     text = ctl("status")
     assert "web1" in text and "alive" in text and "Warnings" not in text
+    db.rows("select stepd.node_pools(id, %s) from stepd.nodes", json.dumps([
+        {"pool": "p", "serves": "queue", "processes": 1, "min": 1, "max": 1, "deaths": 0, "degraded": False, "queues": ["other"]}]))
+    db.rows("select stepd.enqueue('process-order')")
+    db.rows("update stepd.job set enqueued_at = now() + interval '1 h'")
+    assert js(ctl("--json", "status"))["warnings"] == [], "a moment is nothing"
+    db.rows("update stepd.job set enqueued_at = now() - interval '1 min'")
+    [warning] = js(ctl("--json", "status"))["warnings"]
+    assert re.fullmatch(r"queue process-order: job \d+ of step (ProcessOrder|Audit) has been waiting for [6-9][0-9] s: no pool serves the queue and the step", warning)
     db.rows("select stepd.node_leave(id) from stepd.nodes")
     assert "no node is alive" in ctl("status")
     assert "no node is alive: nothing runs" in js(ctl("--json", "status"))["warnings"]
