@@ -13,6 +13,7 @@
 #define RESCAN_SHARE 20 /* at most 1/20 of the time is spent reading from the start */
 #define DATABASE_US 10.0 /* what claiming, reading and finishing take for each job of a batch */
 #define GROWTH 64.0	/* of a batch against the one before */
+#define WARY_GROWTH 2.0
 #define WEIGHT 0.3	/* of the newest value in a moving mean */
 
 void sd_lane_init(struct sd_lane *l, int id, int step_index, int64_t timeout_ms)
@@ -25,6 +26,11 @@ void sd_lane_init(struct sd_lane *l, int id, int step_index, int64_t timeout_ms)
 	l->mean_us = -1;
 }
 
+static double growth(const struct sd_lane *l)
+{
+	return (l->wary ? WARY_GROWTH : GROWTH) * l->last_batch;
+}
+
 int sd_lane_want(const struct sd_lane *l, int64_t budget_us)
 {
 	if (l->mean_us < 0)
@@ -34,8 +40,8 @@ int sd_lane_want(const struct sd_lane *l, int64_t budget_us)
 		n = (double)budget_us / (l->mean_us + DATABASE_US);
 	if (l->mean_bytes * n > BATCH_BYTES)
 		n = BATCH_BYTES / l->mean_bytes;
-	if (n > GROWTH * l->last_batch)
-		n = GROWTH * l->last_batch;
+	if (n > growth(l))
+		n = growth(l);
 	return n < 1 ? 1 : (int)n;
 }
 
@@ -99,8 +105,16 @@ void sd_lane_end(struct sd_lane *l, int64_t now_us, int64_t took_us)
 		l->cursor = l->got_cursor;
 	sample_cursor(l, now_us);
 	l->full = l->more == SD_MORE || (l->asked > 0 && l->got >= l->asked);
-	if (l->got > 0)
+	if (l->got > 0) {
+		l->wary = l->wary && l->asked >= growth(l);
 		l->last_batch = l->asked;
+	}
+}
+
+void sd_lane_warn(struct sd_lane *l)
+{
+	l->wary = true;
+	l->last_batch = 0;
 }
 
 void sd_lane_ran(struct sd_lane *l, int64_t us, int64_t bytes)

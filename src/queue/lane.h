@@ -43,7 +43,8 @@ struct sd_lane {
 
 	double mean_us;	     /* moving mean of the handler's time; < 0: not known */
 	double mean_bytes;   /* moving mean of the input's size */
-	int last_batch;	     /* what was asked last: batches grow step by step */
+	int last_batch;	     /* what was asked last: batches grow step by step … */
+	bool wary;	     /* … and by small ones, since a worker died of a job */
 
 	/* the claim under way, and what the caller found in its answer */
 	int asked;
@@ -69,6 +70,11 @@ int64_t sd_lane_begin(struct sd_lane *l, int asked, int64_t now_us);
 void sd_lane_end(struct sd_lane *l, int64_t now_us, int64_t took_us);
 /* A handler of the lane ran for us on bytes of input. */
 void sd_lane_ran(struct sd_lane *l, int64_t us, int64_t bytes);
+/*
+ * A worker died, perhaps of a job of this lane: what it had run and not told runs once more.  So that the next one takes
+ * less with it, the following batches begin with one job and double, until something else keeps them small or they are large.
+ */
+void sd_lane_warn(struct sd_lane *l);
 /* Do the lane's jobs take so long that none should wait behind another? */
 bool sd_lane_is_slow(const struct sd_lane *l);
 

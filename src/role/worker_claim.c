@@ -156,10 +156,22 @@ static int64_t shared_budget(const struct sd_worker *w)
 	return us < BUDGET_SHARED_US ? BUDGET_SHARED_US : us > BUDGET_US ? BUDGET_US : us;
 }
 
+static void look_for_deaths(struct sd_worker *w)
+{
+	uint64_t deaths = atomic_load(&w->child->scoreboard->group[w->group].deaths);
+
+	if (deaths == w->deaths)
+		return;
+	w->deaths = deaths;
+	for (size_t i = 0; i < w->nlanes; i++)
+		sd_lane_warn(&w->lanes[i]);
+}
+
 struct sd_db_call sd_worker_claim_call(struct sd_worker *w, int64_t now_us)
 {
 	int idle = sd_worker_idle_peers(w, &w->claim.idle);
 
+	look_for_deaths(w);
 	w->claimed_node = atomic_load(&w->child->scoreboard->node_id);
 	sd_claim_build(&w->claim, w->claimed_node, (int)w->child->slot_index,
 		       w->child->slot_generation, w->lanes, w->nlanes, w->first_lane,

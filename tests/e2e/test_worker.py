@@ -147,6 +147,20 @@ def test_poison_job_ends_failed(kit, db):
     assert [a["outcome"] for a in db.attempts(job)] == ["crashed"] * 3
 
 
+def test_a_crash_takes_little_with_it(stepd, db):
+    """What ended in its batch and was not told runs once more, however many jobs crash: batches begin with one job after a death."""
+    stepd.step("kit", KIT)
+    stepd.start(config=stepd.config(queues=QUEUES, pools={"default": {"processes": 1}}))
+    warm = db.values("select stepd.enqueue('kit-once') from generate_series(1, 400)")
+    db.wait_value("select count(*) from stepd.outcome", len(warm))
+    db.execute("select count(*) from stepd.enqueue_many('kit-once', (select jsonb_agg(jsonb_build_object('data',"
+               " case when i %% %s = 0 then '{\"do\": \"segv\"}' else '{}' end::jsonb)) from generate_series(1, %s) i))", 20, 1000)
+    db.wait_value("select count(*) from stepd.outcome", len(warm) + 1000, deadline=60)
+    ended = {r["outcome"]: r["n"] for r in db.rows("select outcome, count(*)::int as n from stepd.attempts group by 1")}
+    assert ended["crashed"] == 50 == db.value("select count(*) from stepd.jobs where status = 'failed'")
+    assert ended.get("lost", 0) < 50 * 16, "some 1,600, were batches large from the start"
+
+
 def test_retry_spacing_and_count(kit, db):
     gaps = []
     for job in [db.enqueue("kit", {"do": "retry"})[0] for _ in range(6)]:

@@ -49,6 +49,27 @@ static void batches_of_fast_jobs_grow_up_to_the_limit(void **state)
 	assert_false(sd_lane_is_slow(&lane));
 }
 
+static void batches_grow_slowly_after_a_death(void **state)
+{
+	static const int doubled[] = {1, 2, 4, 8, 16, 32, 64, 128, 256, SD_LANE_BATCH, SD_LANE_BATCH};
+
+	lane.last_batch = 500;
+	sd_lane_ran(&lane, 1, 100);
+	sd_lane_warn(&lane);
+	for (size_t i = 0; i < sizeof doubled / sizeof *doubled; i++) {
+		assert_int_equal(sd_lane_want(&lane, 50000), doubled[i]);
+		claim(doubled[i], doubled[i], (int64_t)i + 1, SD_SEC);
+	}
+	assert_false(lane.wary);
+	sd_lane_warn(&lane);
+	claim(1, 0, 100, SD_SEC);
+	assert_int_equal(sd_lane_want(&lane, 50000), 1); /* nothing came, so nothing is known */
+	claim(1, 1, 101, SD_SEC);
+	claim(1, 1, 102, SD_SEC); /* it might have been two: something else keeps them small */
+	assert_false(lane.wary);
+	assert_int_equal(sd_lane_want(&lane, 50000), 64);
+}
+
 static void what_the_database_does_counts_as_well(void **state)
 {
 	lane.last_batch = 500;
@@ -161,6 +182,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test_setup(unknown_lane_asks_for_one, fresh),
 		cmocka_unit_test_setup(batches_of_fast_jobs_grow_up_to_the_limit, fresh),
+		cmocka_unit_test_setup(batches_grow_slowly_after_a_death, fresh),
 		cmocka_unit_test_setup(what_the_database_does_counts_as_well, fresh),
 		cmocka_unit_test_setup(slow_jobs_are_claimed_singly, fresh),
 		cmocka_unit_test_setup(jobs_that_are_nobody_elses_come_in_whole_batches, fresh),
