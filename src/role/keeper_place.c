@@ -54,8 +54,9 @@ static void on_placed(void *arg, PGresult *const *results, size_t n, const struc
 	sd_buf_chr(gone, '{');
 	for (int i = 0; i < PQntuples(results[0]); i++) {
 		int pid = atoi(PQgetvalue(results[0], i, 1));
+		int64_t started = PQgetisnull(results[0], i, 2) ? -1 : strtoll(PQgetvalue(results[0], i, 2), NULL, 10);
 
-		if (pid > 0 && sd_place_started(pid) == strtoll(PQgetvalue(results[0], i, 2), NULL, 10))
+		if (started < 0 || sd_place_started(pid) == started) /* not known, or still there */
 			continue;
 		sd_log(SD_LOG_INFO, "node %s ran on this host as pid %d, which is gone", PQgetvalue(results[0], i, 0), pid);
 		sd_buf_pgarray_i64(gone, strtoll(PQgetvalue(results[0], i, 0), NULL, 10));

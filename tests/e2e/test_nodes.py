@@ -146,6 +146,18 @@ def test_restart_of_a_host_rescues_at_once(node, db):
     assert db.value("select count(distinct boot_id) from stepd.nodes where name = 'a'") == 2
 
 
+def test_a_node_whose_process_can_not_be_seen_is_left_alone(node, db):
+    """Nobody knows when it was started: its lease decides."""
+    node("a")
+    db.wait_value("select count(*) from stepd.node where pid_started is not null", 1)
+    db.execute("update stepd.node set pid_started = null")
+    b = node("b")
+    db.wait_value("select count(*) from stepd.node where name = 'b' and pid_started is not null", 1)
+    db.wait_status(db.enqueue("kit", {"ms": 400})[0], "completed")  # longer than what b waits before it says that one is gone
+    assert db.values("select name from stepd.nodes where status = 'alive' order by name") == ["a", "b"]
+    assert "ran on this host" not in b.log()
+
+
 def test_two_nodes_started_at_once_on_an_empty_database(make_stepd, db):
     made = [make_stepd(db, n) for n in "ab"]
     for d in made:
