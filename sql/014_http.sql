@@ -184,6 +184,7 @@ begin
 			order by p.ord;
 		return;
 	end if;
+	perform from stepd._http_lanes(steps, trigger_indexes); -- before the keys: theirs are rows with the step's name
 	r := stepd._accept_keys(array(
 		select row(u.ord, u.step, u.trigger_index, u.body, u.trace, u.key,
 			case when u.key is not null then sha256(convert_to(u.input, 'UTF8')) end, 'new')::stepd._accept

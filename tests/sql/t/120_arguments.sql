@@ -448,6 +448,98 @@ select is((select string_agg(x.proname || '(' || x.args || ')', ' ' order by x.p
 	null, 'functions with arrays of other bounds');
 select is((select count(*)::int from stepd.enqueue_many('std', '[{"delay_ms": 1e-400}]')), 1, 'a delay of nearly nothing');
 
+-- And which of them, given something odd, fail with words that do not name the argument?
+create function pg_temp.odd_values(type text) returns text[] language sql as $$
+	select case type when 'jsonb' then array['5', '"x"', '[]', '{}', 'null', '[[]]', '[{"": {}}]', '[null]', '{"a": [1e-400]}', '"1e131071"', repeat('[', 600) || repeat(']', 600)]
+		when 'text' then array['', 'x', repeat('x', 1000000), '{"a": 1}', '[{}]', 'null', '[null]', '1e-400', '{"": {"": []}}', repeat('[', 600) || repeat(']', 600)]
+		when 'interval' then array['-1 day', '0', '-178000000 years', '178000000 years', '1 mon -31 days']
+		when 'timestamp with time zone' then array['infinity', '-infinity', '294276-01-01', '4713-01-01 BC', '1970-01-01']
+		when 'integer' then array['0', '2147483647', '-2147483648'] when 'bigint' then array['0', '9223372036854775807', '-9223372036854775808']
+		when 'integer[]' then array['{}', '{0}', '{2147483647}', '{-2147483648}', '{1,1}', '{null}'] when 'bigint[]' then array['{}', '{0}', '{9223372036854775807}', '{-9223372036854775808}', '{1,1}', '{null}']
+		when 'text[]' then array['{}', '{""}', '{null}', '{x}', '{x,x}', '{[}', '{1e-400}'] || array[array[repeat('x', 1000000)]::text]
+		when 'timestamp with time zone[]' then array['{}', '{infinity}', '{-infinity}', '{294276-01-01}', '{null}'] else '{}' end
+$$;
+create function pg_temp.fails_oddly(p pg_proc, n int) returns text language plpgsql as $$
+declare
+	odd text;
+	bad text;
+begin
+	foreach odd in array pg_temp.odd_values(p.proargtypes[n - 1]::regtype::text) loop
+		begin
+			execute pg_temp.call_of(p, n, odd);
+		exception when others then
+			if sqlstate <> '22023' or not starts_with(sqlerrm, p.proargnames[n]) and sqlerrm !~ 'has another length than|is longer than ago it began' then
+				bad := concat_ws(', ', bad, format('%s=%s: %s %s', p.proargnames[n], left(odd, 40), sqlstate, left(sqlerrm, 150)));
+			end if;
+		end;
+	end loop;
+	return bad;
+end $$;
+select is((select string_agg(x.proname || '(' || x.args || ')', E'\n' order by x.proname) from (
+		select p.proname, string_agg(pg_temp.fails_oddly(p, n), E'\n' order by n) as args
+		from pg_proc p cross join generate_series(1, p.pronargs) n
+		where p.pronamespace = 'stepd'::regnamespace and p.proname !~ '^_' and p.prokind = 'f' group by p.oid, p.proname) x where x.args <> ''),
+	null, 'functions that do not say which argument is odd');
+
+-- Objects: each member of a good one in turn made odd.
+create function pg_temp.members(v jsonb) returns setof text[] language sql as $$
+	with recursive w (path, value) as (
+		select '{}'::text[], v
+		union all
+		select w.path || m.key, m.value from w cross join lateral (
+			select key, value from jsonb_each(case when jsonb_typeof(w.value) = 'object' then w.value else '{}' end)
+			union all select (ordinality - 1)::text, value from jsonb_array_elements(case when jsonb_typeof(w.value) = 'array' then w.value else '[]' end) with ordinality) m)
+	select path from w where path <> '{}'
+$$;
+create function pg_temp.mutants(v jsonb) returns setof jsonb language sql as $$
+	select jsonb_set(v, path, odd) from pg_temp.members(v) path, unnest(array['5', '-1', '1.0', '1e-400', '1e300', '9223372036854775808', '"x"', '""', '[]', '{}', 'null', '["x"]', 'true', '"infinity"',
+		to_jsonb(repeat('x', 1000000)), (repeat('[', 600) || repeat(']', 600))::jsonb]::jsonb[]) odd
+	union all
+	select v #- path from pg_temp.members(v) path
+	union all
+	select jsonb_set(v, path || 'zz'::text, '1') from pg_temp.members(v) path where jsonb_typeof(v #> path) = 'object'
+$$;
+create function pg_temp.fails_oddly(call text, argument text, good jsonb) returns text language plpgsql as $$
+declare
+	odd jsonb;
+	bad text;
+begin
+	for odd in select null union all select m from pg_temp.mutants(good) m loop
+		begin
+			execute format('select * from ' || call, coalesce(odd, good)::text);
+			raise exception using errcode = 'P0099'; -- back to what was before
+		exception when sqlstate 'P0099' then
+			null;
+		when others then
+			if odd is null or sqlstate <> '22023' or sqlerrm !~ ('^' || argument || '(\.|\[|: )') then
+				bad := concat_ws(E'\n', bad, format('%s: %s %s', left(odd::text, 200), sqlstate, left(sqlerrm, 150)));
+			end if;
+		end;
+	end loop;
+	return bad;
+end $$;
+select stepd.enqueue('std'), t.claim(8, 'Std', 99);
+select is(f, null, 'odd members: ' || v.call) from (values
+	('stepd.enqueue_many(''std'', %L)', 'items', '[{"data": {"a": 1}, "priority": 5, "delay_ms": 10, "group": "g", "unique": "u"}, {"run_at": "2030-01-01"}]'),
+	('stepd.state_update(''g'', ''odd'', %L)', 'ops', '[{"type": "set", "path": ["a", 0, "b"], "value": [1, 2]}, {"type": "merge", "value": {"x": 1}}, {"type": "increment", "path": "n", "by": 2},
+		{"type": "append", "path": ["l"], "value": 1}, {"type": "remove", "path": "l"}, {"type": "decrement", "path": ["m"]}]'),
+	('stepd.configure(''n7'', %L, null, null)', 'manifest', '{"steps": [{"name": "Odd", "description": "d", "file": "f", "kind": "c", "flows": ["f"], "enqueues": ["e"], "triggers": [{"type": "queue", "topic": "odd", "input": {}},
+		{"type": "http", "method": "GET", "path": "/", "bodySchema": {}, "querySchema": {}, "respond": "sync", "timeout": 5},
+		{"type": "cron", "expression": "@daily", "timezone": "UTC", "missed": "one", "overlap": "skip", "catchUpLimit": 5}]}]}'),
+	('stepd.configure(''n7'', ''{"steps": []}'', %L, null)', 'queues', '[{"name": "odd", "strategy": "fifo", "maxRetries": 1, "retryDelay": 5, "backoff": "fixed", "maxRetryDelay": 5, "jitter": 0.5, "maxConcurrency": 5, "timeout": 5,
+		"rateLimit": 5, "rateWindow": 5, "concurrencyPerGroup": 5, "history": 5}]'),
+	('stepd.configure(''n7'', ''{"steps": []}'', null, %L)', 'defaults', '{"strategy": "priority", "max_retries": 1, "retry_delay_ms": 5, "backoff": "linear", "max_retry_delay_ms": 5, "jitter": 0.5, "max_concurrency": 5, "timeout_ms": 5,
+		"rate_limit": 5, "rate_window_ms": 5, "concurrency_per_group": 5, "history_ms": 5}'),
+	('stepd.queue_set(''std'', %L)', 'settings', '{"strategy": "fifo", "maxRetries": 1, "retryDelay": "5s", "backoff": "fixed", "maxRetryDelay": 5, "jitter": 0.5, "maxConcurrency": 5, "timeout": "5s", "rateLimit": "5/1s",
+		"history": "7d"}'),
+	('stepd.node_pools(1, %L)', 'pools', '[{"pool": "p", "serves": "queue", "processes": 1, "min": 1, "max": 1, "deaths": 0, "degraded": false, "retry_ms": 5, "queues": ["q"], "steps": ["s"]}]'),
+	('stepd.backlog(%L)', 'pools', '[{"pool": 1, "max": 5, "steps": ["Std"], "queues": ["std"]}]'),
+	(format('stepd.progress_report(%s, %s, %s, %%L)', t.n(), t.lease(t.last()), t.last()), 'progress', '{"percent": 5, "message": "m", "fields": {"a": 1}}'),
+	(pg_temp.fin(outcome => 'completed', effects => '%s'), 'effects', format('[{"job": %s, "enqueues": [{"topic": "fan", "data": {"a": [1]}, "priority": 5, "delay_ms": 0.5, "group": "g", "unique": "u", "always": true}, {"topic": "std", "run_at": "2030-01-01"}],
+		"states": [{"op": "set", "group": "o", "key": "k", "value": {"a": 1}}, {"op": "delete", "group": "o", "key": "k"}, {"op": "update", "group": "o", "key": "k", "ops": [{"type": "increment", "path": "n", "by": 1}]}, {"op": "clear", "group": "o"}],
+		"logs": [{"at_us": 1, "level": "info", "message": "m", "fields": {"a": 1}}], "progress": {"percent": 5, "message": "m", "fields": {}}}]', t.last()))) v (call, argument, good)
+	cross join lateral pg_temp.fails_oddly(case when v.argument = 'effects' then replace(v.call, '''%s''', '%L') else v.call end, v.argument, v.good::jsonb) f;
+
 -- what is stored compressed in a table of the caller's does not look large or deep
 create temp table zipped (d jsonb);
 insert into zipped select (repeat('[', n) || repeat(']', n))::jsonb from unnest('{512,520,600}'::int[]) n;
