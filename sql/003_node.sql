@@ -35,7 +35,7 @@ begin
 		where x.left_at is null and x.lost_at is null
 	returning * into n;
 	if n.id is null then
-		raise exception using errcode = '22023', message = format('boot_id: %s has been declared dead', node_join.boot_id),
+		raise exception using errcode = '22023', message = format('boot_id: %s has left or has been declared dead', node_join.boot_id),
 			hint = 'Join again with a new boot id.';
 	end if;
 	return n.id;

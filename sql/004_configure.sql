@@ -147,7 +147,7 @@ comment on function stepd._queue_move(int, text) is 'Re-place the unclaimed jobs
 create or replace function stepd._setting_column(key text) returns text
 language sql immutable parallel safe as $$
 	select n.name || case when n.name in ('max_retry_delay', 'retry_delay', 'timeout', 'rate_window', 'history') then '_ms' else '' end
-	from (select lower(regexp_replace(key, '([A-Z])', '_\1', 'g')) as name) n
+	from (select lower(regexp_replace(key, '([A-Z])', E'_\\1', 'g')) as name) n
 $$;
 comment on function stepd._setting_column(text) is 'The column of stepd.queue that a setting of this name is for, if there is one.';
 
@@ -178,7 +178,7 @@ comment on function stepd._settings_check(text, jsonb) is 'Refuse a block of set
 
 create or replace function stepd._setting_hint(setting text) returns text
 language sql stable as $$
-	select 'Allowed is ' || regexp_replace(pg_get_constraintdef(c.oid), '^CHECK |::[a-z ]+(\[\])?', '', 'g')
+	select 'Allowed is ' || regexp_replace(pg_get_constraintdef(c.oid), '^CHECK |::[a-z ]+([[]])?', '', 'g')
 	from pg_constraint c where c.conrelid = 'stepd.queue'::regclass and c.conname = 'queue_' || setting || '_check'
 $$;
 comment on function stepd._setting_hint(text) is 'What the table of queues allows a setting to be.';
@@ -255,7 +255,7 @@ declare
 	shape jsonb;
 begin
 	perform stepd._check_object(argument, s, '{"name": "string! 255", "description": "string", "file": "string 4096", "kind": "string 255",
-		"flows": "strings", "enqueues": "strings", "triggers": "array"}');
+		"flows": "strings 4096", "enqueues": "strings 255", "triggers": "array"}');
 	for t in
 		select x.value as v, format('%s.triggers[%s]', argument, x.ordinality - 1) as at
 		from jsonb_array_elements(coalesce(nullif(s -> 'triggers', 'null'), '[]')) with ordinality x

@@ -463,10 +463,12 @@ declare
 	lease bigint;
 	starving int[] := '{}'; -- for queues of which there are jobs, but of groups that may be full
 	missed boolean := false; -- others were faster in some stripes
+	doubts boolean := exists (select from stepd.doubt);
+	alone boolean := false; -- it may be what its node vanished of, see 010_rescue.sql
 begin
 	perform stepd._required('{node_id,slot,generation,lanes,cursors,maxes,total}', claim.node_id is null, claim.slot is null, claim.generation is null, claim.lanes is null, claim.cursors is null, claim.maxes is null, claim.total is null);
 	if cardinality(lanes) <> cardinality(cursors) or cardinality(lanes) <> cardinality(maxes) or cardinality(lanes) <> cardinality(mosts) then
-		perform stepd._bad('lanes', 'has another length than cursors, maxes or mosts');
+		perform stepd._check_lengths('{lanes,cursors,maxes,mosts}', array[cardinality(lanes), cardinality(cursors), cardinality(maxes), cardinality(mosts)]);
 	elsif claim.slot < 0 or claim.generation < 0 or total < 0 or large < 0 or (0 < all (lanes) and 0 <= all (maxes)) is not true or 0 > any (mosts) or idle is not null and (0 <= all (idle)) is not true
 		or '[1:' || cardinality(lanes) || ']' <> any (array[array_dims(lanes), array_dims(cursors), array_dims(maxes), array_dims(mosts)])
 		or array_dims(idle) <> '[1:' || cardinality(idle) || ']'
@@ -490,9 +492,10 @@ begin
 		end if;
 		rate := case when c.rate_limit > 0 then stepd._claim_rate(c, locks, beside) end;
 		continue when rate <= 0;
-		most := least(c.most, room, rate);
-		wide := least(greatest(most, case when c.per_group = 1 and room = total then mosts[c.ord] end), rate); -- elsewhere others could take them
-		b := stepd._claim_take(c, locks, claim.node_id, claim.slot, most, wide, case when c.rate_limit = 0 then mosts[c.ord] end, cardinality(idle) > 0);
+		alone := doubts and exists (select from stepd.doubt d where d.lane_id = c.lane_id and d.at > clock_timestamp() - interval '5 min');
+		most := case when alone then 1 else least(c.most, room, rate) end;
+		wide := least(greatest(most, case when c.per_group = 1 and room = total and not alone then mosts[c.ord] end), rate); -- elsewhere others could take them
+		b := stepd._claim_take(c, locks, claim.node_id, claim.slot, most, wide, case when c.rate_limit = 0 and not alone then mosts[c.ord] end, cardinality(idle) > 0);
 		if b.ids is null then
 			missed := missed or c.per_group > 0 and locks.arcs[c.ord] is not null;
 			starving := starving || case when c.per_group > 0 and c.queue_id <> all (locks.calm) then array[c.queue_id] end;
@@ -503,6 +506,10 @@ begin
 			if c.queue_id = any (locks.alone) and rate <= cardinality(b.ids) then
 				perform stepd._ring('due'); -- promote() knows when the next may start
 			end if;
+		end if;
+		if alone then
+			delete from stepd.doubt d where d.job_id = any (b.ids);
+			b.more := true;
 		end if;
 		room := room - cardinality(b.ids);
 		lease := stepd._lease_put(claim.node_id, claim.slot, claim.generation, c.lane_id, b);

@@ -81,11 +81,11 @@ begin
 	elsif effects @? $p$lax $[*] ? (@.type() != "object" || !(@.job.type() == "number") || @.job.floor() != @.job
 			|| @.enqueues.type() != "array" || @.states.type() != "array" || @.logs.type() != "array" || @.progress.type() != "object"
 			|| exists(@.enqueues[*] ? (@.type() != "object" || !(@.topic.type() == "string") || @.topic == ""
-				|| @.priority.type() != "number" && @.priority != null || @.priority.floor() != @.priority || @.priority < -32768 || @.priority > 32767
-				|| @.delay_ms.type() != "number" && @.delay_ms != null || @.delay_ms < 0 || @.delay_ms > 3155760000000
-				|| @.run_at.type() != "string" && @.run_at != null || @.run_at.type() == "string" && @.delay_ms.type() == "number"
-				|| @.group.type() != "string" && @.group != null || @.unique.type() != "string" && @.unique != null || @.unique == ""
-				|| @.always.type() != "boolean" && @.always != null))
+				|| @.priority.type() != "number" && @.priority.type() != "null" || @.priority.floor() != @.priority || @.priority < -32768 || @.priority > 32767
+				|| @.delay_ms.type() != "number" && @.delay_ms.type() != "null" || @.delay_ms < 0 || @.delay_ms > 3155760000000
+				|| @.run_at.type() != "string" && @.run_at.type() != "null" || @.run_at.type() == "string" && @.delay_ms.type() == "number"
+				|| @.group.type() != "string" && @.group.type() != "null" || @.unique.type() != "string" && @.unique.type() != "null" || @.unique == ""
+				|| @.always.type() != "boolean" && @.always.type() != "null"))
 			|| exists(@.states[*] ? (@.type() != "object" || !(@.op.type() == "string") || !(@.op == "set" || @.op == "delete" || @.op == "clear" || @.op == "update")
 				|| !(@.group.type() == "string") || @.group == "" || @.op != "clear" && (!(@.key.type() == "string") || @.key == "")
 				|| @.op == "set" && !(exists(@.value)) || @.ops.type() != "array"))
@@ -94,6 +94,8 @@ begin
 		or exists (select from jsonb_array_elements(effects) e where e.value - '{job,enqueues,states,logs,progress}'::text[] <> '{}') then
 		perform stepd._effects_bad(effects);
 	elsif jobs is not null then
+		perform stepd._bad(format('effects[%s].job', max(e.ordinality) - 1), format('%s is there twice', e.value -> 'job'))
+		from jsonb_array_elements(effects) with ordinality e where jsonb_array_length(effects) > 1 group by e.value -> 'job' having count(*) > 1;
 		perform stepd._bad(format('effects[%s].job', e.ordinality - 1), format('%s is none of jobs', e.value -> 'job'))
 		from jsonb_array_elements(effects) with ordinality e where (e.value ->> 'job')::numeric not in (select unnest(jobs)) or scale((e.value ->> 'job')::numeric) > 0;
 	end if;
@@ -158,6 +160,9 @@ begin
 		perform stepd._state_apply(ops);
 	end if;
 
+	perform stepd._check_data(format('effects[%s].logs[%s].fields', e.ordinality - 1, l.ordinality - 1), l.value -> 'fields')
+	from jsonb_array_elements(effects) with ordinality e cross join lateral jsonb_array_elements(e.value -> 'logs') with ordinality l
+	where pg_column_size(l.value) > 2048;
 	insert into stepd.log (job_id, bucket, attempt, at, level, message, fields)
 	select h.job_id, h.bucket, h.attempt, to_timestamp((l.value ->> 'at_us')::float8 / 1000000), l.value ->> 'level', l.value ->> 'message', l.value -> 'fields'
 	from jsonb_array_elements(effects) with ordinality e

@@ -94,7 +94,8 @@ begin
 		ages_us is null, durations_us is null);
 	if n <> any (array[cardinality(leases), cardinality(outcomes), cardinality(ages_us), cardinality(durations_us), cardinality(outputs),
 			cardinality(errors), cardinality(delays_ms)]) then
-		perform stepd._bad('jobs', 'has another length than leases, outcomes, ages_us, durations_us, outputs, errors or delays_ms');
+		perform stepd._check_lengths('{jobs,leases,outcomes,ages_us,durations_us,outputs,errors,delays_ms}', array[n, cardinality(leases), cardinality(outcomes), cardinality(ages_us),
+			cardinality(durations_us), cardinality(outputs), cardinality(errors), cardinality(delays_ms)]);
 	end if;
 	if (0 <= all (ages_us) and 3155760000000000 >= all (ages_us) and 0 <= all (durations_us)) is not true
 		or not outcomes <@ '{completed,error,fail,snooze,invalid_input,cancelled,skipped,timeout}'
@@ -193,7 +194,7 @@ declare
 begin
 	perform stepd._required('{leases,jobs}', release.leases is null, release.jobs is null);
 	if cardinality(leases) <> cardinality(jobs) then
-		perform stepd._bad('jobs', 'has another length than leases');
+		perform stepd._check_lengths('{leases,jobs}', array[cardinality(leases), cardinality(jobs)]);
 	end if;
 	perform stepd._check_list('leases', leases), stepd._check_list('jobs', jobs);
 	select bool_or(x.has_unique) into has_unique from (

@@ -51,6 +51,9 @@ begin
 	perform stepd._check_range('exit_code', exit_code, 0, 255), stepd._check_range('signal', signal, 1, 127),
 		stepd._check_range('max_rss_kb', max_rss_kb, 0, 9223372036854775807), stepd._check_range('cpu_ms', cpu_ms, 0, 9223372036854775807),
 		stepd._check_range('pid', pid, 1, 2147483647);
+	if exit_code is not null and signal is not null then
+		perform stepd._bad('signal', format('%s is given beside an exit code; a process ends by one of them', signal));
+	end if;
 end $$;
 comment on function stepd._check_end(int, int, bigint, bigint, int) is 'Refuse what no process can have ended with; null is not known.';
 
@@ -64,33 +67,39 @@ declare
 	has_unique boolean;
 	at timestamptz := clock_timestamp();
 	dead bigint := coalesce(died.job, 0);
+	told text := 'It had ended, but its worker died of another job before the outcome was stored.';
+	spared boolean := false;
 begin
 	perform stepd._required('{node_id,slot,generation}', died.node_id is null, died.slot is null, died.generation is null);
-	if dead <> 0 and (died.outcome is null or died.outcome not in ('crashed', 'timeout', 'cancelled')) then
-		perform stepd._bad('outcome', format('%s is none of crashed, timeout, cancelled', coalesce(quote_literal(died.outcome), 'null')));
+	if dead <> 0 and (died.outcome is null or died.outcome not in ('crashed', 'timeout', 'cancelled', 'lost')) then
+		perform stepd._bad('outcome', format('%s is none of crashed, timeout, cancelled, lost', coalesce(quote_literal(died.outcome), 'null')));
 	end if;
 	perform stepd._check_range('age_us', died.age_us, 0, 3155760000000000), stepd._check_range('duration_us', died.duration_us, 0, 3155760000000000);
-	perform stepd._check_run('duration_us', array[died.age_us], array[died.duration_us]);
+	perform stepd._check_run('duration_us', array[coalesce(died.age_us, 0)], array[died.duration_us]);
 	perform stepd._check_end(died.exit_code, died.signal, died.max_rss_kb, died.cpu_ms, died.pid);
 	select bool_or(x.has_unique) into has_unique from (
 		select l.has_unique from stepd.lease l
 		where l.node_id = died.node_id and l.slot = died.slot and l.generation = died.generation
 		order by l.id for update) x;
+	if died.outcome = 'lost' then
+		told := 'It had ended, but its worker was killed before the outcome was stored.';
+		spared := (select count(*) from stepd.attempt t where t.job_id = dead and t.error = told) < 3; -- who has others do it is not spared for ever
+	end if;
 	held := array(
-		select case when u.job = dead then
+		select case when u.job = dead and not spared then
 				row(l.id, u.job, u.bucket, l.lane_id, u.attempt + 1, died.outcome, at - coalesce(age_us, 0) * interval '1 us',
 					at - coalesce(age_us - duration_us, 0) * interval '1 us', null, died.error, null,
 					died.exit_code, died.signal, died.max_rss_kb, died.cpu_ms, died.node_id, died.pid)::stepd._held
-			else stepd._released(l.id, u.job, u.bucket, l.lane_id, u.attempt + coalesce(u.ran, false)::int, l.node_id,
+			else stepd._released(l.id, u.job, u.bucket, l.lane_id, u.attempt + u.ran::int, l.node_id,
 				case when u.ran then l.since end, died.pid) end
-		from (select x.*, bool_or(x.job = dead) over (order by x.lease, x.ord rows between 1 following and unbounded following) as ran
+		from (select x.*, spared and x.job = dead or coalesce(bool_or(x.job = dead) over (order by x.lease, x.ord rows between 1 following and unbounded following), false) as ran
 			from (select l.id as lease, e.* from stepd.lease l
 				cross join lateral unnest(l.ids, l.buckets, l.attempts) with ordinality e (job, bucket, attempt, ord)
 				where l.node_id = died.node_id and l.slot = died.slot and l.generation = died.generation) x) u
 		join stepd.lease l on l.id = u.lease
 		order by l.id, u.ord);
 	if cardinality(held) > 0 then
-		perform stepd._ended_untold(held, 'It had ended, but its worker died of another job before the outcome was stored.');
+		perform stepd._ended_untold(held, told);
 		perform stepd._unhold(held), stepd._ring_place(held);
 		return query select s.job_id, s.status from stepd._settle(held, has_unique) s;
 	end if;
@@ -99,7 +108,7 @@ begin
 	end if;
 end $$;
 comment on function stepd.died(int, int, bigint, bigint, text, text, int, int, bigint, bigint, bigint, bigint, int) is
-'A worker''s life ended. job (0: none) was running: its attempt is recorded with the outcome crashed, timeout or cancelled and how the process ended, and it is retried by its queue''s settings; what that life had before it ended untold: that is recorded as lost, and it runs again beyond its max_retries; whatever else it held goes back to ready with no attempt used. Returns what each job became; refused: the running job was not held any more (its outcome had arrived). Safe to repeat.';
+'A worker''s life ended. job (0: none) was running: its attempt is recorded with the outcome crashed, timeout or cancelled and how the process ended, and it is retried by its queue''s settings; or (outcome lost) it had ended when the process was killed, and runs again beyond its max_retries, up to three times; what that life had before it ended untold: that is recorded as lost, and it runs again beyond its max_retries; whatever else it held goes back to ready with no attempt used. Returns what each job became; refused: the running job was not held any more (its outcome had arrived). Safe to repeat.';
 
 -- A claim that was sent and whose sender is gone may commit at any later
 -- moment: then nobody knows that its jobs are held.  So before a worker's
@@ -133,7 +142,8 @@ comment on function stepd.end_session(int) is
 -- than a moment (began()), and at the death of its supervisor; those before it
 -- had ended.  If it said nothing, it was at the first one, or about to be: that
 -- uses an attempt, so that a job which takes its whole node with it comes to an
--- end; but not the last one, for it may be innocent.
+-- end; but not the last one, for it may be innocent.  And all that it held are
+-- claimed alone the next time (stepd.doubt): then it is the first one for certain.
 
 create or replace function stepd._perhaps_lost() returns text
 language sql immutable parallel safe as $$ select 'The node that held it vanished; it may have been running.' $$;
@@ -177,6 +187,8 @@ begin
 	if cardinality(held) > 0 then
 		if lost then
 			perform stepd._ended_untold(held, 'It had ended, but its node vanished before the outcome was stored.'), stepd._spare(held);
+			insert into stepd.doubt as d (job_id, lane_id) select h.job_id, h.lane_id from unnest(held) h
+			on conflict on constraint doubt_pkey do update set at = excluded.at;
 		end if;
 		perform stepd._unhold(held), stepd._ring_place(held);
 		return query
@@ -237,6 +249,7 @@ begin
 	where n.id in (select x.id from stepd.node x
 			where x.left_at is null and x.lost_at is null and not stepd._node_lives(x) order by x.id for update skip locked)
 		and not stepd._node_lives(n);
+	delete from stepd.doubt d where d.at < clock_timestamp() - interval '5 min';
 	orphans := array(
 		select l.id from stepd.lease l left join stepd.node n on n.id = l.node_id
 		where n.id is null or n.left_at is not null or n.lost_at is not null order by l.id);

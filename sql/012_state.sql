@@ -203,6 +203,9 @@ begin
 	if jsonb_typeof(_state_change.ops) is distinct from 'array' then
 		perform stepd._bad(argument, 'must be a JSON array of operations', 'For example [{"type": "increment", "path": ["count"], "by": 1}].');
 	end if;
+	if jsonb_array_length(_state_change.ops) > 10000 then -- each one copies the value, and the row is locked meanwhile
+		perform stepd._bad(argument, format('has %s operations, at most 10000 are allowed', jsonb_array_length(_state_change.ops)));
+	end if;
 	if _state_change.ops = '[]' then -- changes nothing, and makes nothing
 		select s.value into v from stepd.state s where s.group_id = _state_change.group_id and s.key = _state_change.key;
 		return jsonb_build_object('old', v, 'new', v);
@@ -230,7 +233,7 @@ begin
 	return stepd._state_change(group_id, key, ops, 'ops');
 end $$;
 comment on function stepd.state_update(text, text, jsonb) is
-'Change a value by operations, in order and atomically: {"type": "set"|"merge"|"append", "path": P, "value": V}, {"type": "increment"|"decrement", "path": P, "by": N} (1 if left out), {"type": "remove", "path": P}. A path is a member''s name or an array of names and array positions (negative ones count from the end); without one the whole value is meant. Objects are made on the way, at an array''s end (or start) for a position beyond it. Returns {"old": ..., "new": ...}.';
+'Change a value by up to 10,000 operations, in order and atomically: {"type": "set"|"merge"|"append", "path": P, "value": V}, {"type": "increment"|"decrement", "path": P, "by": N} (1 if left out), {"type": "remove", "path": P}. A path is a member''s name or an array of names and array positions (negative ones count from the end); without one the whole value is meant. Objects are made on the way, at an array''s end (or start) for a position beyond it. Returns {"old": ..., "new": ...}.';
 
 -- The writes of a batch of attempts.  Rows that exist are locked in the order
 -- of group and key before the first write.  If nothing but sets and deletes is

@@ -63,7 +63,7 @@ begin
 		cron_fire.fired_at is null);
 	if cardinality(schedule_ids) <> cardinality(cron_fire.fire_at) or cardinality(schedule_ids) <> cardinality(next_at)
 			or cardinality(schedule_ids) <> cardinality(revisions) then
-		perform stepd._bad('schedule_ids', 'has another length than fire_at, next_at or revisions');
+		perform stepd._check_lengths('{schedule_ids,fire_at,next_at,revisions}', array[cardinality(schedule_ids), cardinality(cron_fire.fire_at), cardinality(next_at), cardinality(revisions)]);
 	end if;
 	perform stepd._check_list('schedule_ids', schedule_ids), stepd._check_times('fire_at', cron_fire.fire_at),
 		stepd._check_times('next_at', next_at, true);
@@ -125,7 +125,7 @@ language plpgsql as $$
 begin
 	perform stepd._required('{schedule_ids,next_at}', schedule_ids is null, next_at is null);
 	if cardinality(schedule_ids) <> cardinality(next_at) or cardinality(schedule_ids) <> cardinality(descriptions) then
-		perform stepd._bad('schedule_ids', 'has another length than next_at or descriptions');
+		perform stepd._check_lengths('{schedule_ids,next_at,descriptions}', array[cardinality(schedule_ids), cardinality(next_at), cardinality(descriptions)]);
 	end if;
 	perform stepd._check_list('schedule_ids', schedule_ids), stepd._check_times('next_at', next_at, true), stepd._check_list('descriptions', descriptions, true);
 	update stepd.schedule c set next_run = u.next, description = coalesce(u.description, c.description)

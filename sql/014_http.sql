@@ -13,9 +13,10 @@ begin
 	from stepd.step s join stepd.queue q on q.name = s.name join stepd.lane a on a.queue_id = q.id and a.step_id = s.id
 	where s.name = _http_lane.step;
 	if result is null then
-		perform stepd._bad(argument, format('%s is not known', coalesce('"' || _http_lane.step || '"', 'null')));
+		perform stepd._bad(argument, case when exists (select from stepd.step s where s.name = _http_lane.step) then format('"%s" has no http trigger', _http_lane.step)
+			else format('%s is not known', coalesce('"' || _http_lane.step || '"', 'null')) end);
 	end if;
-	perform stepd._check_range(replace(argument, 'step', 'trigger_index'), _http_lane.trigger_index, 0, 32767);
+	perform stepd._check_range('trigger_index', _http_lane.trigger_index, 0, 32767);
 	return result;
 end $$;
 comment on function stepd._http_lane(text, int, text) is 'The lane of a step''s own queue, for a trigger of it: whether the step has that trigger still is not asked, since a run may end after a reload took it away.';
@@ -39,7 +40,7 @@ begin
 	perform stepd._required('{node_id,trigger_index}', http_finish.node_id is null, http_finish.trigger_index is null);
 	perform stepd._check_range('node_id', http_finish.node_id, 0, 2147483647), stepd._check_range('pid', http_finish.pid, 1, 2147483647);
 	perform stepd._check_range('age_us', http_finish.age_us, 0, 3155760000000000), stepd._check_range('duration_us', http_finish.duration_us, 0, 3155760000000000);
-	perform stepd._check_run('duration_us', array[http_finish.age_us], array[http_finish.duration_us]);
+	perform stepd._check_run('duration_us', array[coalesce(http_finish.age_us, 0)], array[http_finish.duration_us]);
 	perform stepd._check_data('input', given), stepd._check_data('output', result);
 	started := at - coalesce(age_us, 0) * interval '1 us';
 	finished := at - coalesce(age_us - duration_us, 0) * interval '1 us';
@@ -121,8 +122,8 @@ language plpgsql stable as $$
 #variable_conflict use_column
 begin
 	return query
-		select d.s, stepd._http_lane(d.s, d.t, 'steps')
-		from (select u.s, max(u.t) as t from unnest(steps, trigger_indexes) u (s, t) group by u.s) d;
+		select d.s, stepd._http_lane(d.s, d.t, format('steps[%s]', d.ord))
+		from (select u.s, max(u.t) as t, min(u.ord) as ord from unnest(steps, trigger_indexes) with ordinality u (s, t, ord) group by u.s) d;
 end $$;
 comment on function stepd._http_lanes(text[], int[]) is 'The lanes of steps'' own queues, each looked up once.';
 
@@ -168,7 +169,7 @@ begin
 	perform stepd._required('{steps,trigger_indexes,inputs,trace_ids}', http_accept.steps is null, http_accept.trigger_indexes is null, http_accept.inputs is null, http_accept.trace_ids is null);
 	if cardinality(steps) <> any (array[cardinality(trigger_indexes), cardinality(inputs), cardinality(trace_ids),
 			coalesce(cardinality(keys), cardinality(steps))]) then
-		perform stepd._bad('steps', 'has another length than trigger_indexes, inputs, trace_ids or keys');
+		perform stepd._check_lengths('{steps,trigger_indexes,inputs,trace_ids,keys}', array[cardinality(steps), cardinality(trigger_indexes), cardinality(inputs), cardinality(trace_ids), cardinality(keys)]);
 	end if;
 	perform stepd._check_list('steps', steps), stepd._check_numbers('trigger_indexes', trigger_indexes, 0, 32767), stepd._check_list('inputs', inputs),
 		stepd._check_list('trace_ids', trace_ids, true), stepd._check_list('keys', keys, true);

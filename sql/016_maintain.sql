@@ -85,6 +85,49 @@ begin
 end $$;
 comment on function stepd._partition_drop(date, timestamptz) is 'Drop the partitions of a day; what has not ended, or ended after that time, moves to today. False: one of its jobs is held, or was taken up again.';
 
+-- Who calls may be a member of the owner's role.  What he makes would be his: the others could not drop it.
+create or replace function stepd._partition_make(day date) returns boolean
+language plpgsql as $$
+declare
+	parent text;
+	part text;
+	made boolean := false;
+begin
+	foreach parent in array array['job', 'outcome', 'attempt', 'log'] loop
+		part := parent || to_char(day, '"_p"YYYYMMDD');
+		continue when to_regclass('stepd.' || part) is not null;
+		made := true;
+		execute format('create table stepd.%I (like stepd.%I including defaults including constraints including storage)', part, parent);
+		execute format('lock table stepd.%I in access exclusive mode', parent || '_default');
+		-- rows of that day that the default partition took meanwhile; under its lock, so that none can slip in between
+		execute format('with moved as (delete from stepd.%I where bucket = %L returning *) insert into stepd.%I select * from moved',
+			parent || '_default', day, part);
+		execute format('alter table stepd.%I attach partition stepd.%I for values from (%L) to (%L)', parent, part, day, day + 1);
+		execute format('comment on table stepd.%I is %L', part, 'Partition of stepd.' || parent || ' for ' || day || ' (UTC).');
+	end loop;
+	if made then
+		perform stepd._partitions_own();
+	end if;
+	return made;
+end $$;
+comment on function stepd._partition_make(date) is 'Create the partitions of a day; false: they were there.';
+
+create or replace function stepd._partitions_own() returns void
+language plpgsql as $$
+declare
+	p record;
+begin
+	for p in
+		select c.oid::regclass as part, pg_get_userbyid(o.relowner) as owner
+		from pg_inherits i join pg_class c on c.oid = i.inhrelid join pg_class o on o.oid = i.inhparent
+		where o.relnamespace = 'stepd'::regnamespace and c.relkind = 'r' and c.relowner <> o.relowner
+			and pg_has_role(c.relowner, 'usage') and pg_has_role(o.relowner, 'usage')
+	loop
+		execute format('alter table %s owner to %I', p.part, p.owner);
+	end loop;
+end $$;
+comment on function stepd._partitions_own() is 'Give partitions that belong to another role than their tables to the tables'' owner, as far as the caller may.';
+
 create or replace function stepd.upkeep(keep interval, out did text, out more boolean)
 language plpgsql
 set lock_timeout = '2s' as $$
@@ -112,6 +155,7 @@ begin
 		return;
 	end if;
 
+	perform stepd._partitions_own();
 	-- queues that keep less than the rest: row by row
 	select greatest(keep, max(x.history_ms) * interval '1 ms') into longest from stepd.queue x;
 	for q in

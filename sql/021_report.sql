@@ -26,6 +26,7 @@ create or replace function stepd._check_progress(argument text, said jsonb) retu
 language plpgsql as $$
 begin
 	perform stepd._check_object(argument, said, '{"percent": "number 0 100", "message": "string", "fields": "object"}');
+	perform stepd._check_data(argument || '.fields', said -> 'fields');
 end $$;
 comment on function stepd._check_progress(text, jsonb) is 'Refuse what is no report of progress.';
 

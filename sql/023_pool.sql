@@ -8,7 +8,10 @@ set enable_seqscan = off set enable_bitmapscan = off set enable_sort = off set j
 #variable_conflict use_column
 begin
 	perform stepd._check_objects('pools', backlog.pools,
-		'{"pool": "integer! 0 2147483647", "max": "integer! 0 2147483647", "steps": "strings!", "queues": "strings"}');
+		'{"pool": "integer! 0 2147483647", "max": "integer! 0 2147483647", "steps": "strings! 255", "queues": "strings 255"}');
+	if (select count(distinct p.value -> 'pool') from jsonb_array_elements(backlog.pools) p) <> jsonb_array_length(backlog.pools) then
+		perform stepd._bad('pools', 'has a pool twice');
+	end if;
 	return query
 		select p.pool, least(p.max, coalesce(sum(n.jobs), 0))::int
 		from jsonb_to_recordset(pools) p (pool int, max int, steps jsonb, queues jsonb)
@@ -34,10 +37,12 @@ begin
 	end if;
 	perform stepd._check_objects('pools', node_pools.pools,
 		'{"pool": "string! 255", "serves": "queue|http!", "processes": "integer! 0 2147483647", "min": "integer! 0 2147483647", "max": "integer! 0 2147483647",
-		"deaths": "integer! 0 9223372036854775807", "degraded": "boolean!", "retry_ms": "integer 0 3155760000000", "queues": "strings", "steps": "strings"}');
+		"deaths": "integer! 0 9223372036854775807", "degraded": "boolean!", "retry_ms": "integer 0 3155760000000", "queues": "strings 255", "steps": "strings 255"}');
 	if (select count(distinct p.value ->> 'pool') from jsonb_array_elements(node_pools.pools) p) <> jsonb_array_length(node_pools.pools) then
 		perform stepd._bad('pools', 'has a pool twice');
 	end if;
+	perform stepd._bad(format('pools[%s].min', p.ordinality - 1), format('%s is more than max, which is %s', p.value -> 'min', p.value -> 'max'))
+	from jsonb_array_elements(node_pools.pools) with ordinality p where (p.value -> 'min')::int > (p.value -> 'max')::int;
 	delete from stepd.node_pool p
 	where p.node_id = node_pools.node_id and not exists (
 		select from jsonb_array_elements(node_pools.pools) e where e.value->>'pool' = p.pool);

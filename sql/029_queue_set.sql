@@ -28,7 +28,7 @@ begin
 		return '0';
 	end if;
 	if value !~ '^[0-9]{1,15}$' or value::bigint not between low and high then
-		perform stepd._bad('settings', format('%s: must be a whole number from %s to %s%s, found %L', key, low, high,
+		perform stepd._bad('settings.' || key, format('must be a whole number from %s to %s%s, found %L', low, high,
 			coalesce(', or ' || zero, ''), value));
 	end if;
 	return to_jsonb(value::bigint);
@@ -44,7 +44,7 @@ begin
 		return '0';
 	end if;
 	if ms is null or ms not between low and high then
-		perform stepd._bad('settings', format('%s: must be a time such as 500ms, 30s, 5m, 2h or 7d, from %s to %s%s, found %L', key,
+		perform stepd._bad('settings.' || key, format('must be a time such as 500ms, 30s, 5m, 2h or 7d, from %s to %s%s, found %L',
 			stepd._duration_text(low), stepd._duration_text(high), coalesce(', or ' || zero, ''), value));
 	end if;
 	return to_jsonb(ms);
@@ -55,7 +55,7 @@ create or replace function stepd._override_word(key text, value text, words text
 language plpgsql immutable as $$
 begin
 	if value <> all (words) then
-		perform stepd._bad('settings', format('%s: must be one of %s, found %L', key, array_to_string(words, ', '), value));
+		perform stepd._bad('settings.' || key, format('must be one of %s, found %L', array_to_string(words, ', '), value));
 	end if;
 	return to_jsonb(value);
 end $$;
@@ -64,8 +64,8 @@ comment on function stepd._override_word(text, text, text[]) is 'A word of one s
 create or replace function stepd._override_part(key text, value text) returns jsonb
 language plpgsql immutable as $$
 begin
-	if value !~ '^(0(\.[0-9]{1,9})?|1(\.0{1,9})?)$' then
-		perform stepd._bad('settings', format('%s: must be a number from 0 to 1 such as 0.1, found %L', key, value));
+	if value !~ '^(0([.][0-9]{1,9})?|1([.]0{1,9})?)$' then
+		perform stepd._bad('settings.' || key, format('must be a number from 0 to 1 such as 0.1, found %L', value));
 	end if;
 	return to_jsonb(value::numeric);
 end $$;
@@ -81,7 +81,7 @@ begin
 		return '{"rate_limit": 0, "rate_window_ms": 1000}';
 	end if;
 	if part is null or part[1]::int not between 1 and 1000000 or coalesce(ms, 0) not between 1 and 365 * 86400000::bigint then
-		perform stepd._bad('settings', format('rateLimit: must be a number per time of at most 365d such as 100/1s, or none, found %L', value));
+		perform stepd._bad('settings.rateLimit', format('must be a number per time of at most 365d such as 100/1s, or none, found %L', value));
 	end if;
 	return jsonb_build_object('rate_limit', part[1]::int, 'rate_window_ms', ms);
 end $$;
@@ -112,7 +112,7 @@ comment on function stepd._override(text, text) is 'One setting with its name an
 create or replace function stepd._override_columns(key text) returns text[]
 language sql immutable as $$
 	select case when key = 'rateLimit' then '{rate_limit,rate_window_ms}'
-		else array[lower(regexp_replace(key, '([A-Z])', '_\1', 'g')) || case when key in ('retryDelay', 'maxRetryDelay', 'timeout', 'history') then '_ms' else '' end] end
+		else array[lower(regexp_replace(key, '([A-Z])', E'_\\1', 'g')) || case when key in ('retryDelay', 'maxRetryDelay', 'timeout', 'history') then '_ms' else '' end] end
 $$;
 comment on function stepd._override_columns(text) is 'The columns of stepd.queue that a setting is kept in.';
 
@@ -138,7 +138,7 @@ begin
 	perform stepd._queue_apply(q.id, 'settings');
 	select * into q from stepd.queue x where x.id = q.id;
 	if q.strategy = 'fifo' and coalesce((_override_save.overrides ->> 'concurrency_per_group')::int, 0) > 0 then
-		perform stepd._bad('settings', 'concurrencyPerGroup: a fifo queue always runs one job of a group');
+		perform stepd._bad('settings.concurrencyPerGroup', 'a fifo queue always runs one job of a group');
 	end if;
 	perform stepd._settings_changed();
 	perform stepd._ring('');
@@ -163,7 +163,7 @@ begin
 	for s in select e.key, e.value #>> '{}' as text, jsonb_typeof(e.value) as type from jsonb_each(settings) e order by e.key loop
 		perform stepd._setting_known(s.key);
 		if s.type not in ('string', 'number') then
-			perform stepd._bad('settings', format('%s: must be a number or a text, found %s', s.key, s.type),
+			perform stepd._bad('settings.' || s.key, format('must be a number or a text, found %s', s.type),
 				'stepd.queue_reset() takes a setting back.');
 		end if;
 		overrides := overrides || stepd._override(s.key, s.text);

@@ -64,6 +64,17 @@ begin
 end $$;
 comment on function stepd._check_list(text, anyarray, boolean) is 'Refuse an array of arrays, one that does not begin with element 1, and one with nulls unless it may have some.';
 
+create or replace function stepd._check_lengths(names text[], lengths int[]) returns void
+language plpgsql as $$
+declare
+	-- what most have; of two that differ it is the second that is wrong
+	usual int := (select u.n from unnest(lengths) with ordinality u (n, ord) where u.n is not null group by u.n order by count(*) desc, min(u.ord) limit 1);
+begin
+	perform stepd._bad(names[u.ord], format('has %s elements, and %s has %s', u.n, names[array_position(lengths, usual)], usual))
+	from unnest(lengths) with ordinality u (n, ord) where u.n <> usual;
+end $$;
+comment on function stepd._check_lengths(text[], int[]) is 'Refuse an array that has more or fewer elements than the others that go together with it; null: it was not given.';
+
 create or replace function stepd._check_numbers(argument text, list bigint[], low bigint, high bigint, nulls boolean default false) returns void
 language plpgsql as $$
 begin
@@ -147,8 +158,8 @@ comment on function stepd._json_list(text, text[]) is 'JSON texts as values; ref
 
 -- Shapes: what an object may hold, as {"member": "rule"}.  A rule is a type
 -- and its bounds; with "!" the member must be there, and a string not be
--- empty.  Types: any, object, array, boolean, string MOST_BYTES, strings (an
--- array of them, none empty), integer LOW HIGH, number LOW HIGH, or the words
+-- empty.  Types: any, object, array, boolean, string MOST_BYTES, strings
+-- MOST_BYTES (an array of them, none empty), integer LOW HIGH, number LOW HIGH, or the words
 -- that may be: one|two|three.
 
 drop function if exists stepd._check_objects(text, jsonb, text[], text[]);
@@ -175,9 +186,9 @@ begin
 			perform stepd._bad(argument, format('has %s digits after the point, at most 30 are allowed', scale(value::numeric)));
 		end if;
 	elsif type = 'string' and kind = 'string' then
-		perform stepd._check_text(argument, value #>> '{}', coalesce(words[2]::int, 1073741823));
+		perform stepd._check_text(argument, value #>> '{}', coalesce(nullif(words[2], '')::int, 1073741823));
 	elsif type = 'strings' and kind = 'array' then
-		perform stepd._check_value(format('%s[%s]', argument, x.ordinality - 1), x.value, 'string!') from jsonb_array_elements(value) with ordinality x;
+		perform stepd._check_value(format('%s[%s]', argument, x.ordinality - 1), x.value, 'string! ' || coalesce(words[2], '')) from jsonb_array_elements(value) with ordinality x;
 	elsif type like '%|%' then
 		if kind <> 'string' or value #>> '{}' <> all (string_to_array(type, '|')) then
 			perform stepd._bad(argument, format('%s is none of %s', shown, replace(type, '|', ', ')));

@@ -42,4 +42,5 @@ dist_sql_DATA = \
 	sql/039_lease_lz4.sql \
 	sql/040_argument.sql \
 	sql/041_begun.sql \
-	sql/042_pool_scope.sql
+	sql/042_pool_scope.sql \
+	sql/043_doubt.sql

@@ -312,6 +312,28 @@ static const char prepare_sql[] =
 	" version int primary key, name text not null, applied_at timestamptz not null default now(), sha256 text not null);"
 	"comment on table stepd.migration is 'The migrations that made this schema; written by stepd at start and by stepctl migrate.'";
 
+/*
+ * Whoever migrates, all belongs to the role that made the schema: a member of it (or a superuser) gives it what is his, and
+ * goes on as that role.  Else it could not use or replace what he made, nor he keep his hands off it later.
+ */
+static const char own_sql[] =
+	"do $$ declare boss oid; me oid; x text; begin"
+	" select c.relowner into boss from pg_class c where c.oid = 'stepd.migration'::regclass;"
+	" select r.oid into me from pg_roles r where r.rolname = current_user;"
+	" if not pg_has_role(me, boss, 'usage') then return; end if;"
+	" for x in"
+	"  select format('%s %s', case c.relkind when 'v' then 'view' when 'S' then 'sequence' else 'table' end, c.oid::regclass) from pg_class c"
+	"  where c.relnamespace = 'stepd'::regnamespace and c.relkind in ('r', 'p', 'v', 'S') and c.relowner <> boss and pg_has_role(me, c.relowner, 'usage')"
+	"   and not exists (select from pg_depend d where d.classid = 'pg_class'::regclass and d.objid = c.oid and d.deptype in ('a', 'i') and c.relkind = 'S')"
+	"  union all select format('routine %s', p.oid::regprocedure) from pg_proc p"
+	"  where p.pronamespace = 'stepd'::regnamespace and p.proowner <> boss and pg_has_role(me, p.proowner, 'usage')"
+	"  union all select format('type %s', t.oid::regtype) from pg_type t left join pg_class c on c.oid = t.typrelid"
+	"  where t.typnamespace = 'stepd'::regnamespace and t.typtype in ('c', 'd', 'e') and coalesce(c.relkind, 'c') = 'c' and t.typowner <> boss"
+	"   and pg_has_role(me, t.typowner, 'usage')"
+	" loop execute format('alter %s owner to %I', x, pg_get_userbyid(boss)); end loop;"
+	" if me <> boss then perform set_config('role', pg_get_userbyid(boss), true); end if;"
+	"end $$";
+
 static int apply_kind(PGconn *conn, const struct files *f, bool repeatable, struct sd_err *err)
 {
 	for (size_t i = 0; i < f->n; i++)
@@ -347,7 +369,8 @@ static int upgrade(PGconn *conn, struct files *f, int *version, struct sd_err *e
 			sd_err_hint(err, "As an administrator of that database: create schema stepd authorization \"%s\"", PQuser(conn));
 		goto undo;
 	}
-	if (look(conn, f, version, err) < 0 || refuse_newer(conn, f, *version, err) < 0 || refuse_foreign(conn, *version, err) < 0 || apply_kind(conn, f, false, err) < 0)
+	if (look(conn, f, version, err) < 0 || refuse_newer(conn, f, *version, err) < 0 || refuse_foreign(conn, *version, err) < 0 ||
+	    run(conn, own_sql, err) < 0 || apply_kind(conn, f, false, err) < 0)
 		goto undo;
 	if (stale(f, true)) {
 		if (apply_kind(conn, f, true, err) < 0)

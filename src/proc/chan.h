@@ -36,6 +36,7 @@ struct sd_msg_death {
 	int32_t pid;
 	int32_t backend; /* pid of the server process it spoke to; 0: none */
 	int64_t job;	 /* the one that ran; 0: none */
+	int32_t ended;	 /* … it had ended, its outcome may not have been told, and nothing says that the death is its work */
 	int32_t attempt;
 	int32_t exit_code; /* -1: by signal */
 	int32_t signal;	   /* 0: exited */

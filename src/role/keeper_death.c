@@ -50,7 +50,7 @@ static const char *outcome_of(const struct sd_msg_death *d)
 {
 	if (sd_death_of_limit(d))
 		return "timeout";
-	return d->reason == SD_SLOT_REASON_CANCEL ? "cancelled" : "crashed";
+	return d->reason == SD_SLOT_REASON_CANCEL ? "cancelled" : d->ended ? "lost" : "crashed";
 }
 
 static void acknowledge(struct sd_keeper *k, const struct sd_msg_death *d)

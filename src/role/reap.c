@@ -23,7 +23,8 @@
  *   - The daemon took its time away: what ran is given back.
  *   - By itself: what ran; when nothing ran, the last one, in case its outcome
  *     was never told.  Or a job that ruins its worker as it ends would run
- *     again for ever.
+ *     again for ever.  KILL comes from outside, though: from somebody, or for
+ *     want of memory.
  */
 static void blame(const struct sd_kid *kid, const struct sd_seen *seen, bool signaled, struct sd_msg_death *d)
 {
@@ -35,6 +36,7 @@ static void blame(const struct sd_kid *kid, const struct sd_seen *seen, bool sig
 		d->reason = SD_SLOT_REASON_STOP;
 	} else if (seen->job == 0 && (signaled || !kid->asked)) {
 		d->job = seen->last_job;
+		d->ended = d->signal == SIGKILL && !kid->out_of_memory;
 	}
 }
 

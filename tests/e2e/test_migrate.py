@@ -56,6 +56,41 @@ def test_upgrade_keeps_data(stepd, db, stage, tmp):
     stepd.wait_log(rf"schema upgraded from version {n} to {n + 1}")
 
 
+def test_whoever_migrates_all_is_the_owners(stepd, db, stage, tmp):
+    """A member of the owner's role upgrades as the owner would; what he made before, as an older version had it, is given back."""
+    owner, member = f"{db.name}_owner", f"{db.name}_member"
+    sql = tmp / "sql"
+    shutil.copytree(stage.sql, sql)
+    stepd.env["STEPD_SQL_DIR"] = sql
+    db.execute(f"create role {owner} login; create role {member} login in role {owner}; create schema stepd authorization {owner}")
+    strangers = f"""select coalesce(string_agg(x, ' '), '') from (
+        select c.oid::regclass::text from pg_class c where c.relnamespace = 'stepd'::regnamespace and c.relowner <> '{owner}'::regrole
+        union all select p.oid::regprocedure::text from pg_proc p where p.pronamespace = 'stepd'::regnamespace and p.proowner <> '{owner}'::regrole
+        union all select t.oid::regtype::text from pg_type t where t.typnamespace = 'stepd'::regnamespace and t.typowner <> '{owner}'::regrole) s (x)"""
+
+    def migrate(role):
+        stepd.stepctl("--database", f"{db.conninfo} user={role}", "migrate")
+
+    try:
+        migrate(owner)
+        n = version_of(db)
+        db.execute(f"alter function stepd.claim owner to {member}; alter type stepd._claimed owner to {member}; alter view stepd.jobs owner to {member};"
+                   f" alter table stepd.job_default owner to {member}")
+        with open(sql / "006_claim.sql", "a") as f:
+            f.write("-- changed\n")
+        (sql / f"{n + 1:03d}_next.sql").write_text("create table stepd.next_thing (a serial);\n")
+        migrate(member)
+        assert version_of(db) == n + 1
+        assert db.value(strangers) == ""
+        with open(sql / "007_effect.sql", "a") as f:
+            f.write("-- changed\n")
+        migrate(db.value("select current_user"))
+        assert db.value(strangers) == ""
+        migrate(owner)
+    finally:
+        db.execute(f"drop owned by {owner} cascade; drop owned by {member} cascade; drop role {member}; drop role {owner}")
+
+
 def test_newer_database_is_refused(stepd, db):
     stepd.start()
     assert stepd.stop() == 0

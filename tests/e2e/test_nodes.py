@@ -32,6 +32,10 @@ static int witness(struct stepd_ctx *ctx)
 		raise(SIGSTOP);
 	if (stepd_get_bool(stepd_data(ctx), "kill", false))
 		kill(getppid(), SIGKILL);
+	if (stepd_get_bool(stepd_data(ctx), "all", false)) {
+		kill(getppid(), SIGKILL);
+		kill(getpid(), SIGKILL);
+	}
 	if (stepd_get_bool(stepd_data(ctx), "kill", false) || stepd_get_bool(stepd_data(ctx), "long", false))
 		nanosleep(&(struct timespec){60, 0}, NULL);
 	return STEPD_OK;
@@ -249,6 +253,24 @@ def test_a_job_that_kills_the_supervisor_is_the_one_that_is_lost(martyr, db):
     rows = db.rows("select job_id, attempt, outcome, error, pid from stepd.attempts order by job_id, attempt")
     assert [(r["attempt"], r["outcome"], r["error"]) for r in rows if r["job_id"] == bad] == [(n, "lost", "The node that ran it vanished.") for n in (1, 2)], rows
     assert all(r["pid"] for r in rows) and not [r for r in rows if "may have been" in r["error"]], rows
+
+
+def test_a_job_that_kills_all_of_its_node_comes_to_an_end(martyr, db):
+    """Nobody can say which job of the batch it was.  So what the node held comes one by one the next time."""
+    martyr.conf["pools"]["default"]["processes"] = 1
+    martyr.start(config=martyr.conf)
+    warm = db.values("select stepd.enqueue('witness') from generate_series(1, 300)")
+    db.wait_value("select count(*) from stepd.outcome", len(warm))
+    jobs = batch(db, 60, all=True)
+    bad = jobs[29]
+    while db.job(bad)["status"] != "failed":
+        martyr.process.wait(20)
+        assert martyr.begun().count(bad) < 8, "attempts, three more, and the first time"
+        martyr.launch(config=martyr.conf)
+        harness.wait_for(lambda: martyr.process.poll() is not None or db.job(bad)["status"] == "failed", 20, "it dies again, or the job has failed")
+    for job in set(jobs) - {bad}:
+        db.wait_status(job, "completed")
+    assert max(martyr.begun().count(job) for job in set(jobs) - {bad}) <= 2, "the others are not in it again"
 
 
 def test_no_job_fails_unbegun_when_the_supervisor_is_killed(martyr, db):

@@ -161,6 +161,24 @@ def test_a_crash_takes_little_with_it(stepd, db):
     assert ended.get("lost", 0) < 50 * 16, "some 1,600, were batches large from the start"
 
 
+def test_a_worker_that_is_killed_after_its_job_had_ended(kit, db):
+    """Not the job's fault, though its outcome is gone: it runs once more, and that does not count."""
+    [job] = db.enqueue("kit-once", {"ms": 300})
+    db.wait_value("select count(*)::int from stepd.lease where begun = %s", 1, job)  # it waits for the lock with the outcome only
+    holder = db.connect(autocommit=False)
+    try:
+        holder.cursor().execute("select from stepd.lease where %s = any (ids) for update", (job,))
+        pid = db.job(job)["pid"]
+        db.wait_value("select count(*)::int from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock' and application_name like 'stepd worker %'", 1)
+        harness.Proc(pid).kill()
+        kit.wait_log(f"pid {pid}\\) was killed by signal 9")
+    finally:
+        holder.close()
+    done = db.wait_status(job, "completed")
+    assert (done["attempt"], done["max_attempts"]) == (2, 2)
+    assert [(a["outcome"], a["pid"], a["error"]) for a in db.attempts(job)] == [("lost", pid, "It had ended, but its worker was killed before the outcome was stored.")]
+
+
 def test_retry_spacing_and_count(kit, db):
     gaps = []
     for job in [db.enqueue("kit", {"do": "retry"})[0] for _ in range(6)]:

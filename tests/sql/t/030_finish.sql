@@ -129,8 +129,8 @@ select is(t.finish(:a + 4, lease => :l), 'refused', 'what was released cannot be
 select is(t.finish(:a + 2), 'completed', 'the other can');
 select is((select count(*)::int from stepd.finish(t.n(), 7, '{}', '{}', '{}', '{}', '{}', '{}', '{}', '{}', null)), 0, 'nothing to finish');
 select throws_ok($$select stepd.finish(t.n(), 7, null, null, null, null, null, null, null, null, null)$$, '22023', 'leases: must not be null', 'nulls');
-select throws_like($$select stepd.finish(t.n(), 7, '{1}', '{1,2}', '{completed}', '{1}', '{1}', null, null, null, null)$$, 'jobs: has another length%', 'arrays of different length');
-select throws_like($$select stepd.finish(t.n(), 7, '{1}', '{1}', '{completed}', '{1}', '{1,2}', null, null, null, null)$$, 'jobs: has another length%', 'also later ones');
+select throws_like($$select stepd.finish(t.n(), 7, '{1}', '{1,2}', '{completed}', '{1}', '{1}', null, null, null, null)$$, 'jobs: has 2 elements, and leases has 1', 'arrays of different length');
+select throws_like($$select stepd.finish(t.n(), 7, '{1}', '{1}', '{completed}', '{1}', '{1,2}', null, null, null, null)$$, 'durations_us: has 2 elements, and jobs has 1', 'also later ones');
 select throws_like($$select stepd.finish(t.n(), 7, '{1}', '{1}', '{done}', '{1}', '{1}', null, null, null, null)$$, 'outcomes[1]: ''done'' is none of completed%', 'an unknown outcome');
 select is(t.sound(), 'sound', 'sound');
 

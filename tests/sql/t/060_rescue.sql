@@ -85,13 +85,32 @@ select results_eq($$select job_id, outcome, error, node from stepd.attempts wher
 select is((select status from stepd.nodes where id = :a), 'lost', 'the node is lost');
 select is((select count(*)::int from stepd.rescue()), 0, 'once');
 select is(stepd.node_beat(:a, true), false, 'its heartbeat is refused');
-select throws_like($$select stepd.node_join('11111111-1111-1111-1111-111111111111', 'a', 1, 'v', 60000)$$, 'boot_id: % has been declared dead', 'and so is its boot id');
+select throws_like($$select stepd.node_join('11111111-1111-1111-1111-111111111111', 'a', 1, 'v', 60000)$$, 'boot_id: % has left or has been declared dead', 'and so is its boot id');
 select is((select count(*)::int from stepd.finish(:a, 1, '{1,2,3,4,5,6,7,8,9,10,11,12}', '{1,1,1,1,1,1,1,1,1,1,1,1}', array_fill('completed'::text, '{12}'), array_fill(1::bigint, '{12}'), array_fill(1::bigint, '{12}'), null, null, null, null) where verdict = 'refused'), 12, 'its late outcomes are refused');
 insert into stepd.lease (node_id, slot, generation, lane_id, claimed_at, since, has_unique, ids, buckets, attempts)
 	select :a, 5, 1, lane_id, now(), now(), false, array[pos], array[bucket], array[attempt] from stepd.ready where pos = 3;
 delete from stepd.ready where pos = 3;
 select is((select array_agg(verdict) from stepd.rescue()), '{retrying}', 'a claim that slipped in is found too');
 select is(t.sound(), 'sound', 'sound');
+
+-- what it held comes alone the next time, so that it is known what a node vanishes of
+savepoint doubt;
+select is((select array_agg(job_id order by job_id) from stepd.doubt), '{1,3,4}', 'any of them may be it');
+select t.due();
+select stepd.enqueue_many('std', '[{}, {}, {}]');
+select is(array[cardinality(t.claim(6, 'Std', 9, :b)), cardinality(t.claim(6, 'Std', 9, :b)), cardinality(t.claim(7, 'Std', 9, :b)), cardinality(t.claim(7, 'Std', 9, :b))], '{1,1,1,1}', 'one by one, with one that stood between them');
+select is((select count(*)::int from stepd.doubt), 0, 'they are alone with their leases now');
+select is(cardinality(t.claim(7, 'Std', 9, :b)), (select count(*)::int - 4 from stepd.jobs where queue = 'std' and status in ('running', 'ready')), 'the others come together');
+rollback to doubt;
+update stepd.doubt set at = clock_timestamp() - interval '6 min';
+select t.due();
+select is(cardinality(t.claim(6, 'Std', 9, :b)), 4, 'after a while they are jobs like others');
+rollback to doubt;
+update stepd.doubt set at = clock_timestamp() - interval '6 min' where job_id <> 3;
+select stepd.rescue();
+select is((select array_agg(job_id) from stepd.doubt), '{3}', 'and forgotten');
+rollback to doubt;
+truncate stepd.doubt;
 
 -- a worker with two leases runs one job; a node that left without telling, or is forgotten, holds nothing for ever
 savepoint orphan;
@@ -158,6 +177,19 @@ select is(array[pg_temp.beside(:b, :u), pg_temp.beside(:b, :u), pg_temp.beside(:
 select results_eq('select attempt, max_attempts from stepd.jobs where id = ' || :u, 'values (3, 4)', 'each is an attempt that does not count');
 select t.claim(9, 'Once', 9, :b);
 select is((select verdict from stepd.died(:b, 9, 1, :u, 'crashed', 'x', null, 6, 1, 1, 1, 1, 1) where job_id = :u), 'failed', 'its own death does');
+rollback to orphan;
+
+-- killed after its job had ended: three times that does not count either
+create function pg_temp.killed(node int, job bigint) returns text language plpgsql as $$
+begin
+	perform t.claim(9, 'Once', 9, node);
+	return (select d.verdict from stepd.died(node, 9, 1, job, 'lost', 'the worker was killed by signal 9', null, 9, 1, 1, 1, 1, 1) d where d.job_id = job);
+end $$;
+select stepd.enqueue('once') as u \gset
+select is(array[pg_temp.killed(:b, :u), pg_temp.killed(:b, :u), pg_temp.killed(:b, :u), pg_temp.killed(:b, :u)], '{ready,ready,ready,failed}', 'once more, up to three times');
+select results_eq('select attempt, max_attempts from stepd.jobs where id = ' || :u, 'values (4, 4)', 'as it shows');
+select is((select array_agg(outcome || ': ' || error order by attempt) from stepd.attempts where job_id = :u),
+	array_fill('lost: It had ended, but its worker was killed before the outcome was stored.'::text, '{3}') || '{lost: the worker was killed by signal 9}', 'and why');
 rollback to orphan;
 
 -- leave

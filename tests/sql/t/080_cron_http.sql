@@ -23,7 +23,7 @@ select is((select array_agg(trigger) from stepd.claim(t.n(), 1, 1, array[t.lane(
 select is((select count(*)::int from stepd.cron_fire('{4711}', '{2020-01-01 00:01+00}', '{2020-01-01 00:02+00}')), 0, 'an unknown schedule');
 select is((select count(*)::int from stepd.cron_fire('{}', '{}', '{}')), 0, 'nothing due');
 select throws_ok($$select stepd.cron_fire('{1}', array[now() + interval '25 hours'], array[now() + interval '26 hours'])$$, '22023', 'fire_at[1]: ' || (now() + interval '25 hours')::text || ' is more than a day ahead', 'a tick far ahead would be the last one');
-select throws_like($$select stepd.cron_fire('{1}', '{}', '{}')$$, 'schedule_ids: has another length%', 'arrays of different length');
+select throws_like($$select stepd.cron_fire('{1}', '{}', '{}')$$, 'schedule_ids: has 1 elements, and fire_at has 0', 'arrays of different length');
 update stepd.schedule set paused = true;
 select is((select count(*)::int from stepd.cron_fire(array[:s], '{2020-01-01 00:05+00}', '{2020-01-01 00:06+00}')), 0, 'a paused one does not fire');
 update stepd.schedule set paused = false;
@@ -41,7 +41,7 @@ update stepd.schedule set since = '2019-01-01';
 select revision as r from stepd.schedules_load('{Tick}') \gset
 select is((select count(*)::int from stepd.cron_fire(array[:s], '{2020-01-02 00:00+00}', '{2020-01-02 00:01+00}', array[:r - 1])), 0, 'of another revision: not taken');
 select is((select count(*)::int from stepd.cron_fire(array[:s], '{2020-01-02 00:00+00}', '{2020-01-02 00:01+00}', array[:r])), 1, 'of this one: taken');
-select throws_like($$select stepd.cron_fire('{1}', '{2020-01-02 00:00+00}', '{2020-01-02 00:00+00}', '{}')$$, 'schedule_ids: has another length%', 'revisions of another length');
+select throws_like($$select stepd.cron_fire('{1}', '{2020-01-02 00:00+00}', '{2020-01-02 00:00+00}', '{}')$$, 'revisions: has 0 elements, and schedule_ids has 1', 'revisions of another length');
 
 -- policies
 select stepd.configure('n1', replace(t.steps()::text, '"* * * * *"', '"* * * * *", "missed": "all", "catchUpLimit": 3600000, "overlap": "skip"')::jsonb, '[]', '{}');
@@ -119,7 +119,7 @@ select throws_ok($$select stepd.http_finish(1, 55, 'Web', 0, null, 'completed', 
 select is(array(select job_id from stepd.http_accept('{Web,Web}', '{0,0}', '{1,2}', array[null, '01890000-0000-7000-8000-000000000002']::uuid[])), array[:j + 4, :j + 5]::bigint[], 'two accepted');
 select results_eq(format('select input, trigger, status from stepd.jobs where id > %s + 3 order by id', :j), $$values ('1'::jsonb, 'http', 'ready'), ('2', 'http', 'ready')$$, 'in order');
 select is((select trace_id from stepd.jobs where id = :j + 5), '01890000-0000-7000-8000-000000000002', 'with the trace');
-select throws_like($$select stepd.http_accept('{Web}', '{0,1}', '{1}', '{null}')$$, 'steps: has another length%', 'arrays of different length');
+select throws_like($$select stepd.http_accept('{Web}', '{0,1}', '{1}', '{null}')$$, 'trigger_indexes: has 2 elements, and steps has 1', 'arrays of different length');
 select results_eq(format($$select job_id - %s, verdict from stepd.http_accept('{Web,Web,Web,Web}', '{0,0,0,0}', '{1,1,2,1}', '{null,null,null,null}', '{a,b,b,a}')$$, :j),
 	$$values (6::bigint, 'new'), (7, 'new'), (7, 'mismatch'), (6, 'again')$$, 'idempotency keys within a call');
 select results_eq(format($$select job_id - %s, verdict from stepd.http_accept('{Web,Web,Web}', '{0,0,0}', '{1,5,9}', '{null,null,null}', '{b,null,a}')$$, :j),

@@ -147,8 +147,8 @@ select pg_temp.refused('stepd.' || call, said) from (values
 	($$cancelled('{1,null}')$$, 'job_ids: must not be null, as element 2 is'),
 	($$claim(1, 1, 1, '{1}', '{0}', '{1}', -1)$$, 'total: -1 is not between 0 and 2147483647'),
 	('node_join(gen_random_uuid(), ''a'', -1, ''v'', 1000)', 'pid: -1 is not the number of a process'),
-	($$release('{1}', '{}')$$, 'jobs: has another length than leases'),
-	($$claim(1, 1, 1, '{1}', '{}', '{}', 1)$$, 'lanes: has another length than cursors, maxes or mosts'),
+	($$release('{1}', '{}')$$, 'jobs: has 0 elements, and leases has 1'),
+	($$claim(1, 1, 1, '{1}', '{}', '{}', 1)$$, 'lanes: has 1 elements, and cursors has 0'),
 	($$node_join(null, 'a', 1, 'v', 1000)$$, 'boot_id: must not be null'),
 	('node_join(gen_random_uuid(), null, 1, ''v'', 1000)', 'name: must not be empty'),
 	('node_join(gen_random_uuid(), ''a'', 1, ''v'', null)', 'lease_ms: null is not between 100 and 86400000')) v (call, said);
@@ -204,6 +204,13 @@ select pg_temp.refused(call, said) from (values
 	(pg_temp.fin(effects => pg_temp.effect('"logs": [{"at_us": 1, "level": ["x", "info"], "message": "m"}]')), 'effects[0].logs[0].level: ["x", "info"] is none of debug, info, warn, error'),
 	(pg_temp.fin(effects => pg_temp.effect('"logs": [{"at_us": "abc", "level": "info", "message": "m"}]')), 'effects[0].logs[0].at_us: "abc" is no number'),
 	(pg_temp.fin(outcome => '{error}'), 'outcomes: has more than one dimension'),
+	(pg_temp.fin(effects => pg_temp.effect('"enqueues": [{"topic": "fan", "group": [null], "always": true}]')), 'effects[0].enqueues[0].group: [null] is no string'),
+	(pg_temp.fin(effects => pg_temp.effect('"enqueues": [{"topic": "fan", "unique": [], "always": true}]')), 'effects[0].enqueues[0].unique: [] is no string'),
+	(pg_temp.fin(effects => pg_temp.effect('"enqueues": [{"topic": "fan", "run_at": [null], "always": true}]')), 'effects[0].enqueues[0].run_at: [null] is no string'),
+	(pg_temp.fin(effects => pg_temp.effect('"enqueues": [{"topic": "fan", "always": []}]')), 'effects[0].enqueues[0].always: [] is no boolean'),
+	(pg_temp.fin(effects => format('[{"job": %1$s}, {"job": %1$s}]', t.last())), format('effects[1].job: %s is there twice', t.last())),
+	(pg_temp.fin(effects => pg_temp.effect('"logs": [{"at_us": 1, "level": "info", "message": "m", "fields": {"a": ' || repeat('[', 512) || repeat(']', 512) || '}}]')), 'effects[0].logs[0].fields: is nested deeper than 512 levels'),
+	(pg_temp.fin(effects => pg_temp.effect('"progress": {"fields": {"a": ' || repeat('[', 512) || repeat(']', 512) || '}}')), 'effects[0].progress.fields: is nested deeper than 512 levels'),
 	(pg_temp.fin(outcome => 'done'), 'outcomes[1]: ''done'' is none of completed, error, fail, snooze, invalid_input, cancelled, skipped, timeout'),
 	(pg_temp.fin(ages => '{5}', durations => '{6}'), 'durations_us[1]: 6 is longer than ago it began, which is 5'),
 	(pg_temp.fin(outputs => format('{%s}', repeat('[', 513) || repeat(']', 513))), 'outputs[1]: is nested deeper than 512 levels'),
@@ -258,11 +265,16 @@ select pg_temp.refused('stepd.' || call, said) from (values
 	($$configure('n', '{"steps": [{"name": "A", "triggers": [{"type": ["cron"], "expression": "@daily"}]}]}', null, null)$$, 'manifest.steps[0].triggers[0].type: ["cron"] is none of queue, http, cron'),
 	($$configure('n', '{"steps": []}', null, '{"strategy": "zz"}')$$, 'defaults.strategy: "zz" is none of standard, fifo, priority'),
 	($$configure('n', '{"steps": []}', null, '{"jitter": 1e-400}')$$, 'defaults.jitter: has 400 digits after the point, at most 30 are allowed'),
+	($$node_pools(1, '[{"pool": "p", "serves": "queue", "processes": 1, "min": 5, "max": 2, "deaths": 0, "degraded": false}]')$$, 'pools[0].min: 5 is more than max, which is 2'),
+	($$backlog('[{"pool": 0, "max": 1, "steps": []}, {"pool": 0, "max": 1, "steps": []}]')$$, 'pools: has a pool twice'),
+	($$died(1, 1, 1, 1, 'crashed', null, 1, 9, null, null, 1, 1, 1)$$, 'signal: 9 is given beside an exit code; a process ends by one of them'),
+	($$http_accept('{Std}', '{0}', '{1}', '{null}')$$, 'steps[1]: "Std" has no http trigger'),
+	($$configure('n', jsonb_build_object('steps', jsonb_build_array(jsonb_build_object('name', 'A', 'enqueues', jsonb_build_array(repeat('t', 256))))), null, null)$$, 'manifest.steps[0].enqueues[0]: is 256 bytes long, at most 255 are allowed'),
 	($$claim(1, 1, 1, '{1}', '{0}', '[0:0]={5}', 1)$$, 'maxes: begins with element 0, not with 1'),
 	($$claim(1, 1, 1, '{1}', '{0}', '{{5}}', 1)$$, 'maxes: has more than one dimension'),
 	($$enqueue_many('std', jsonb_build_array(jsonb_build_object('delay_ms', -1e-400)))$$, 'items[0].delay_ms: -0.' || repeat('0', 57) || ' is not between 0 and a hundred years'),
 	($$http_accept('{null}', '{0}', '{1}', '{null}')$$, 'steps: must not be null, as element 1 is'),
-	($$http_accept('{Nope}', '{0}', '{1}', '{null}')$$, 'steps: "Nope" is not known'),
+	($$http_accept('{Nope}', '{0}', '{1}', '{null}')$$, 'steps[1]: "Nope" is not known'),
 	($$http_accept('{Web}', '{2147483647}', '{1}', '{null}')$$, 'trigger_indexes[1]: 2147483647 is not between 0 and 32767'),
 	($$http_accept('{Web}', '{0}', '{""}', '{null}')$$, 'inputs[1]: invalid input syntax for type json'),
 	($$http_accept('{Web}', '{0}', '{null}', '{null}', '{k}')$$, 'inputs: must not be null, as element 1 is'),
@@ -356,6 +368,7 @@ select pg_temp.refused(format('stepd.state_update(%L, %L, %L)', 'g', 'k', ops), 
 	('[{"type": "set", "by": 1, "value": 1}]', 'ops[0].by: is not for set'),
 	('[{"type": "increment", "path": "a", "value": 5}]', 'ops[0].value: is not for increment'),
 	('[{"type": "increment", "by": null}]', 'ops[0].by: null is no number'),
+	('[' || repeat('{"type": "increment"},', 10000) || '{"type": "increment"}]', 'ops: has 10001 operations, at most 10000 are allowed'),
 	('[{"type": "increment", "by": 1e1001}]', 'ops[0].by: has more than 1000 digits'),
 	('[{"type": "set", "value": 1e10001}, {"type": "increment"}]', 'ops[1]: increment of a number of more than 10000 digits'),
 	('[{"type": "set", "path": [1.5], "value": 1}]', 'ops[0].path: [1.5] is no path'),
@@ -366,7 +379,7 @@ select is(t.sound(), 'sound', 'sound');
 -- A call of a function with some value for each argument, and this for one.
 create function pg_temp.call_of(p pg_proc, n int, given text) returns text language sql as $$
 	select format('select * from stepd.%I(%s)', p.proname, string_agg(case when i = cardinality(p.proargtypes::oid[]) and p.provariadic <> 0 then 'variadic ' else '' end
-		|| format('%L::%s', case when i = n then given else case
+		|| format('%L::%s', case when i = n then given when p.proargnames[i] = 'exit_code' or p.proargnames[i] = 'signal' and p.proargnames[n] = 'exit_code' then null else case
 			when p.proargnames[i] = 'manifest' then '{"steps": []}' when p.proargnames[i] in ('progress', 'input', 'output', 'defaults') and t in ('text'::regtype, 'jsonb'::regtype) then '{}'
 			when p.proargnames[i] = 'steps' then '{Web}'
 			when p.proargnames[i] = 'effects' then '[]' when p.proargnames[i] = 'outcome' then 'crashed' when p.proargnames[i] = 'outcomes' then '{completed}'
@@ -398,14 +411,14 @@ select is((select string_agg(x.proname || '(' || x.args || ')', ' ' order by x.p
 	|| ' configure(queues defaults)'
 	|| ' cron_fire(revisions)'
 	|| ' cron_next(descriptions)'
-	|| ' died(job error exit_code signal max_rss_kb cpu_ms age_us duration_us pid)'
+	|| ' died(job error exit_code signal max_rss_kb cpu_ms duration_us pid)'
 	|| ' end_session(backend)'
 	|| ' enqueue(data priority run_at group_id unique_key)'
 	|| ' finish(pid outputs errors delays_ms effects)'
 	|| ' give_back(keep)'
 	|| ' http_accept(keys)'
-	|| ' http_died(pid age_us duration_us input error exit_code signal max_rss_kb cpu_ms)'
-	|| ' http_finish(pid trace_id age_us duration_us input output error effects)'
+	|| ' http_died(pid duration_us input error exit_code signal max_rss_kb cpu_ms)'
+	|| ' http_finish(pid trace_id duration_us input output error effects)'
 	|| ' node_beat(listening)'
 	|| ' node_place(host pid_started)'
 	|| ' pause_schedule(trigger_index)'
@@ -468,7 +481,7 @@ begin
 		begin
 			execute pg_temp.call_of(p, n, odd);
 		exception when others then
-			if sqlstate <> '22023' or not starts_with(sqlerrm, p.proargnames[n]) and sqlerrm !~ 'has another length than|is longer than ago it began' then
+			if sqlstate <> '22023' or not starts_with(sqlerrm, p.proargnames[n]) and sqlerrm !~ '^[a-z_]+: has \d+ elements, and [a-z_]+ has \d+$|is longer than ago it began' then
 				bad := concat_ws(', ', bad, format('%s=%s: %s %s', p.proargnames[n], left(odd, 40), sqlstate, left(sqlerrm, 150)));
 			end if;
 		end;

@@ -81,6 +81,24 @@ select pg_temp.denied(c) from (values ('select stepd.enqueue(''std'')'), ('selec
 	('select stepd.cancel(1)'), ('select stepd.pause(''std'')'), ('delete from stepd.state'), ('select stepd.state_delete(''g'', ''k'')')) v (c);
 reset role;
 
+-- a member of the owner's role makes partitions: they are the owner's, or he could not drop them one day
+select format('create role stepd_t_member in role %I', current_user) as g \gset
+:g;
+select format('drop table stepd.%I', v || to_char(stepd._today() + 7, '"_p"YYYYMMDD')) as g from unnest('{job,outcome,attempt,log}'::text[]) v \gexec
+set local role stepd_t_member;
+select ok(stepd._partition_make(stepd._today() + 7), 'a member makes the partitions of a day');
+reset role;
+create function pg_temp.strangers() returns int language sql as $$
+	select count(*)::int from pg_class c where c.relnamespace = 'stepd'::regnamespace and c.relowner <> (select relowner from pg_class where oid = 'stepd.migration'::regclass)
+$$;
+select is(pg_temp.strangers(), 0, 'which are not his');
+select format('alter table stepd.%I owner to stepd_t_member', 'job' || to_char(stepd._today() + 7, '"_p"YYYYMMDD')) as g \gset
+:g;
+set local role stepd_t_member;
+select stepd.maintain('30 days');
+reset role;
+select is(pg_temp.strangers(), 0, 'one that was is given to the owner when the housekeeping is his again');
+
 -- who was granted nothing
 set local role stepd_t_stranger;
 select pg_temp.denied(c) from (values ('select stepd.enqueue(''std'')'), ('select 1 from stepd.jobs')) v (c);
