@@ -4,7 +4,7 @@
  *
  * sd_worker_pump looks at the whole state after each event and does what is
  * due; there is no other place where a decision is taken:
- *   - outcomes go out with the next claim, or alone 20 ms after the first of
+ *   - outcomes go out with the next claim, or alone 10 ms after the first of
  *     them ended when the runner is still busy;
  *   - a claim goes out when the runner has nothing left, a little earlier
  *     when what runs is fast;
@@ -29,7 +29,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#define FLUSH_SECONDS 0.02   /* of the 50 ms that a finished job may stay unseen */
+#define FLUSH_SECONDS 0.01   /* of the 50 ms that a finished job may stay unseen */
 #define SLOW_US (10 * SD_MS) /* a handler that runs longer makes nobody wait behind it who could run elsewhere */
 #define LONG_US (60 * SD_MS) /* … nor anybody at all: who is idle in a moment is not known */
 #define LATE_US (150 * SD_MS) /* a batch that takes three times as long as it should: its jobs are not what they were */
