@@ -67,8 +67,9 @@ comment on function stepd._node_lives(stepd.node) is
 -- one on the same host can see for certain that its process is gone, and need
 -- not wait: it tells its own place, gets the other nodes of the host, looks at
 -- their processes, and declares the dead ones lost.
+drop function if exists stepd.node_place(int, text, bigint);
 create or replace function stepd.node_place(node_id int, host text, pid_started bigint)
-returns table (other_id int, other_pid int, other_started bigint)
+returns table (other_id int, other_pid int, other_started bigint, other_workers int[])
 language plpgsql as $$
 #variable_conflict use_column
 begin
@@ -77,12 +78,12 @@ begin
 	perform stepd._check_range('pid_started', node_place.pid_started, 0, 9223372036854775807);
 	update stepd.node set host = node_place.host, pid_started = node_place.pid_started where id = node_place.node_id;
 	return query
-		select n.id, n.pid, n.pid_started from stepd.node n
+		select n.id, n.pid, n.pid_started, array(select w.pid from stepd.worker w where w.node_id = n.id) from stepd.node n
 		where n.host = node_place.host and n.id <> node_place.node_id and n.left_at is null and n.lost_at is null
 		order by n.id;
 end $$;
 comment on function stepd.node_place(int, text, bigint) is
-	'Record where a node''s process can be looked for, and return the other nodes of that host that neither left nor are lost.';
+	'Record where a node''s process can be looked for, and return the other nodes of that host that neither left nor are lost, with the pids of their workers.';
 
 create or replace function stepd.node_gone(node_ids int[]) returns int
 language plpgsql as $$

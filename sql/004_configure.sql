@@ -217,13 +217,13 @@ begin
 		argument := case when own ? wrong is false then 'defaults' else argument end;
 		perform stepd._bad(argument, format('queue "%s": %s %s is not allowed', was.name, wrong, coalesce((was.configured || was.overrides) ->> wrong, '')),
 			stepd._setting_hint(wrong));
-	when numeric_value_out_of_range then -- a jitter so small that it is none
-		perform stepd._bad(argument, format('queue "%s": %s', was.name, left(sqlerrm, 200)));
 	end;
-	if q.strategy <> was.strategy or q.concurrency_per_group <> was.concurrency_per_group then
+	if q.strategy <> was.strategy or q.concurrency_per_group <> was.concurrency_per_group or q.rate_limit > 0 and was.rate_limit = 0 then
 		perform stepd._queue_shut(q.id);
 	end if;
-	if q.rate_limit > 0 and was.rate_limit = 0 then -- what runs by now is counted as if it began now, since nobody noted when it did
+	if q.rate_limit = 0 then
+		delete from stepd.rate_start r where r.queue_id = q.id;
+	elsif was.rate_limit = 0 then -- what runs by now is counted as if it began now, since nobody noted when it did
 		insert into stepd.rate_start (queue_id, at, n)
 		select q.id, clock_timestamp(), count(*) from stepd.lease l join stepd.lane a on a.id = l.lane_id
 		where a.queue_id = q.id and l.begun = any (l.ids) having count(*) > 0;

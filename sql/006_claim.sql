@@ -434,6 +434,16 @@ create type stepd._claimed as (lease_id bigint, lane_id int, job_id bigint, atte
 	queue text, group_id text, parent_id bigint, trace_id uuid, enqueued_at_us bigint, cursor bigint, input text, more boolean);
 comment on type stepd._claimed is 'A claimed job, as its worker wants to know it; or (job_id null) a batch that is to be read with claimed(). more: could another worker find jobs there, now? Null: if the batch is as large as asked.';
 
+create or replace function stepd._claim_alone(lane_id int) returns boolean
+language plpgsql stable as $$
+#variable_conflict use_column
+begin
+	return exists (select from stepd.doubt d where d.lane_id = _claim_alone.lane_id and d.at > clock_timestamp() - interval '5 min')
+		and exists (select from (select x.pos from stepd.ready x where x.lane_id = _claim_alone.lane_id order by x.lane_id, x.rank, x.pos limit 1000) x
+			join stepd.doubt d on d.job_id = x.pos);
+end $$;
+comment on function stepd._claim_alone(int) is 'Is there one among the next jobs of a lane that may be what its node vanished of? Then they are taken one at a time.';
+
 create or replace function stepd._claim_check(slot int, generation bigint, lanes int[], cursors bigint[], maxes int[], total int, large int, mosts int[], idle int[]) returns void
 language plpgsql as $$
 begin
@@ -492,7 +502,7 @@ begin
 		end if;
 		rate := case when c.rate_limit > 0 then stepd._claim_rate(c, locks, beside) end;
 		continue when rate <= 0;
-		alone := doubts and exists (select from stepd.doubt d where d.lane_id = c.lane_id and d.at > clock_timestamp() - interval '5 min');
+		alone := doubts and stepd._claim_alone(c.lane_id);
 		most := case when alone then 1 else least(c.most, room, rate) end;
 		wide := least(greatest(most, case when c.per_group = 1 and room = total and not alone then mosts[c.ord] end), rate); -- elsewhere others could take them
 		b := stepd._claim_take(c, locks, claim.node_id, claim.slot, most, wide, case when c.rate_limit = 0 and not alone then mosts[c.ord] end, cardinality(idle) > 0);

@@ -66,6 +66,21 @@ end $$;
 comment on function stepd._complete(int, int, bigint[], bigint[], bigint[], bigint[], jsonb[]) is
 	'Outcomes for those of the jobs that their leases hold; returns how many that were.';
 
+create or replace function stepd._finish_check(pid int, leases bigint[], jobs bigint[], outcomes text[], ages_us bigint[],
+	durations_us bigint[], outputs text[], errors text[], delays_ms bigint[]) returns void
+language plpgsql as $$
+begin
+	perform stepd._check_lengths('{jobs,leases,outcomes,ages_us,durations_us,outputs,errors,delays_ms}', array[cardinality(jobs), cardinality(leases),
+		cardinality(outcomes), cardinality(ages_us), cardinality(durations_us), cardinality(outputs), cardinality(errors), cardinality(delays_ms)]);
+	perform stepd._check_range('pid', pid, 1, 2147483647);
+	perform stepd._check_list('leases', leases), stepd._check_list('jobs', jobs),
+		stepd._check_words('outcomes', outcomes, '{completed,error,fail,snooze,invalid_input,cancelled,skipped,timeout}'),
+		stepd._check_span('ages_us', ages_us, 'us'), stepd._check_span('durations_us', durations_us, 'us'),
+		stepd._check_list('outputs', outputs, true), stepd._check_list('errors', errors, true), stepd._check_span('delays_ms', delays_ms, 'ms', true);
+	perform stepd._check_run('durations_us[%s]', ages_us, durations_us);
+end $$;
+comment on function stepd._finish_check(int, bigint[], bigint[], text[], bigint[], bigint[], text[], text[], bigint[]) is 'Refuse what finish() was given, saying why; returns if nothing is wrong.';
+
 create or replace function stepd.finish(node_id int, pid int, leases bigint[], jobs bigint[], outcomes text[], ages_us bigint[],
 	durations_us bigint[], outputs text[], errors text[], delays_ms bigint[], effects text)
 returns table (job_id bigint, verdict text)
@@ -92,24 +107,18 @@ declare
 begin
 	perform stepd._required('{node_id,leases,jobs,outcomes,ages_us,durations_us}', finish.node_id is null, leases is null, jobs is null, outcomes is null,
 		ages_us is null, durations_us is null);
-	if n <> any (array[cardinality(leases), cardinality(outcomes), cardinality(ages_us), cardinality(durations_us), cardinality(outputs),
-			cardinality(errors), cardinality(delays_ms)]) then
-		perform stepd._check_lengths('{jobs,leases,outcomes,ages_us,durations_us,outputs,errors,delays_ms}', array[n, cardinality(leases), cardinality(outcomes), cardinality(ages_us),
-			cardinality(durations_us), cardinality(outputs), cardinality(errors), cardinality(delays_ms)]);
-	end if;
-	if (0 <= all (ages_us) and 3155760000000000 >= all (ages_us) and 0 <= all (durations_us)) is not true
+	if '[1:' || n || ']' <> any (array[array_dims(leases), array_dims(jobs), array_dims(outcomes), array_dims(ages_us), array_dims(durations_us),
+			array_dims(outputs), array_dims(errors), array_dims(delays_ms)])
+		or n <> any (array[cardinality(leases), cardinality(outcomes), cardinality(ages_us), cardinality(durations_us), cardinality(outputs),
+			cardinality(errors), cardinality(delays_ms)])
+		or (0 < all (leases) and 0 < all (jobs) and 0 <= all (ages_us) and 3155760000000000 >= all (ages_us) and 0 <= all (durations_us)) is not true
 		or not outcomes <@ '{completed,error,fail,snooze,invalid_input,cancelled,skipped,timeout}'
-		or '[1:' || n || ']' <> any (array[array_dims(leases), array_dims(jobs), array_dims(ages_us), array_dims(durations_us), array_dims(delays_ms),
-			array_dims(outputs), array_dims(outcomes), array_dims(errors)])
-		or (0 < all (leases) and 0 < all (jobs)) is not true or finish.pid < 1 or 0 > any (delays_ms) or 3155760000000 < any (delays_ms)
+		or finish.pid < 1 or 0 > any (delays_ms) or 3155760000000 < any (delays_ms)
 		or exists (select from unnest(ages_us, durations_us) u (age, duration) where u.duration > u.age) then -- in one look
-		perform stepd._check_list('leases', leases), stepd._check_list('jobs', jobs), stepd._check_span('ages_us', ages_us, 'us'),
-			stepd._check_span('durations_us', durations_us, 'us'), stepd._check_span('delays_ms', delays_ms, 'ms', true), stepd._check_list('outputs', outputs, true),
-			stepd._check_words('outcomes', outcomes, '{completed,error,fail,snooze,invalid_input,cancelled,skipped,timeout}'), stepd._check_list('errors', errors, true), stepd._check_range('pid', finish.pid, 1, 2147483647), stepd._check_run('durations_us[%s]', ages_us, durations_us);
+		perform stepd._finish_check(finish.pid, leases, jobs, outcomes, ages_us, durations_us, outputs, errors, delays_ms);
 	end if;
-	if outputs is not null then
+	if outputs is not null then -- how deep they are the worker has seen to: to walk through them takes as long as to store them
 		results := stepd._json_list('outputs', outputs);
-		perform stepd._check_data(format('outputs[%s]', u.ord), u.value) from unnest(results) with ordinality u (value, ord) where pg_column_size(u.value) > 2048;
 	end if;
 	if effects is not null then
 		left_behind := stepd._json('effects', effects);

@@ -156,7 +156,7 @@ begin
 			perform stepd._bad(argument, format('%s of %s', kind, jsonb_typeof(at)));
 		elsif abs((op ->> 'by')::numeric) > 1e1000 or scale((op ->> 'by')::numeric) > 1000 then
 			perform stepd._bad(argument || '.by', 'has more than 1000 digits');
-		elsif abs(at::text::numeric) > 1e10000 then
+		elsif abs(nullif(at, 'null')::text::numeric) > 1e10000 then
 			perform stepd._bad(argument, format('%s of a number of more than 10000 digits', kind));
 		end if;
 		step := coalesce((op ->> 'by')::numeric, 1) * case kind when 'increment' then 1 else -1 end;

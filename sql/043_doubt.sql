@@ -7,5 +7,5 @@ create table stepd.doubt (
 );
 create index doubt_lane on stepd.doubt (lane_id, at);
 comment on table stepd.doubt is 'Jobs that came back from a node that vanished, until they are claimed again, each in a batch of its own: then it is known whose attempt is used if that happens again. After five minutes they are jobs like others.';
-comment on column stepd.doubt.lane_id is 'Its lane, of which one job is claimed at a time meanwhile.';
+comment on column stepd.doubt.lane_id is 'Its lane, of which one job is claimed at a time while this one stands in front.';
 comment on column stepd.doubt.at is 'When it came back.';

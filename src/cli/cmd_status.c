@@ -22,7 +22,8 @@ static const char pools_sql[] =
 	"where c.relnamespace = 'stepd'::regnamespace and c.relispartition and c.relkind = 'r') "
 
 static const char warnings_sql[] =
-	"with " PARTITIONS
+	"with " PARTITIONS ", late as (select * from stepd.oldest_ready where reason <> 'the queue is paused' "
+	"and age > case when reason ~ '^no (node|pool) ' then interval '5 s' else interval '5 min' end) "
 	"select 'no node is alive: nothing runs' where not exists (select from stepd.nodes where status = 'alive') "
 	"union all select format('node %s (pid %s) has been silent for %s s', name, pid, round(extract(epoch from now() - heartbeat_at))) "
 	"from stepd.nodes where status = 'silent' "
@@ -30,7 +31,9 @@ static const char warnings_sql[] =
 	"'; next try in ' || greatest(ceil(extract(epoch from retry_at - now())), 0) || ' s') from stepd.pools where degraded "
 	"union all select format('queue %s is paused', name) from stepd.queues where paused "
 	"union all select format('queue %s: job %s of step %s has been waiting for %s s: %s', queue, job_id, step, round(extract(epoch from age)), reason) "
-	"from stepd.oldest_ready where reason <> 'the queue is paused' and age > case when reason ~ '^no (node|pool) ' then interval '5 s' else interval '5 min' end "
+	"from late "
+	"union all select format('queue %s: a ready job has been waiting for %s s', name, round(extract(epoch from oldest_ready_age))) "
+	"from stepd.queues where not paused and oldest_ready_age > interval '5 min' and name not in (select queue from late) "
 	"union all select format('queue %s: %s failed (stepctl jobs --queue %1$s --status failed)', name, failed) "
 	"from stepd.queues where failed > 0 "
 	"union all select format('%s unrouted: no step subscribes to their topic (stepctl jobs --status unrouted)', n) "

@@ -94,8 +94,10 @@ int sd_cli_connect_any(struct sd_cli *cli)
 		rc = try_connect(cli, cli->conf->database_url, cli->conf->file, true);
 	else
 		rc = connect_unnamed(cli);
-	if (rc == SD_EXIT_OK)
+	if (rc == SD_EXIT_OK) {
 		PQsetNoticeReceiver(cli->db, ignore_notice, NULL);
+		PQclear(PQexec(cli->db, "set jit = off")); /* to compile a view of many parts takes a second, to read it a hundredth */
+	}
 	return rc;
 }
 

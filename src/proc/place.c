@@ -4,6 +4,8 @@
 #include "base/buf.h"
 #include "base/fdutil.h"
 
+#include <errno.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -40,4 +42,13 @@ int64_t sd_place_started(pid_t pid)
 	}
 	sd_buf_fini(&stat);
 	return started;
+}
+
+bool sd_place_lives(pid_t pid, int64_t started)
+{
+	int64_t now = pid > 0 ? sd_place_started(pid) : -1;
+
+	if (now >= 0)
+		return started < 0 || now == started;
+	return pid > 0 && kill(pid, 0) != 0 && errno == EPERM; /* ours we can see: it is a zombie, or none */
 }

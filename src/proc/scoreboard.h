@@ -83,6 +83,7 @@ struct sd_slot_group {
 	_Atomic uint32_t degraded;	 /* its processes die at once and are started again with a delay */
 	_Atomic int64_t retry_us;	 /* when the next one is started; 0: at once */
 	_Atomic uint64_t deaths;	 /* unasked */
+	_Atomic int64_t died_us;	 /* when one died of a job last; 0: none did */
 };
 
 struct sd_scoreboard {

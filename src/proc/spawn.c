@@ -14,7 +14,7 @@
 #include <sanitizer/lsan_interface.h>
 #endif
 
-/* How the kernel tells a child that its parent died: a signal no one else sends. */
+/* How the kernel tells a child that its parent died.  From anybody else it means nothing: the parent is there then. */
 #define SIG_PARENT_DIED SIGUSR2
 
 _Noreturn void sd_leave(int status)
@@ -32,12 +32,6 @@ _Noreturn void sd_orphaned(void)
 	_exit(1);
 }
 
-static void parent_died(int sig)
-{
-	(void)sig;
-	sd_orphaned();
-}
-
 static pid_t the_parent;
 static _Atomic bool orphan;
 
@@ -46,15 +40,21 @@ bool sd_is_orphan(void)
 	return atomic_load_explicit(&orphan, memory_order_relaxed);
 }
 
+static void parent_died(int sig)
+{
+	if (sig == SIGALRM || getppid() != the_parent)
+		sd_orphaned();
+}
+
 static void linger(int sig)
 {
 	struct sigaction end = {.sa_handler = parent_died};
 
-	if (getppid() == the_parent) /* somebody else's signal */
-		parent_died(sig);
+	if (getppid() == the_parent)
+		return;
 	orphan = true;
 	sigaction(SIGALRM, &end, NULL);
-	alarm(1);
+	alarm(SD_ORPHAN_SECONDS);
 }
 
 static void nothing(int sig)

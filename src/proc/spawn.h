@@ -50,9 +50,10 @@ _Noreturn void sd_orphaned(void);
 
 /*
  * From now on this process does that itself when the parent dies: its channel comes to an end, and it calls sd_orphaned()
- * within SD_LINGER_SECONDS; should it hang, it is ended after a second.
+ * within SD_LINGER_SECONDS; should it hang, it is ended after SD_ORPHAN_SECONDS.
  */
 #define SD_LINGER_SECONDS 0.25
+#define SD_ORPHAN_SECONDS 1
 void sd_orphan_lingers(void);
 bool sd_is_orphan(void); /* the parent is dead and that was told; for any thread */
 

@@ -51,8 +51,9 @@ struct sd_keeper {
 	struct sd_db_loop upkeep_loop;
 	bool upkeep_done;
 	ev_timer upkeep_timer;
-	ev_timer gone_timer; /* what ran on nodes of this host that are gone has ended then */
-	struct sd_buf gone;
+	ev_timer gone_timer; /* looks whether what ran on nodes of this host that are gone has ended … */
+	struct sd_buf gone, gone_workers; /* … those nodes, and the pids of their workers … */
+	int64_t gone_by_us; /* … and at the latest then it has */
 
 	/* keeper_wake.c */
 	bool promoting, promote_again;

@@ -142,6 +142,8 @@ static void bury(struct sd_kid *kid, int status, const struct rusage *ru)
 		tell_http(kid, &death);
 	if (!kid->asked && group->number >= 0)
 		atomic_fetch_add(&su->sb->group[group->number].deaths, 1);
+	if (death.job != 0 && group->number >= 0)
+		atomic_store(&su->sb->group[group->number].died_us, now);
 	sd_health_died(&group->health,
 		       &(struct sd_life){kid->spawned_us, kid->ready_us, run, seen.jobs_done, kid->asked}, now);
 	sd_kid_free(kid);

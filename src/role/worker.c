@@ -36,6 +36,7 @@
 #define SLOW_SECONDS 0.01
 #define PREFETCH_US (2 * SD_MS)
 #define FIRST_LIFE 1	     /* of a slot: it replaces nobody */
+#define RECENT_US (2 * SD_SEC) /* a death before that says nothing to a new worker */
 #define PATIENCE_SECONDS 5. /* like the keeper's at the end */
 
 void sd_worker_retry_later(struct sd_worker *w, double seconds)
@@ -440,7 +441,7 @@ static void init_watchers(struct sd_worker *w)
 
 _Noreturn void sd_worker_main(const struct sd_child *child)
 {
-	struct sd_worker w = {.child = child, .group = atomic_load(&child->slot->group)};
+	struct sd_worker w = {.child = child, .group = atomic_load(&child->slot->group), .died_us = sd_now_us() - RECENT_US};
 	struct sd_err err;
 	char name[64];
 

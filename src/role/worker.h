@@ -73,7 +73,7 @@ struct sd_worker {
 	bool lost_claim;	   /* a claim may have committed, or may yet commit, without our seeing it … */
 	int lost_backend;	   /* … in this server process */
 	bool unread;		   /* it did: there was no memory for what came */
-	uint64_t deaths;	   /* of the pool, as far as its lanes know of them */
+	int64_t died_us;	   /* the last death in the pool that its lanes know of */
 	int singly;		   /* claim one job at a time, so often: one of them is too large for us */
 	bool woken;		   /* a wake-up was taken that no claim has answered yet */
 	bool sleeping;		   /* the last claim was empty: wait for a wake-up */

@@ -158,11 +158,11 @@ static int64_t shared_budget(const struct sd_worker *w)
 
 static void look_for_deaths(struct sd_worker *w)
 {
-	uint64_t deaths = atomic_load(&w->child->scoreboard->group[w->group].deaths);
+	int64_t died = atomic_load(&w->child->scoreboard->group[w->group].died_us);
 
-	if (deaths == w->deaths)
+	if (died <= w->died_us)
 		return;
-	w->deaths = deaths;
+	w->died_us = died;
 	for (size_t i = 0; i < w->nlanes; i++)
 		sd_lane_warn(&w->lanes[i]);
 }

@@ -11,7 +11,7 @@
  * In the same way the start of a handler is told when it runs for longer than
  * most: then it is known which job is lost should the node vanish, and under a
  * rateLimit it is one that began, and no more one that may begin at any moment.
- * Lost on the way, it is told again.
+ * Lost on the way, it is told again, after a while.
  */
 #include "role/worker.h"
 
@@ -110,8 +110,9 @@ static void on_began_told(void *arg, PGresult *const *results, size_t n, const s
 	struct sd_worker *w = arg;
 
 	w->telling_start = false;
+	w->began_timer.repeat = (double)(results != NULL ? BEGAN_US : EVERY_US) / SD_SEC;
 	if (results == NULL) {
-		sd_log_err(SD_LOG_DEBUG, err, "telling that a job began");
+		sd_log_err(err->class == SD_ERR_TRANSIENT ? SD_LOG_DEBUG : SD_LOG_WARN, err, "telling that a job began");
 		if (err->class == SD_ERR_TRANSIENT && !w->orphaned)
 			w->began_job = w->began_lease = 0;
 	}

@@ -288,6 +288,16 @@ def test_no_job_fails_unbegun_when_the_supervisor_is_killed(martyr, db):
     assert not set(failed) - set(martyr.begun()), failed
 
 
+def test_somebody_elses_signal_is_not_the_supervisors_death(martyr, db):
+    martyr.start(config=martyr.conf)
+    before = {p.pid for p in martyr.procs()}
+    for p in martyr.procs():
+        p.kill(signal.SIGUSR2)
+    for job in db.values("select stepd.enqueue('witness') from generate_series(1, 20)"):
+        db.wait_status(job, "completed")
+    assert {p.pid for p in martyr.procs()} == before and all(p.alive for p in martyr.procs())
+
+
 def test_what_ran_when_all_of_a_node_was_killed(martyr, db):
     martyr.start(config=martyr.conf)
     jobs = batch(db, 40, long=True)

@@ -172,7 +172,7 @@ create function t.forget(step text) returns void language sql as $$
 $$;
 -- As it was before t.setup().
 create function t.reset() returns void language sql as $$
-	truncate stepd.node_pool, stepd.node, stepd.step, stepd.step_provider, stepd.queue, stepd.lane, stepd.subscription, stepd.schedule, stepd.tick,
+	truncate stepd.node_pool, stepd.node, stepd.step, stepd.step_provider, stepd.queue, stepd.lane, stepd.subscription, stepd.schedule, stepd.tick, stepd.doubt,
 		stepd.ready, stepd.waiting, stepd.fifo_inbox, stepd.fifo_group, stepd.fifo_backlog, stepd.unrouted, stepd.lease, stepd.unique_job,
 		stepd.cancel_request, stepd.renewal, stepd.state, stepd.job, stepd.outcome, stepd.attempt, stepd.log restart identity;
 	select setval('stepd.job_id', 1, false);

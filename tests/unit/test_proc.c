@@ -3,6 +3,7 @@
 #include "proc/chan.h"
 #include "proc/listen.h"
 #include "proc/notify.h"
+#include "proc/place.h"
 #include "proc/spawn.h"
 #include "proc/wake.h"
 #include "role/deaths.h"
@@ -295,6 +296,24 @@ static int tokens(int fd)
 	return n;
 }
 
+static void test_place(void **state)
+{
+	int64_t started = sd_place_started(getpid());
+	pid_t pid = fork();
+
+	if (pid == 0)
+		_exit(0);
+	assert_true(sd_place_lives(getpid(), started));
+	assert_true(sd_place_lives(getpid(), -1));
+	assert_false(sd_place_lives(getpid(), started + 1)); /* another process of that pid */
+	assert_false(sd_place_lives(0, -1));
+	assert_int_equal(waitid(P_PID, (id_t)pid, &(siginfo_t){0}, WEXITED | WNOWAIT), 0);
+	assert_false(sd_place_lives(pid, -1)); /* a zombie */
+	waitpid(pid, NULL, 0);
+	assert_false(sd_place_lives(pid, -1));
+	assert_int_equal(sd_place_started(pid), -1);
+}
+
 static void test_wake(void **state)
 {
 	static const struct {
@@ -340,6 +359,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_wake),
+		cmocka_unit_test(test_place),
 		cmocka_unit_test(test_channel),
 		cmocka_unit_test(test_channel_refuses_other_sizes),
 		cmocka_unit_test(test_deaths_are_told_until_acknowledged),
