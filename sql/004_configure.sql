@@ -394,6 +394,7 @@ comment on function stepd.configure(text, jsonb, jsonb, jsonb) is
 	'Replace what this node name provides: steps with their triggers (the manifest), and the settings of the queues it has blocks for. Queues without a block get the defaults. NOTIFY stepd_settings.';
 
 drop function if exists stepd.lanes(text[]);
+-- rated is for daemons of before, which run beside new ones in an upgrade.
 create or replace function stepd.lanes(steps text[]) returns table (lane_id int, step text, queue text, timeout_ms bigint, strategy text, paused boolean,
 	rated boolean, batch int)
 language plpgsql stable as $$

@@ -434,15 +434,36 @@ create type stepd._claimed as (lease_id bigint, lane_id int, job_id bigint, atte
 	queue text, group_id text, parent_id bigint, trace_id uuid, enqueued_at_us bigint, cursor bigint, input text, more boolean);
 comment on type stepd._claimed is 'A claimed job, as its worker wants to know it; or (job_id null) a batch that is to be read with claimed(). more: could another worker find jobs there, now? Null: if the batch is as large as asked.';
 
-create or replace function stepd._claim_alone(lane_id int) returns boolean
+-- In vain: where those in doubt stand in front and may not run (their group is full), the session goes alone so often only.
+create or replace function stepd._claim_alone(lane_id int, most int) returns boolean
 language plpgsql stable as $$
 #variable_conflict use_column
+declare
+	newest timestamptz := (select max(d.at) from stepd.doubt d where d.lane_id = _claim_alone.lane_id and d.at > clock_timestamp() - interval '5 min');
+	vain text[] := string_to_array(current_setting('stepd.alone_' || lane_id, true), ' ');
 begin
-	return exists (select from stepd.doubt d where d.lane_id = _claim_alone.lane_id and d.at > clock_timestamp() - interval '5 min')
-		and exists (select from (select x.pos from stepd.ready x where x.lane_id = _claim_alone.lane_id order by x.lane_id, x.rank, x.pos limit 1000) x
+	return newest is not null and (vain[1]::int >= 200 and vain[2] = extract(epoch from newest)::text) is not true
+		and exists (select from (select x.pos from stepd.ready x where x.lane_id = _claim_alone.lane_id order by x.lane_id, x.rank, x.pos limit most + 50) x
 			join stepd.doubt d on d.job_id = x.pos);
 end $$;
-comment on function stepd._claim_alone(int) is 'Is there one among the next jobs of a lane that may be what its node vanished of? Then they are taken one at a time.';
+comment on function stepd._claim_alone(int, int) is 'Is there one among about so many next jobs of a lane that may be what its node vanished of? Then they are taken one at a time.';
+
+create or replace function stepd._claimed_alone(lane_id int, ids bigint[]) returns void
+language plpgsql as $$
+#variable_conflict use_column
+declare
+	name text := 'stepd.alone_' || lane_id;
+	newest text := (select extract(epoch from max(d.at)) from stepd.doubt d where d.lane_id = _claimed_alone.lane_id);
+	vain text[] := string_to_array(current_setting(name, true), ' ');
+begin
+	delete from stepd.doubt d where d.job_id = any (ids);
+	if found then
+		perform set_config(name, '', false);
+	else
+		perform set_config(name, case when vain[2] = newest then vain[1]::int + 1 else 1 end || ' ' || newest, false);
+	end if;
+end $$;
+comment on function stepd._claimed_alone(int, bigint[]) is 'A job was taken alone: it is in doubt no more, or it was not the one.';
 
 create or replace function stepd._claim_check(slot int, generation bigint, lanes int[], cursors bigint[], maxes int[], total int, large int, mosts int[], idle int[]) returns void
 language plpgsql as $$
@@ -502,7 +523,7 @@ begin
 		end if;
 		rate := case when c.rate_limit > 0 then stepd._claim_rate(c, locks, beside) end;
 		continue when rate <= 0;
-		alone := doubts and stepd._claim_alone(c.lane_id);
+		alone := doubts and stepd._claim_alone(c.lane_id, least(c.most, room));
 		most := case when alone then 1 else least(c.most, room, rate) end;
 		wide := least(greatest(most, case when c.per_group = 1 and room = total and not alone then mosts[c.ord] end), rate); -- elsewhere others could take them
 		b := stepd._claim_take(c, locks, claim.node_id, claim.slot, most, wide, case when c.rate_limit = 0 and not alone then mosts[c.ord] end, cardinality(idle) > 0);
@@ -518,7 +539,7 @@ begin
 			end if;
 		end if;
 		if alone then
-			delete from stepd.doubt d where d.job_id = any (b.ids);
+			perform stepd._claimed_alone(c.lane_id, b.ids);
 			b.more := true;
 		end if;
 		room := room - cardinality(b.ids);

@@ -158,8 +158,9 @@ begin
 			delete from stepd.lease l where l.id = any (leases);
 			return;
 		elsif done > 0 then
-			-- as many jobs as the leases hold, but not the same ones
-			perform stepd._bad('jobs', 'some are not in their leases', 'Finish them one by one.');
+			-- as many jobs as the leases hold, but not the same ones: once more, one by one
+			delete from stepd.outcome o using stepd.lease l cross join lateral unnest(l.ids, l.buckets) u (job, bucket)
+			where l.id = any (leases) and l.node_id = finish.node_id and o.id = u.job and o.bucket = u.bucket;
 		end if;
 	end if;
 

@@ -313,13 +313,14 @@ static const char prepare_sql[] =
 	"comment on table stepd.migration is 'The migrations that made this schema; written by stepd at start and by stepctl migrate.'";
 
 /*
- * Whoever migrates, all belongs to the role that made the schema: a member of it (or a superuser) gives it what is his, and
+ * Whoever migrates, all belongs to the role that did so first, and before that to the schema's owner: a member of it (or a superuser) gives it what is his, and
  * goes on as that role.  Else it could not use or replace what he made, nor he keep his hands off it later.
  */
 static const char own_sql[] =
 	"do $$ declare boss oid; me oid; x text; begin"
-	" select c.relowner into boss from pg_class c where c.oid = 'stepd.migration'::regclass;"
 	" select r.oid into me from pg_roles r where r.rolname = current_user;"
+	" select case when not exists (select from stepd.migration) and pg_has_role(me, n.nspowner, 'usage') then n.nspowner else c.relowner end into boss"
+	"  from pg_class c join pg_namespace n on n.oid = c.relnamespace where c.oid = 'stepd.migration'::regclass;"
 	" if not pg_has_role(me, boss, 'usage') then return; end if;"
 	" for x in"
 	"  select format('%s %s', case c.relkind when 'v' then 'view' when 'S' then 'sequence' else 'table' end, c.oid::regclass) from pg_class c"

@@ -72,6 +72,8 @@ def test_whoever_migrates_all_is_the_owners(stepd, db, stage, tmp):
         stepd.stepctl("--database", f"{db.conninfo} user={role}", "migrate")
 
     try:
+        migrate(member)
+        assert db.value(strangers) == "", "the schema was made for its owner"
         migrate(owner)
         n = version_of(db)
         db.execute(f"alter function stepd.claim owner to {member}; alter type stepd._claimed owner to {member}; alter view stepd.jobs owner to {member};"

@@ -132,6 +132,16 @@ select throws_ok($$select stepd.finish(t.n(), 7, null, null, null, null, null, n
 select throws_like($$select stepd.finish(t.n(), 7, '{1}', '{1,2}', '{completed}', '{1}', '{1}', null, null, null, null)$$, 'jobs: has 2 elements, and leases has 1', 'arrays of different length');
 select throws_like($$select stepd.finish(t.n(), 7, '{1}', '{1}', '{completed}', '{1}', '{1,2}', null, null, null, null)$$, 'durations_us: has 2 elements, and jobs has 1', 'also later ones');
 select throws_like($$select stepd.finish(t.n(), 7, '{1}', '{1}', '{done}', '{1}', '{1}', null, null, null, null)$$, 'outcomes[1]: ''done'' is none of completed%', 'an unknown outcome');
+savepoint mixed;
+truncate stepd.ready;
+select array_agg(j) as m from stepd.enqueue_many('std', '[{}, {}, {}, {}]') j \gset
+select t.claim(11, 'Std', 2), t.claim(12, 'Std', 2);
+select t.lease((:'m'::bigint[])[1]) as l1, t.lease((:'m'::bigint[])[3]) as l2 \gset
+select results_eq(format($$select * from stepd.finish(t.n(), 7, '{%1$s,%1$s,%2$s,%2$s}', '{%3$s,%4$s,%5$s,999999}', array_fill('completed'::text, '{4}'), '{1,1,1,1}', '{1,1,1,1}', null, null, null, null)$$,
+	:l1, :l2, (:'m'::bigint[])[1], (:'m'::bigint[])[2], (:'m'::bigint[])[3]), $$values (999999::bigint, 'refused')$$, 'as many as the leases hold, but one of them they do not');
+select is((select array_agg(status order by id) from stepd.jobs where id = any (:'m'::bigint[])), '{completed,completed,completed,running}', 'the others are stored');
+select is((select count(*)::int from stepd.outcome where id = any (:'m'::bigint[])), 3, 'once');
+rollback to mixed;
 select is(t.sound(), 'sound', 'sound');
 
 -- what the database rejects

@@ -102,6 +102,29 @@ select is(array[cardinality(t.claim(6, 'Std', 9, :b)), cardinality(t.claim(6, 'S
 select is((select count(*)::int from stepd.doubt), 0, 'they are alone with their leases now');
 select is(cardinality(t.claim(7, 'Std', 9, :b)), (select count(*)::int - 4 from stepd.jobs where queue = 'std' and status in ('running', 'ready')), 'the others come together');
 rollback to doubt;
+-- those in doubt stand in front and may not run: their group is full
+select stepd.queue_set('std', '{"concurrencyPerGroup": 1}');
+select t.due();
+update stepd.ready set group_hash = 7 where pos in (1, 3, 4);
+insert into stepd.lease (node_id, slot, generation, lane_id, claimed_at, since, has_unique, ids, buckets, attempts, groups)
+	select :b, 77, 1, lane_id, now(), now(), false, array[pos], array[bucket], array[attempt], array[7] from stepd.ready where pos = 4;
+delete from stepd.ready where pos = 4;
+select count(*) from stepd.enqueue_many('std', (select jsonb_agg(jsonb_build_object('group', 'free' || i)) from generate_series(1, 400) i));
+create function pg_temp.alone(node int) returns int language plpgsql as $$
+declare
+	ids bigint[];
+	n int := 0;
+begin
+	loop
+		ids := t.claim(78, 'Std', 9, node);
+		exit when cardinality(ids) <> 1 or n = 300;
+		n := n + 1;
+		perform t.finish(ids[1]);
+	end loop;
+	return n;
+end $$;
+select is(pg_temp.alone(:b), 200, 'after some in vain the others come together');
+rollback to doubt;
 update stepd.doubt set at = clock_timestamp() - interval '6 min';
 select t.due();
 select is(cardinality(t.claim(6, 'Std', 9, :b)), 4, 'after a while they are jobs like others');
