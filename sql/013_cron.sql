@@ -61,10 +61,7 @@ declare
 begin
 	perform stepd._required('{schedule_ids,fire_at,next_at,fired_at}', cron_fire.schedule_ids is null, cron_fire.fire_at is null, cron_fire.next_at is null,
 		cron_fire.fired_at is null);
-	if cardinality(schedule_ids) <> cardinality(cron_fire.fire_at) or cardinality(schedule_ids) <> cardinality(next_at)
-			or cardinality(schedule_ids) <> cardinality(revisions) then
-		perform stepd._check_lengths('{schedule_ids,fire_at,next_at,revisions}', array[cardinality(schedule_ids), cardinality(cron_fire.fire_at), cardinality(next_at), cardinality(revisions)]);
-	end if;
+	perform stepd._check_lengths('{schedule_ids,fire_at,next_at,revisions}', array[cardinality(schedule_ids), cardinality(cron_fire.fire_at), cardinality(next_at), cardinality(revisions)]);
 	perform stepd._check_list('schedule_ids', schedule_ids), stepd._check_times('fire_at', cron_fire.fire_at),
 		stepd._check_times('next_at', next_at, true);
 	perform stepd._bad('fired_at', format('%s is not between 1970 and 9999', cron_fire.fired_at))
@@ -124,9 +121,7 @@ language plpgsql as $$
 #variable_conflict use_column
 begin
 	perform stepd._required('{schedule_ids,next_at}', schedule_ids is null, next_at is null);
-	if cardinality(schedule_ids) <> cardinality(next_at) or cardinality(schedule_ids) <> cardinality(descriptions) then
-		perform stepd._check_lengths('{schedule_ids,next_at,descriptions}', array[cardinality(schedule_ids), cardinality(next_at), cardinality(descriptions)]);
-	end if;
+	perform stepd._check_lengths('{schedule_ids,next_at,descriptions}', array[cardinality(schedule_ids), cardinality(next_at), cardinality(descriptions)]);
 	perform stepd._check_list('schedule_ids', schedule_ids), stepd._check_times('next_at', next_at, true), stepd._check_list('descriptions', descriptions, true);
 	update stepd.schedule c set next_run = u.next, description = coalesce(u.description, c.description)
 	from unnest(schedule_ids, next_at, descriptions) u (id, next, description)

@@ -85,33 +85,7 @@ begin
 end $$;
 comment on function stepd._partition_drop(date, timestamptz) is 'Drop the partitions of a day; what has not ended, or ended after that time, moves to today. False: one of its jobs is held, or was taken up again.';
 
--- Who calls may be a member of the owner's role.  What he makes would be his: the others could not drop it.
-create or replace function stepd._partition_make(day date) returns boolean
-language plpgsql as $$
-declare
-	parent text;
-	part text;
-	made boolean := false;
-begin
-	foreach parent in array array['job', 'outcome', 'attempt', 'log'] loop
-		part := parent || to_char(day, '"_p"YYYYMMDD');
-		continue when to_regclass('stepd.' || part) is not null;
-		made := true;
-		execute format('create table stepd.%I (like stepd.%I including defaults including constraints including storage)', part, parent);
-		execute format('lock table stepd.%I in access exclusive mode', parent || '_default');
-		-- rows of that day that the default partition took meanwhile; under its lock, so that none can slip in between
-		execute format('with moved as (delete from stepd.%I where bucket = %L returning *) insert into stepd.%I select * from moved',
-			parent || '_default', day, part);
-		execute format('alter table stepd.%I attach partition stepd.%I for values from (%L) to (%L)', parent, part, day, day + 1);
-		execute format('comment on table stepd.%I is %L', part, 'Partition of stepd.' || parent || ' for ' || day || ' (UTC).');
-	end loop;
-	if made then
-		perform stepd._partitions_own();
-	end if;
-	return made;
-end $$;
-comment on function stepd._partition_make(date) is 'Create the partitions of a day; false: they were there.';
-
+-- Who calls upkeep() may be a member of the owner's role.  What he makes would be his: the others could not drop it.
 create or replace function stepd._partitions_own() returns void
 language plpgsql as $$
 declare
@@ -155,7 +129,6 @@ begin
 		return;
 	end if;
 
-	perform stepd._partitions_own();
 	-- queues that keep less than the rest: row by row
 	select greatest(keep, max(x.history_ms) * interval '1 ms') into longest from stepd.queue x;
 	for q in
@@ -205,6 +178,7 @@ begin
 			done := done || format('could not make the partitions of %s: locked', today + i);
 		end;
 	end loop;
+	perform stepd._partitions_own();
 	foreach day in array past loop
 		begin
 			if stepd._partition_drop(day, clock_timestamp() - longest) then

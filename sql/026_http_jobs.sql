@@ -35,9 +35,7 @@ declare
 	j record;
 begin
 	perform stepd._required('{ids,waits,output}', http_jobs.ids is null, http_jobs.waits is null, output is null);
-	if cardinality(ids) <> cardinality(waits) then
-		perform stepd._check_lengths('{ids,waits}', array[cardinality(ids), cardinality(waits)]);
-	end if;
+	perform stepd._check_lengths('{ids,waits}', array[cardinality(ids), cardinality(waits)]);
 	perform stepd._check_list('ids', ids), stepd._check_list('waits', waits);
 	for j in select u.id, u.wait from unnest(ids, waits) with ordinality u (id, wait, ord) order by u.ord loop
 		document := stepd._http_ended(j.id, output);

@@ -112,7 +112,7 @@ comment on function stepd._override(text, text) is 'One setting with its name an
 create or replace function stepd._override_columns(key text) returns text[]
 language sql immutable as $$
 	select case when key = 'rateLimit' then '{rate_limit,rate_window_ms}'
-		else array[lower(regexp_replace(key, '([A-Z])', E'_\\1', 'g')) || case when key in ('retryDelay', 'maxRetryDelay', 'timeout', 'history') then '_ms' else '' end] end
+		else array[stepd._setting_column(key)] end
 $$;
 comment on function stepd._override_columns(text) is 'The columns of stepd.queue that a setting is kept in.';
 

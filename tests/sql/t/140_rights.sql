@@ -86,8 +86,9 @@ select format('create role stepd_t_member in role %I', current_user) as g \gset
 :g;
 select format('drop table stepd.%I', v || to_char(stepd._today() + 7, '"_p"YYYYMMDD')) as g from unnest('{job,outcome,attempt,log}'::text[]) v \gexec
 set local role stepd_t_member;
-select ok(stepd._partition_make(stepd._today() + 7), 'a member makes the partitions of a day');
+select stepd.maintain('30 days');
 reset role;
+select ok(to_regclass('stepd.job' || to_char(stepd._today() + 7, '"_p"YYYYMMDD')) is not null, 'a member makes the partitions of a day');
 create function pg_temp.strangers() returns int language sql as $$
 	select count(*)::int from pg_class c where c.relnamespace = 'stepd'::regnamespace and c.relowner <> (select relowner from pg_class where oid = 'stepd.migration'::regclass)
 $$;
