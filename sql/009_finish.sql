@@ -224,6 +224,17 @@ end $$;
 comment on function stepd.release(bigint[], bigint[]) is
 	'Give unstarted jobs back to ready, with no attempt used; lease and job go together. Returns how many were still held.';
 
+create or replace function stepd.holds(node_id int, lease bigint, job bigint) returns boolean
+language plpgsql stable
+set enable_seqscan = off set jit = off as $$
+#variable_conflict use_column
+begin
+	perform stepd._required('{node_id,lease,job}', holds.node_id is null, holds.lease is null, holds.job is null);
+	return exists (select from stepd.lease l where l.id = holds.lease and l.node_id = holds.node_id and holds.job = any (l.ids));
+end $$;
+comment on function stepd.holds(int, bigint, bigint) is
+	'Is a job still held by the lease with which a node claimed it? False: others have it, or may, and its outcome would be refused.';
+
 create or replace function stepd.give_back(node_id int, slot int, generation bigint, keep bigint[]) returns int
 language plpgsql
 set enable_seqscan = off set jit = off as $$

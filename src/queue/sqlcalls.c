@@ -18,6 +18,7 @@ const struct sd_db_stmt sd_sql_end_session = {"end_session", "select stepd.end_s
 const struct sd_db_stmt sd_sql_died = {
 	"died", "select job_id, verdict from stepd.died($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)", 13};
 const struct sd_db_stmt sd_sql_began = {"began", "select stepd.began($1, $2, $3, $4)", 4};
+const struct sd_db_stmt sd_sql_holds = {"holds", "select stepd.holds($1, $2, $3)", 3};
 const struct sd_db_stmt sd_sql_http_finish = {
 	"http_finish", "select stepd.http_finish($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)", 12};
 const struct sd_db_stmt sd_sql_http_died = {

@@ -24,6 +24,7 @@ extern const struct sd_db_stmt sd_sql_http_key;	   /* nothing; 64 hex digits */
 extern const struct sd_db_stmt sd_sql_http_jobs;   /* ids[], waits[], output */
 extern const struct sd_db_stmt sd_sql_worker_here; /* node, slot, generation, pid */
 extern const struct sd_db_stmt sd_sql_began;	  /* node, lease, job, age_us */
+extern const struct sd_db_stmt sd_sql_holds;	  /* node, lease, job */
 extern const struct sd_db_stmt sd_sql_progress;	  /* node, lease, job, progress */
 extern const struct sd_db_stmt sd_sql_state_get;  /* group, key */
 extern const struct sd_db_stmt sd_sql_state_list; /* group */

@@ -3,7 +3,7 @@
  * where a deadline is due between: attempts past their deadline, past a limit
  * of their pool, or cancelled are ended; workers that did their share of jobs
  * or grew too big are replaced, gently: the new one is up before the old one is
- * asked to drain.
+ * asked to drain.  A keeper that hangs is told of.
  *
  * Memory and CPU time are looked at ten times a second, and only of pools that
  * limit them.  limit.h says what counts.
@@ -154,6 +154,29 @@ void sd_kid_worn(struct sd_kid *kid)
 		sd_kid_event(kid, SD_KID_WANT_DRAIN, 0);
 }
 
+/* ---- the keeper ---- */
+
+/*
+ * Seen late twice: after a stop of the whole machine, or of us, the beat is late in any case.  It is not replaced: whoever
+ * stopped it may have meant to, and a kill would do away with what it is about to say.
+ */
+static void look_at_keeper(struct sd_kid *kid, int64_t now_us)
+{
+	int64_t beat = atomic_load(&sd_kid_slot(kid)->beat_us), lease_ms = kid->group->gen->conf->database_lease_ms;
+	bool late = beat > 0 && beat < now_us - lease_ms * SD_MS;
+
+	if (late && kid->quiet && !kid->silent) {
+		kid->silent = true;
+		sd_log(SD_LOG_WARN, "%s (pid %d) gave no sign of life for %lld s, which is longer than database.lease: other nodes may take over"
+		       " what runs here; if it is stopped, continue it, and if it hangs, kill it: another one is started",
+		       kid->name, kid->pid, (long long)((now_us - beat) / SD_SEC));
+	} else if (!late && kid->silent) {
+		kid->silent = false;
+		sd_log(SD_LOG_INFO, "%s (pid %d) is alive again", kid->name, kid->pid);
+	}
+	kid->quiet = late;
+}
+
 /* When to look at this attempt's deadline; it has to be seen past it twice (decide.h). */
 static int64_t look_again_us(const struct sd_kid *kid, const struct sd_seen *seen, int64_t now_us)
 {
@@ -182,6 +205,8 @@ void sd_enforce(struct sd_super *su, int64_t now_us, bool slow)
 	for (struct sd_kid *k = su->kids; k != NULL; k = k->next) {
 		struct sd_seen seen;
 
+		if (k->group->role == SD_ROLE_KEEPER && slow && k->state == SD_KID_READY)
+			look_at_keeper(k, now_us);
 		if (!sd_roles[k->group->role].holds_jobs)
 			continue;
 		sd_slot_look(sd_kid_slot(k), now_us, &seen);

@@ -1,7 +1,7 @@
 # Roles: what each kind of child process does.
 src_libstepd_a_SOURCES += src/role/role.h src/role/child.c src/role/ask.h src/role/ask.c \
 	src/role/worker.h src/role/worker.c src/role/worker_claim.c src/role/worker_commit.c src/role/worker_ask.c \
-	src/role/worker_judge.c src/role/worker_orphan.c src/role/worker_report.c src/role/worker_wake.c src/role/worker_wear.c src/role/refused.h src/role/refused.c
+	src/role/worker_judge.c src/role/worker_lease.c src/role/worker_orphan.c src/role/worker_report.c src/role/worker_wake.c src/role/worker_wear.c src/role/refused.h src/role/refused.c
 src_libstepd_a_SOURCES += src/role/http.h src/role/http.c src/role/http_request.c src/role/http_worker.c src/role/http_admin.c \
 	src/role/http_accept.c src/role/http_db.c src/role/http_tls.c src/role/http_depths.c src/role/http_cors.c \
 	src/role/http_stream.c src/role/http_death.c src/role/http_jobs.c

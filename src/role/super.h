@@ -71,6 +71,7 @@ struct sd_kid {
 	int64_t idle_us;   /* since when it has nothing to do; 0: it has */
 	uint64_t jobs_seen;
 	bool closed;	   /* it said that no new connection reaches it */
+	bool quiet, silent; /* a keeper: its beat was late when last looked at; and that was said */
 	struct sd_ending ending;
 	char box[32];	   /* its cgroup; "": none */
 	bool out_of_memory; /* the kernel said so */

@@ -432,6 +432,7 @@ static void init_watchers(struct sd_worker *w)
 	ev_timer_init(&w->patience_timer, on_patience_timer, PATIENCE_SECONDS, 0.);
 	ev_signal_init(&w->term, on_term, SIGTERM);
 	sd_worker_report_init(w);
+	sd_worker_lease_init(w);
 	w->chan_io.data = w->wake_io.data = w->runner_io.data = w->flush_timer.data = w->slow_timer.data =
 		w->retry_timer.data = w->patience_timer.data = w->term.data = w;
 	ev_io_start(w->loop, &w->chan_io);

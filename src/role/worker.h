@@ -41,6 +41,7 @@ struct sd_worker {
 	ev_timer report_timer; /* what the handler says of its progress is told */
 	ev_timer orphan_timer; /* the supervisor is dead, and who succeeds it must not find us at work */
 	ev_timer began_timer;  /* that it runs is told */
+	ev_timer lease_timer;  /* whether its lease still holds it, should the node be silent */
 	ev_signal term;
 
 	int group;	/* in the scoreboard */
@@ -93,6 +94,7 @@ struct sd_worker {
 	int64_t report_us;	    /* when progress was told last */
 	int64_t began_job, began_lease; /* whose start was told last … */
 	bool telling_start;	    /* … or is on its way */
+	int64_t asked_job, asked_lease; /* is it still ours?  0: nothing is asked */
 	struct sd_attempt *spare;
 };
 
@@ -146,6 +148,10 @@ void sd_worker_orphan_goes(struct sd_worker *w); /* if all is told */
 
 /* worker_ask.c */
 void sd_worker_answer(struct sd_worker *w, struct sd_ask *ask);
+
+/* worker_lease.c */
+void sd_worker_lease_init(struct sd_worker *w);
+void sd_worker_watch_lease(struct sd_worker *w); /* as long as handlers run */
 
 /* worker_report.c: that a handler runs, and how far it is */
 void sd_worker_report_init(struct sd_worker *w);

@@ -116,10 +116,12 @@ static void on_began_told(void *arg, PGresult *const *results, size_t n, const s
 		if (err->class == SD_ERR_TRANSIENT && !w->orphaned)
 			w->began_job = w->began_lease = 0;
 	}
-	if (w->orphaned)
+	if (w->orphaned) {
 		sd_worker_pump(w);
-	else
-		sd_worker_look_for_start(w);
+		return;
+	}
+	sd_worker_watch_lease(w);
+	sd_worker_look_for_start(w);
 }
 
 static void tell_start(struct sd_worker *w, const struct sd_attempt *a, int64_t age_us)

@@ -180,7 +180,7 @@ static void withdraw(struct sd_slot *slot, const struct sd_attempt *a)
  * The keeper writes the lease of a new life before its node_id, and takes the old node_id away before both.  So the lease
  * is read first: if the node is still ours after that, it is ours that was read, however long we were stopped in between.
  */
-static bool is_leased(const struct sd_runner *r, const struct sd_attempt *a)
+bool sd_runner_is_leased(const struct sd_runner *r, const struct sd_attempt *a)
 {
 	if (r->board == NULL)
 		return true;
@@ -196,7 +196,7 @@ static bool may_start(const struct sd_runner *r)
 {
 	const struct sd_attempt *a = r->given.head;
 
-	return a != NULL && !r->held && (a->http != NULL || (!sd_slot_halted(r->slot) && is_leased(r, a) && !sd_is_orphan()));
+	return a != NULL && !r->held && (a->http != NULL || (!sd_slot_halted(r->slot) && sd_runner_is_leased(r, a) && !sd_is_orphan()));
 }
 
 /* With the lock held. */

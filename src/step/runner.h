@@ -63,6 +63,7 @@ void sd_runner_resume(struct sd_runner *r);
  * elsewhere by now.  Without a board, and for requests, nothing is asked.
  */
 void sd_runner_set_board(struct sd_runner *r, const struct sd_scoreboard *board);
+bool sd_runner_is_leased(const struct sd_runner *r, const struct sd_attempt *a); /* by that; without a board always */
 
 /* Where replies in pieces go; set before the first attempt is given.  Without it they go nowhere. */
 void sd_runner_set_stream(struct sd_runner *r, const struct sd_stream_ops *ops, void *arg);

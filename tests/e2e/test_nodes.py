@@ -45,8 +45,8 @@ STEPD_STEP(.name = "Witness", .triggers = STEPD_TRIGGERS(STEPD_QUEUE("witness"))
 """
 
 
-def config(d, queues, processes=2, lease="2s"):
-    return d.config(node={"name": d.name}, queues=queues, http={"listen": "off"}, admin={"listen": "off"}, stop={"killGrace": "500ms"},
+def config(d, queues, processes=2, lease="2s", grace="500ms"):
+    return d.config(node={"name": d.name}, queues=queues, http={"listen": "off"}, admin={"listen": "off"}, stop={"killGrace": grace},
                     database={"url": d.db.conninfo, "lease": lease}, logging={"level": "info"},
                     pools={"default": {"processes": processes, "serves": ["queue"]}})
 
@@ -98,7 +98,7 @@ def test_what_runs_on_a_node_that_was_lost_is_ended_when_it_is_back(node, db):
     mark = a.log_mark()
     for p in frozen:
         p.kill(signal.SIGCONT)
-    a.wait_log("ending 2 jobs that run here: they are no longer ours", mark, deadline=20)
+    a.wait_log(r"ending (\d jobs? that runs? here|job %d:)" % jobs[1], mark, deadline=20)  # the keeper or the worker, who comes first
     a.wait_log(f"outcome refused.*job={jobs[0]}\\b", mark, deadline=20)
     harness.wait_for(lambda: not stubborn.alive, 20, "the handler that does not ask is ended")
     assert polite.alive
@@ -109,9 +109,49 @@ def test_what_runs_on_a_node_that_was_lost_is_ended_when_it_is_back(node, db):
     assert {db.job(j)["node"] for j in jobs} == {"b"}
 
 
+def test_what_runs_beside_a_keeper_that_hangs_is_ended_when_others_have_it(node, db):
+    """Its worker asks by itself.  The node is silent, but its supervisor and its workers are well."""
+    a = node("a")
+    jobs = [db.enqueue("kit", {"do": what, "until_attempt": 2})[0] for what in ("wait_cancel", "loop")]
+    for j in jobs:
+        db.wait_status(j, "running")
+    stubborn = harness.Proc(db.job(jobs[1])["pid"])
+    keeper = a.child("^stepd: keeper")
+    keeper.kill(signal.SIGSTOP)
+    node("b")
+    for j in jobs:
+        done = db.wait_status(j, "completed", deadline=20)
+        assert (done["node"], done["attempt"]) == ("b", 2)
+        a.wait_log(f"ending job {j}: the node's lease was not renewed", deadline=20)
+    a.wait_log(f"outcome refused.*job={jobs[0]}\\b", deadline=20)
+    harness.wait_for(lambda: not stubborn.alive, 20, "the handler that does not ask is ended")
+    a.wait_log(r"keeper \(pid %d\) gave no sign of life for \d+ s" % keeper.pid, deadline=20)
+    assert harness.Proc(keeper.pid).state == "T"
+    keeper.kill(signal.SIGCONT)
+    a.wait_log(r"keeper \(pid %d\) is alive again" % keeper.pid, deadline=20)
+    db.wait_value("select count(*) from stepd.nodes where name = 'a' and status = 'alive'", 1, deadline=20)
+    assert [(x["outcome"], x["node"]) for j in jobs for x in db.attempts(j)] == [("lost", "a")] * 2
+
+
+def test_what_runs_beside_a_keeper_that_hangs_goes_on_while_it_is_ours(node, db):
+    """The lease is over, but nobody took the job; it is the only run of it."""
+    a = node("a")
+    [job] = db.enqueue("kit", {"do": "wait_cancel", "key": "mine"})
+    db.wait_status(job, "running")
+    keeper = a.child("^stepd: keeper")
+    keeper.kill(signal.SIGSTOP)
+    a.wait_log("gave no sign of life", deadline=20)  # by now its worker has asked more than once
+    keeper.kill(signal.SIGCONT)
+    a.wait_log("is alive again", deadline=20)
+    assert db.job(job)["status"] == "running"
+    db.execute("select stepd.cancel(%s)", job)
+    db.wait_status(job, "cancelled")
+    assert [(x["outcome"], x["attempt"]) for x in db.attempts(job)] == [("cancelled", 1)]
+
+
 def test_a_worker_that_is_idle_while_its_node_joins_anew_works_on(node, db):
     """It learns that its life is over after the node has none any more, and before it has another."""
-    a = node("a", processes=1)
+    a = node("a", processes=1, grace="20s")
     [job] = db.enqueue("kit", {"ms": 3000})
     db.wait_status(job, "running")
     worker = a.child("^stepd: worker")

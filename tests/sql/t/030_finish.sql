@@ -124,6 +124,8 @@ select results_eq(format('select id, status from stepd.jobs where id >= %s order
 	format($$values (%1$s::bigint, 'completed'), (%1$s + 1, 'retrying'), (%1$s + 2, 'running'), (%1$s + 3, 'failed'), (%1$s + 4, 'ready')$$, :a), 'and only the told ones move');
 select is((select ids from stepd.lease where id = :l), array[:a + 2, :a + 4]::bigint[], 'the lease holds the rest, in order');
 select is((select count(*)::int from stepd.finish(t.n() + 1, 7, array[:l, :l], array[:a + 2, :a + 4]::bigint[], '{completed,completed}', '{1,1}', '{1,1}', null, null, null, null) where verdict = 'refused'), 2, 'another node''s word is refused');
+select is(array(select stepd.holds(n, l, j) from (values (t.n(), :l, :a + 4), (t.n() + 1, :l, :a + 4), (t.n(), :l + 1, :a + 4), (t.n(), :l, 4711::bigint)) v (n, l, j)),
+	'{t,f,f,f}', 'held by its node, with its lease');
 select is(stepd.release(array[:l, :l, :l], array[:a + 4, 4711, :a]::bigint[]), 1, 'release of what it holds, and only that');
 select is(t.finish(:a + 4, lease => :l), 'refused', 'what was released cannot be finished');
 select is(t.finish(:a + 2), 'completed', 'the other can');
