@@ -232,3 +232,54 @@ comment on view stepd.nodes is 'Every start of a daemon that is still remembered
 comment on column stepd.nodes.status is 'alive; silent: its lease has run out and it will be declared lost; lost; left: it stopped in order.';
 comment on column stepd.nodes.running is 'Jobs that its workers run.';
 comment on column stepd.nodes.held is 'Jobs that its workers have claimed, the running ones included.';
+
+-- With its owner's rights: who may look at some of stepd.jobs is to know where it begins and ends, and no more.
+create or replace function stepd._job_span(out first bigint, out last bigint)
+language plpgsql stable security definer set search_path = pg_catalog, pg_temp as $$
+begin
+	select min(j.id), max(j.id) into first, last from stepd.job j;
+end $$;
+comment on function stepd._job_span() is 'The lowest and the highest id in stepd.jobs; null: there is none.';
+
+/*
+ * To sort the view for its last rows takes seconds for each million of jobs that are kept.  So it is read from its end, in
+ * pieces that grow, until enough was found.  A status that few jobs have, or a trace, has an index and needs no pieces.
+ */
+create or replace function stepd.latest_jobs(most int, queue text default null, step text default null, status text default null, trace_id uuid default null)
+returns setof bigint
+language plpgsql stable
+set jit = off as $$
+#variable_conflict use_column
+declare
+	find constant text := 'select id from stepd.jobs where id between $1 and $2'
+		|| case when latest_jobs.queue is not null then ' and queue = $4' else '' end
+		|| case when latest_jobs.step is not null then ' and step = $5' else '' end
+		|| case when latest_jobs.status is not null then ' and status = $6' else '' end
+		|| case when latest_jobs.trace_id is not null then ' and trace_id = $7' else '' end
+		|| ' order by id desc limit $3';
+	indexed constant boolean := latest_jobs.trace_id is not null or coalesce(latest_jobs.status, 'completed') <> 'completed';
+	wanted int := most;
+	width bigint := greatest(most * 2::bigint, 500);
+	span record;
+	hi bigint;
+	found_now bigint;
+begin
+	perform stepd._required('{most}', most is null);
+	perform stepd._check_range('most', most, 1, 10000000);
+	if latest_jobs.status <> all ('{scheduled,ready,running,retrying,completed,failed,cancelled,skipped,unrouted}') then
+		perform stepd._bad('status', format('%L is none of scheduled, ready, running, retrying, completed, failed, cancelled, skipped, unrouted', left(latest_jobs.status, 60)));
+	end if;
+	select * into span from stepd._job_span();
+	hi := span.last;
+	while wanted > 0 and hi >= span.first loop
+		return query execute find
+			using case when indexed then span.first else hi - width + 1 end, hi, wanted, latest_jobs.queue, latest_jobs.step, latest_jobs.status, latest_jobs.trace_id;
+		exit when indexed;
+		get diagnostics found_now = row_count;
+		wanted := wanted - found_now;
+		hi := hi - width;
+		width := width * 4;
+	end loop;
+end $$;
+comment on function stepd.latest_jobs(int, text, text, text, uuid) is
+	'The ids of the newest jobs, newest first, at most so many; of that queue, step, status and trace where given. For select … from stepd.jobs where id = any (array(select stepd.latest_jobs(50))), which takes milliseconds however many jobs there are.';

@@ -23,19 +23,12 @@ static int check_status(const struct sd_command *cmd, const char *status)
 		    : sd_cli_usage(cmd, "\"%.60s\" is not a status", status);
 }
 
-struct filter {
-	struct sd_buf where;
-	const char *values[8];
-	int n;
-};
-
-static void add_filter(struct filter *f, const char *column, const char *type, const char *value)
-{
-	if (!value)
-		return;
-	f->values[f->n++] = value;
-	sd_buf_printf(&f->where, "%s %s = $%d::%s", f->n == 1 ? " where" : " and", column, f->n, type);
-}
+#define LATEST " from stepd.jobs where id = any (array(select stepd.latest_jobs($1, $2, $3, $4, $5))) order by id desc"
+static const char jobs_people[] =
+	"select id, status, step, queue, attempt || '/' || max_attempts, extract(epoch from now() - enqueued_at), "
+	"extract(epoch from coalesce(duration, case when status = 'running' then clock_timestamp() - started_at end)), "
+	"left(split_part(error, e'\\n', 1), 200)" LATEST;
+static const char jobs_programs[] = "select *" LATEST;
 
 int sd_cmd_jobs(struct sd_cli *cli, const struct sd_command *cmd, int argc, char **argv)
 {
@@ -47,8 +40,6 @@ int sd_cmd_jobs(struct sd_cli *cli, const struct sd_command *cmd, int argc, char
 	const char *queue = NULL, *step = NULL, *status = NULL, *trace = NULL, *limit = NULL;
 	const struct sd_flag flags[] = {{"queue", &queue}, {"step", &step},   {"status", &status},
 					{"trace", &trace}, {"limit", &limit}, {NULL, NULL}};
-	struct filter f = {SD_BUF_INIT, {0}, 0};
-	struct sd_buf people = SD_BUF_INIT, programs = SD_BUF_INIT;
 	int rc;
 
 	if (sd_cli_args(cli, cmd, argc, argv, flags, 0, 0, NULL, &rc) < 0)
@@ -61,21 +52,8 @@ int sd_cmd_jobs(struct sd_cli *cli, const struct sd_command *cmd, int argc, char
 		return sd_cli_usage(cmd, "the limit must be from 1 to 9999999, found \"%.60s\"", limit);
 	if ((rc = sd_cli_connect(cli)) != SD_EXIT_OK)
 		return rc;
-	add_filter(&f, "queue", "text", queue);
-	add_filter(&f, "step", "text", step);
-	add_filter(&f, "status", "text", status);
-	add_filter(&f, "trace_id", "uuid", trace);
-	const char *where = f.where.data ? f.where.data : "";
-	sd_buf_printf(&people,
-		      "select id, status, step, queue, attempt || '/' || max_attempts, extract(epoch from now() - enqueued_at), "
-		      "extract(epoch from coalesce(duration, case when status = 'running' then clock_timestamp() - started_at end)), "
-		      "left(split_part(error, e'\\n', 1), 200) from stepd.jobs%s order by id desc limit %s", where, limit ? limit : "50");
-	sd_buf_printf(&programs, "select * from stepd.jobs%s order by id desc limit %s", where, limit ? limit : "50");
-	rc = sd_cli_list(cli, &(struct sd_list){people.data, programs.data, columns, "no jobs"}, f.n, f.values);
-	sd_buf_fini(&f.where);
-	sd_buf_fini(&people);
-	sd_buf_fini(&programs);
-	return rc;
+	return sd_cli_list(cli, &(struct sd_list){jobs_people, jobs_programs, columns, "no jobs"}, 5,
+			   (const char *[]){limit ? limit : "50", queue, step, status, trace});
 }
 
 static int no_job(const char *id)

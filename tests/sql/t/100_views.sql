@@ -30,6 +30,26 @@ select is((select array_agg(status order by id) from stepd.jobs), '{completed,fa
 select is((select count(*)::int from stepd.jobs where status = 'failed'), 1, 'by status');
 select is((select count(*)::int from stepd.jobs where trace_id = (select trace_id from stepd.jobs where id = 7)), 1, 'by trace');
 select is((select error from stepd.jobs where id = 4), 'y', 'the error of a retrying job');
+
+-- the newest of them
+create function pg_temp.latest(most int, queue text default null, step text default null, status text default null, trace_id uuid default null) returns text language sql as $$
+	select string_agg(j::text, ',' order by ord) from stepd.latest_jobs(most, queue, step, status, trace_id) with ordinality x (j, ord) $$;
+select is(pg_temp.latest(100), '9,8,7,6,5,4,3,2,1', 'the newest first');
+select is(pg_temp.latest(2), '9,8', 'so many');
+select is(pg_temp.latest(100, 'nobody'), '9', 'of a topic without a queue');
+select is(pg_temp.latest(3, 'std'), '8,7,6', 'of a queue');
+select is(pg_temp.latest(100, step => 'Std', status => 'completed'), '1', 'of a step and a status');
+select is(pg_temp.latest(1, status => 'failed'), '2', 'of a status that is rare');
+select is(pg_temp.latest(100, trace_id => (select trace_id from stepd.jobs where id = 7)), '7', 'of a trace');
+select is(pg_temp.latest(100, 'std', status => 'unrouted'), null, 'none');
+select count(*) from stepd.enqueue_many('std', (select jsonb_agg('{}'::jsonb) from generate_series(1, 3000)));
+select is((select count(*)::int from stepd.latest_jobs(2500)), 2500, 'from several pieces');
+select is((select count(*)::int from stepd.latest_jobs(10000)), 3009, 'all of them');
+select is((select array_agg(j order by ord) = array_agg(j order by j desc) from stepd.latest_jobs(10000) with ordinality x (j, ord)), true, 'each once, in order');
+select is((select array_agg(j) from stepd.latest_jobs(10000, 'nobody') j), '{9}', 'the only one, far back');
+select is((select array_agg(j order by j desc) from stepd.latest_jobs(2, status => 'completed') j), '{1}', 'the only completed one');
+delete from stepd.ready where pos > 9;
+delete from stepd.job where id > 9;
 select is((select row(ready, scheduled, running, retrying, failed)::text from stepd.queues where name = 'std'), '(1,1,1,1,1)', 'queues counts them');
 select ok((select oldest_ready_age >= interval '0' and oldest_ready_age < interval '1 min' from stepd.queues where name = 'std'), 'and knows the oldest');
 select is((select oldest_ready_age from stepd.queues where name = 'prio'), null, 'if there is one');

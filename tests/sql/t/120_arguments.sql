@@ -78,6 +78,9 @@ select pg_temp.refused(call, said) from (values
 	('stepd.retry(-1)', 'job_id: there is no job -1'),
 	(format('stepd.retry(%s)', :j), format('job_id: job %s has not ended', :j)),
 	('stepd.retry_queue(null)', 'queue: must not be empty'),
+	('stepd.latest_jobs(null)', 'most: must not be null'),
+	('stepd.latest_jobs(1, status => ''Ready'')', 'status: ''Ready'' is none of scheduled, ready, running, retrying, completed, failed, cancelled, skipped, unrouted'),
+	('stepd.latest_jobs(0)', 'most: 0 is not between 1 and 10000000'),
 	($$stepd.retry_queue('')$$, 'queue: must not be empty'),
 	($$stepd.retry_queue('nope')$$, 'queue: there is no queue "nope"'),
 	('stepd.pause(null)', 'queue: must not be empty'),
@@ -383,7 +386,7 @@ create function pg_temp.call_of(p pg_proc, n int, given text) returns text langu
 		|| format('%L::%s', case when i = n then given when p.proargnames[i] = 'exit_code' or p.proargnames[i] = 'signal' and p.proargnames[n] = 'exit_code' then null else case
 			when p.proargnames[i] = 'manifest' then '{"steps": []}' when p.proargnames[i] in ('progress', 'input', 'output', 'defaults') and t in ('text'::regtype, 'jsonb'::regtype) then '{}'
 			when p.proargnames[i] = 'steps' then '{Web}'
-			when p.proargnames[i] = 'effects' then '[]' when p.proargnames[i] = 'outcome' then 'crashed' when p.proargnames[i] = 'outcomes' then '{completed}'
+			when p.proargnames[i] = 'effects' then '[]' when p.proargnames[i] = 'outcome' then 'crashed' when p.proargnames[i] = 'outcomes' then '{completed}' when p.proargnames[i] = 'status' then 'failed'
 			when p.proargnames[i] = 'next_at' then '{2026-01-02}'
 			else case t::text when 'text' then 'Tick' when 'jsonb' then '[]' when 'interval' then '1 day' when 'boolean' then 'true' when 'uuid' then gen_random_uuid()::text
 				when 'timestamp with time zone' then '2026-01-01' when 'timestamp with time zone[]' then '{2026-01-01}' when 'uuid[]' then '{null}' when 'boolean[]' then '{true}'
@@ -420,6 +423,7 @@ select is((select string_agg(x.proname || '(' || x.args || ')', ' ' order by x.p
 	|| ' http_accept(keys)'
 	|| ' http_died(pid duration_us input error exit_code signal max_rss_kb cpu_ms)'
 	|| ' http_finish(pid trace_id duration_us input output error effects)'
+	|| ' latest_jobs(queue step status trace_id)'
 	|| ' node_beat(listening)'
 	|| ' node_place(host pid_started)'
 	|| ' pause_schedule(trigger_index)'

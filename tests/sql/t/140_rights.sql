@@ -47,7 +47,7 @@ select is((select count(*)::int from stepd.enqueue('fan', '2', 5, now() + interv
 select is((select count(*)::int from stepd.enqueue('nobody-listens', '3')), 1, 'without a subscriber');
 select is((select count(*)::int from stepd.enqueue_many('fifo', '[{"data": 4, "group": "a"}, {"delay_ms": 1000}]')), 2, 'enqueue_many');
 select throws_ok($$select stepd.enqueue('')$$, '22023', 'topic: must not be empty', 'errors are told');
-select pg_temp.denied(c) from (values ('select 1 from stepd.jobs'), ('select input from stepd.job'), ('select * from stepd.state'),
+select pg_temp.denied(c) from (values ('select 1 from stepd.jobs'), ('select stepd.latest_jobs(1)'), ('select input from stepd.job'), ('select * from stepd.state'),
 	('insert into stepd.ready select * from stepd.ready'), ('update stepd.queue set paused = true'), ('delete from stepd.job'),
 	('select nextval(''stepd.job_id'')'), ('select stepd.cancel(1)'), ('select stepd.retry(1)'), ('select stepd.retry_queue(''std'')'),
 	('select stepd.pause(''std'')'), ('select stepd.run(''Tick'')'), ('select stepd.queue_set(''std'', ''{"maxRetries": 1}'')'),
@@ -74,6 +74,7 @@ select ok((select bool_and(trigger = 'queue' and parent_id is null) from stepd.j
 -- somebody who looks
 set local role stepd_t_reader;
 select is((select count(*)::int from stepd.jobs), 10, 'reads jobs');
+select is((select count(*)::int from stepd.latest_jobs(100)), 10, 'and which are the newest');
 select is((select last_outcome from stepd.schedules), 'ready', 'reads what became of a tick');
 select lives_ok('table stepd.' || v, 'reads ' || v)
 from unnest('{attempts,logs,state,queues,schedules,steps,nodes,pools,lost_leases,vacuum_holders,oldest_ready,migration}'::text[]) v;
@@ -106,10 +107,10 @@ select pg_temp.denied(c) from (values ('select stepd.enqueue(''std'')'), ('selec
 reset role;
 
 select is((select string_agg(p.oid::regprocedure::text, ' ' order by p.proname) from pg_proc p where p.pronamespace = 'stepd'::regnamespace and p.prosecdef),
-	'stepd._last_outcome(integer) stepd.enqueue(text,jsonb,integer,timestamp with time zone,text,text) stepd.enqueue_many(text,jsonb)',
+	'stepd._job_span() stepd._last_outcome(integer) stepd.enqueue(text,jsonb,integer,timestamp with time zone,text,text) stepd.enqueue_many(text,jsonb)',
 	'no other function has the rights of its owner');
 select is((select count(*)::int from pg_proc p where p.pronamespace = 'stepd'::regnamespace and p.prosecdef
-	and (not 'search_path=pg_catalog, pg_temp' = any (p.proconfig) or has_function_privilege('public', p.oid, 'execute') and p.proname <> '_last_outcome')),
+	and (not 'search_path=pg_catalog, pg_temp' = any (p.proconfig) or has_function_privilege('public', p.oid, 'execute') and p.proname not in ('_last_outcome', '_job_span'))),
 	0, 'those have a search_path, and those that change something are not for all');
 
 select * from finish();
