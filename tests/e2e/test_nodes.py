@@ -149,6 +149,30 @@ def test_what_runs_beside_a_keeper_that_hangs_goes_on_while_it_is_ours(node, db)
     assert [(x["outcome"], x["attempt"]) for x in db.attempts(job)] == [("cancelled", 1)]
 
 
+def test_an_outage_longer_than_the_lease_ends_nothing(own_pg, make_stepd):
+    """Nobody can have taken what runs meanwhile; that the lease is over does not matter."""
+    db = harness.Database(own_pg.conninfo)
+    a = make_stepd(db, "a")
+    a.step("kit", KIT)
+    a.start(config=config(a, {"kit": {"maxRetries": 3, "retryDelay": 50}}))
+    [job] = db.enqueue("kit", {"do": "wait_cancel"})
+    worker = db.wait_status(job, "running")["pid"]
+    mark, began = a.log_mark(), time.monotonic()
+    own_pg.stop("fast")
+    harness.wait_for(lambda: time.monotonic() - began > 3, 10, "longer than the lease")
+    own_pg.start()
+    a.wait_log("the database is back", mark, deadline=20)
+    [other] = db.enqueue("kit", {})
+    db.wait_status(other, "completed")
+    harness.wait_for(lambda: time.monotonic() - began > 6, 10, "two looks of the worker at its lease")
+    assert db.job(job)["status"] == "running" and db.attempts(job) == []
+    db.execute("select stepd.cancel(%s)", job)
+    db.wait_status(job, "cancelled")
+    assert [(x["outcome"], x["attempt"], x["pid"]) for x in db.attempts(job)] == [("cancelled", 1, worker)]
+    assert a.stop() == 0
+    db.close()
+
+
 def test_a_worker_that_is_idle_while_its_node_joins_anew_works_on(node, db):
     """It learns that its life is over after the node has none any more, and before it has another."""
     a = node("a", processes=1, grace="20s")
