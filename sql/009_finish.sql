@@ -230,6 +230,9 @@ set enable_seqscan = off set jit = off as $$
 #variable_conflict use_column
 begin
 	perform stepd._required('{node_id,lease,job}', holds.node_id is null, holds.lease is null, holds.job is null);
+	if pg_is_in_recovery() then
+		raise exception 'this server is a standby, and may not know of the lease yet' using errcode = 'read_only_sql_transaction';
+	end if;
 	return exists (select from stepd.lease l where l.id = holds.lease and l.node_id = holds.node_id and holds.job = any (l.ids));
 end $$;
 comment on function stepd.holds(int, bigint, bigint) is

@@ -69,7 +69,7 @@ struct sd_slot {
 	_Atomic uint32_t db_up;
 	_Atomic uint32_t asleep;     /* worker: enum sd_sleep */
 
-	/* keeper, and the worker itself, which clears it before each handler */
+	/* keeper, and the worker itself, which clears it before each handler and sets it when others took the job */
 	_Atomic int64_t cancel_job;  /* this job is to be cancelled; the handler sees it when it equals job */
 } __attribute__((aligned(128)));     /* no two processes write one cache line */
 

@@ -168,7 +168,7 @@ static void look_at_keeper(struct sd_kid *kid, int64_t now_us)
 	if (late && kid->quiet && !kid->silent) {
 		kid->silent = true;
 		sd_log(SD_LOG_WARN, "%s (pid %d) gave no sign of life for %lld s, which is longer than database.lease: other nodes may take over"
-		       " what runs here; if it is stopped, continue it, and if it hangs, kill it: another one is started",
+		       " what runs here; if it is stopped, continue it, and if it hangs, kill it (-9): another one is started",
 		       kid->name, kid->pid, (long long)((now_us - beat) / SD_SEC));
 	} else if (!late && kid->silent) {
 		kid->silent = false;

@@ -97,8 +97,13 @@ void sd_keeper_rescue(struct sd_keeper *k)
 
 static void on_rescue_timer(struct ev_loop *loop, ev_timer *t, int revents)
 {
-	sd_keeper_rescue(t->data);
-	sd_keeper_ask_cancels(t->data);
+	struct sd_keeper *k = t->data;
+
+	/* who stood still for longer than the lease is not to be the one that takes back its own node's jobs */
+	if (atomic_load(&k->child->scoreboard->lease_until_us) <= sd_boot_us())
+		sd_keeper_beat(k);
+	sd_keeper_rescue(k);
+	sd_keeper_ask_cancels(k);
 }
 
 static void on_beat_timer(struct ev_loop *loop, ev_timer *t, int revents)

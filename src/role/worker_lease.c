@@ -15,7 +15,7 @@
 
 #include <inttypes.h>
 
-#define LOOK_SECONDS 0.25
+#define LOOK_SECONDS 0.5
 #define ASK_MS 10000
 
 static const struct sd_attempt *asked(struct sd_worker *w)
@@ -29,14 +29,18 @@ static const struct sd_attempt *asked(struct sd_worker *w)
 static void on_answer(void *arg, PGresult *const *results, size_t n, const struct sd_err *err)
 {
 	struct sd_worker *w = arg;
+	_Atomic int64_t *cancel = &w->child->slot->cancel_job;
+	int64_t before = atomic_load(cancel);
 
 	if (results == NULL) {
 		sd_log_err(err->class == SD_ERR_TRANSIENT ? SD_LOG_DEBUG : SD_LOG_WARN, err, "asking whether job %" PRId64 " is still ours",
 			   w->asked_job);
+		if (err->class != SD_ERR_TRANSIENT)
+			ev_timer_stop(w->loop, &w->lease_timer); /* said once a job */
 	} else if (strcmp(PQgetvalue(results[0], 0, 0), "t") != 0 && asked(w) != NULL) {
 		sd_log(SD_LOG_WARN, "ending job %" PRId64 ": the node's lease was not renewed, the job is no longer ours and may run elsewhere",
 		       w->asked_job);
-		atomic_store(&w->child->slot->cancel_job, w->asked_job);
+		atomic_compare_exchange_strong(cancel, &before, w->asked_job); /* unless another one runs by now, and is cancelled */
 	}
 	w->asked_job = w->asked_lease = 0;
 }
@@ -62,7 +66,8 @@ static void on_lease_timer(struct ev_loop *loop, ev_timer *t, int revents)
 		ev_timer_stop(w->loop, t); /* until another one runs for so long that its start is told */
 		return;
 	}
-	if (w->asked_job == 0 && sd_db_is_up(w->db) && !sd_runner_is_leased(w->runner, a) &&
+	/* behind a long exchange the answer may come too late, and a late one costs the connection */
+	if (w->asked_job == 0 && !w->busy && sd_db_is_up(w->db) && !sd_runner_is_leased(w->runner, a) &&
 	    atomic_load(&w->child->slot->cancel_job) != a->job_id)
 		ask(w, a);
 }

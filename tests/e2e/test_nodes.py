@@ -140,7 +140,8 @@ def test_what_runs_beside_a_keeper_that_hangs_goes_on_while_it_is_ours(node, db)
     db.wait_status(job, "running")
     keeper = a.child("^stepd: keeper")
     keeper.kill(signal.SIGSTOP)
-    a.wait_log("gave no sign of life", deadline=20)  # by now its worker has asked more than once
+    a.wait_log("gave no sign of life", deadline=20)
+    db.wait_value("select count(*) from pg_stat_activity where application_name like 'stepd worker%%' and query like '%%stepd.holds(%%'", 1)
     keeper.kill(signal.SIGCONT)
     a.wait_log("is alive again", deadline=20)
     assert db.job(job)["status"] == "running"
@@ -164,7 +165,7 @@ def test_an_outage_longer_than_the_lease_ends_nothing(own_pg, make_stepd):
     a.wait_log("the database is back", mark, deadline=20)
     [other] = db.enqueue("kit", {})
     db.wait_status(other, "completed")
-    harness.wait_for(lambda: time.monotonic() - began > 6, 10, "two looks of the worker at its lease")
+    harness.wait_for(lambda: time.monotonic() - began > 6, 10, "a moment in which it might be ended")
     assert db.job(job)["status"] == "running" and db.attempts(job) == []
     db.execute("select stepd.cancel(%s)", job)
     db.wait_status(job, "cancelled")
