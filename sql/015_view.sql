@@ -282,4 +282,4 @@ begin
 	end loop;
 end $$;
 comment on function stepd.latest_jobs(int, text, text, text, uuid) is
-	'The ids of the newest jobs, newest first, at most so many; of that queue, step, status and trace where given. For select … from stepd.jobs where id = any (array(select stepd.latest_jobs(50))), which takes milliseconds however many jobs there are.';
+	'The ids of the newest jobs, newest first, at most so many; of that queue, step, status and trace where given. For select … from stepd.jobs where id = any (array(select stepd.latest_jobs(50))), which does not sort all there are: it takes milliseconds unless what is sought is rare, far back, or one status of very many.';

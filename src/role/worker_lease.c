@@ -16,7 +16,7 @@
 #include <inttypes.h>
 
 #define LOOK_SECONDS 0.5
-#define ASK_MS 10000
+#define ASK_MS 60000 /* longer than what it may have to wait behind */
 
 static const struct sd_attempt *asked(struct sd_worker *w)
 {

@@ -141,7 +141,8 @@ def test_what_runs_beside_a_keeper_that_hangs_goes_on_while_it_is_ours(node, db)
     keeper = a.child("^stepd: keeper")
     keeper.kill(signal.SIGSTOP)
     a.wait_log("gave no sign of life", deadline=20)
-    db.wait_value("select count(*) from pg_stat_activity where application_name like 'stepd worker%%' and query like '%%stepd.holds(%%'", 1)
+    db.wait_value("select count(*) > 0 from pg_stat_activity where application_name like 'stepd worker%%' and query like '%%stepd.holds(%%'"
+                  " and datname = current_database()", True)
     keeper.kill(signal.SIGCONT)
     a.wait_log("is alive again", deadline=20)
     assert db.job(job)["status"] == "running"

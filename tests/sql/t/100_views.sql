@@ -42,11 +42,19 @@ select is(pg_temp.latest(100, step => 'Std', status => 'completed'), '1', 'of a 
 select is(pg_temp.latest(1, status => 'failed'), '2', 'of a status that is rare');
 select is(pg_temp.latest(100, trace_id => (select trace_id from stepd.jobs where id = 7)), '7', 'of a trace');
 select is(pg_temp.latest(100, 'std', status => 'unrouted'), null, 'none');
-select count(*) from stepd.enqueue_many('std', (select jsonb_agg('{}'::jsonb) from generate_series(1, 3000)));
-select is((select count(*)::int from stepd.latest_jobs(2500)), 2500, 'from several pieces');
-select is((select count(*)::int from stepd.latest_jobs(10000)), 3009, 'all of them');
-select is((select array_agg(j order by ord) = array_agg(j order by j desc) from stepd.latest_jobs(10000) with ordinality x (j, ord)), true, 'each once, in order');
-select is((select array_agg(j) from stepd.latest_jobs(10000, 'nobody') j), '{9}', 'the only one, far back');
+do $$ begin
+	for n in 1..300 loop
+		perform stepd.enqueue_many('std', '[{}, {}, {}, {}, {}, {}, {}, {}, {}]'), stepd.enqueue('prio', '{}');
+	end loop;
+end $$;
+create function pg_temp.same(most int, queue text) returns text language sql as $$
+	select is(array(select * from stepd.latest_jobs(most, queue)), array(select id from stepd.jobs j where same.queue is null or j.queue = same.queue order by id desc limit most),
+		format('%s of %s', most, coalesce(queue, 'all'))) $$;
+select pg_temp.same(n, q) from (values (1, 'prio'), (49, 'prio'), (50, 'prio'), (51, 'prio'), (249, 'prio'), (250, 'prio'), (251, 'prio'), (300, 'prio'), (301, 'prio'),
+	(2500, null), (10000, null), (10000, 'nobody'), (2700, 'std')) v (n, q);
+delete from stepd.ready where pos between 1000 and 2800;
+delete from stepd.job where id between 1000 and 2800;
+select pg_temp.same(n, q) from (values (60, 'prio'), (100, 'prio'), (1000, 'std')) v (n, q); -- over a gap
 select is((select array_agg(j order by j desc) from stepd.latest_jobs(2, status => 'completed') j), '{1}', 'the only completed one');
 delete from stepd.ready where pos > 9;
 delete from stepd.job where id > 9;
