@@ -165,7 +165,7 @@ const struct sd_option sd_options[] = {
  "What steps log: the lowest level that goes to the table stepd.logs, or off."},
 
 {"stop.timeout", SD_OPTION_TIME, CONF(stop_timeout_ms), "25s", 0, D, NULL, NULL, RELOAD,
- "How long running jobs may go on after SIGTERM or a reload."},
+ "How long running jobs may go on after SIGTERM."},
 {"stop.killGrace", SD_OPTION_TIME, CONF(kill_grace_ms), "5s", 0, H, NULL, NULL, RELOAD,
  "How long a worker that is being stopped has between SIGTERM and SIGKILL."},
 };

@@ -192,8 +192,9 @@ static void begin_stop(struct sd_super *su, bool fast)
 	sd_notify_say(&su->notify, "STOPPING=1\nSTATUS=%s\n", fast ? "stopping fast" : "draining");
 	atomic_store(&su->sb->stopping, 1);
 	su->stop_late_us = fast ? now + FAST_DRAIN_US : now + gen->conf->stop_timeout_ms * SD_MS;
+	/* those that drain already, after a reload, had their own time, or all the time they like */
 	for (struct sd_kid *k = su->kids; k != NULL; k = k->next)
-		if (fast && k->state == SD_KID_DRAINING && sd_role_tier(k->group->role) <= SD_TIER_WEB)
+		if ((fast || k->late_us == 0) && k->state == SD_KID_DRAINING && sd_role_tier(k->group->role) <= SD_TIER_WEB)
 			k->late_us = su->stop_late_us;
 	if (su->loader != NULL) {
 		sd_loader_free(su->loader);

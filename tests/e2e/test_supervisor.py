@@ -224,6 +224,19 @@ def test_what_outlives_the_drain_time_is_given_back(stepd, db):
     assert db.attempts(job) == []
 
 
+def test_what_was_left_of_a_reload_gets_the_drain_time_too(stepd, db):
+    """Its workers may take as long as they like, until the daemon is to stop."""
+    add_step(stepd)
+    stepd.start(config=stepd.config(stop={"timeout": "300ms", "killGrace": "300ms"}))
+    [job] = db.enqueue("sup", {"do": "hang"})
+    db.wait_status(job, "running")
+    stepd.reload()
+    assert db.job(job)["status"] == "running"
+    assert stepd.stop() == 0
+    assert db.job(job)["status"] == "ready"
+    assert db.attempts(job) == []
+
+
 @pytest.mark.parametrize("signals", [[signal.SIGINT], [signal.SIGTERM, signal.SIGTERM], [signal.SIGTERM, signal.SIGINT]])
 def test_fast_stop(sup, db, signals):
     [job] = db.enqueue("sup", {"do": "hang"})
