@@ -313,8 +313,9 @@ static const char prepare_sql[] =
 	"comment on table stepd.migration is 'The migrations that made this schema; written by stepd at start and by stepctl migrate.'";
 
 /*
- * Whoever migrates, all belongs to the role that did so first, and before that to the schema's owner: a member of it (or a superuser) gives it what is his, and
- * goes on as that role.  Else it could not use or replace what he made, nor he keep his hands off it later.
+ * Whoever migrates, all belongs to the role that did so first, and before that to the schema's owner: a member of it (or a
+ * superuser) gives it what is his, and goes on as that role.  Else it could not use or replace what he made, nor he keep his
+ * hands off it later.
  */
 static const char own_sql[] =
 	"do $$ declare boss oid; me oid; x text; begin"
